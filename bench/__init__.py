@@ -1,0 +1,3 @@
+"""Flawbench: a benchmark harness for industrial visual anomaly detection."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,271 @@
+"""What a plugin may import: the types of a method and of a data set. Imports no torch at run time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from bench.errors import BenchError, ConfigError, DataError, MethodError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    import torch
+    from torch import Tensor, nn
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "BenchError",
+    "ConfigError",
+    "DataError",
+    "Dataset",
+    "Images",
+    "MaskRule",
+    "Method",
+    "MethodError",
+    "Prediction",
+    "Run",
+    "Sample",
+    "Split",
+    "nearest",
+]
+
+Split = Literal["train", "test"]
+MaskRule = Literal["nonzero", ">=128"]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of one category and split.
+
+    Attributes:
+        image: the file.
+        label: 0 normal, 1 anomalous; from the data set, never from the mask.
+        defect: the defect type; "good" for a normal image.
+        mask: None for a normal image, or where no mask is known. An anomalous image without a
+            mask stays in the image metrics, leaves the pixel metrics, and is counted in the row.
+        group: one physical part, photographed several times; never on both sides of a split.
+        mask_rule: which pixels of the mask file are anomalous.
+    """
+
+    image: Path
+    label: int
+    defect: str
+    mask: Path | None = None
+    group: str | None = None
+    mask_rule: MaskRule = "nonzero"
+
+
+class Dataset(ABC):
+    """Says which images, masks and labels exist; reads no pixel itself.
+
+    Subclasses are dataclasses. The first field is `root`; further fields are the options of the
+    data set, with literal defaults, and are set by `[datasets.NAME]` or `--set NAME.key=value`.
+    """
+
+    version: ClassVar[int] = 1
+    """Bump when `samples()` changes meaning."""
+    paper: ClassVar[str] = ""
+    """Citation, as one line."""
+    licence: ClassVar[str] = ""
+    """Licence of the images, as one line."""
+    source: ClassVar[str] = ""
+    """Where a user gets the images."""
+
+    root: Path
+
+    @abstractmethod
+    def categories(self) -> Sequence[str]:
+        """Names of the categories, in the order of the published tables.
+
+        Raises:
+            DataError: if the folder is missing or is not this data set.
+        """
+
+    @abstractmethod
+    def samples(self, category: str, split: Split) -> Sequence[Sample]:
+        """The images of one category and split, sorted by path.
+
+        Raises:
+            DataError: if files are missing, surplus or ambiguous; the message names them.
+        """
+
+    def prepare(self) -> None:  # noqa: B027 - most data sets have nothing to prepare
+        """Make the files, where the data set is generated. Called once before cells run."""
+
+    def fingerprint(self, category: str) -> str | None:
+        """Identity of a generated category; None: the harness hashes the files themselves."""
+        return None
+
+    def expected(self) -> Mapping[str, Mapping[str, int]]:
+        """Published counts by category ("train", "good", "anomalous"); empty where none are."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Anomaly maps of a batch; higher is more anomalous.
+
+    Attributes:
+        maps: (B, H, W), any resolution; or (B, L, h, w) until `Method.finish` has run.
+        scores: (B,) image scores; None: the maximum of the map.
+    """
+
+    maps: Tensor
+    scores: Tensor | None = None
+
+
+class Images(ABC):
+    """The training images of one category, as `Method.fit` sees them: pixels, and nothing else."""
+
+    image_size: tuple[int, int]
+    """(height, width) of the tensors."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batches(
+        self,
+        size: int,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    ) -> Iterator[Tensor]:
+        """Yield (B, 3, H, W) float32 tensors on the run's device, ImageNet-normalised.
+
+        Args:
+            size: images per batch; the last batch is smaller unless `drop_last`.
+            shuffle: a new order at every call, seeded by the run and the number of calls so far.
+            augment: applied to each (3, H, W) normalised image on the CPU with a seeded generator.
+        """
+
+
+class Run(ABC):
+    """What the harness offers a method: device, seeds and recorded weights."""
+
+    device: torch.device
+    seed: int
+    image_size: tuple[int, int]
+    """(height, width) of every image that the method will see."""
+
+    @abstractmethod
+    def generator(self, purpose: str) -> torch.Generator:
+        """A CPU generator seeded from SHA-256 of (seed, purpose): the same for the same purpose."""
+
+    @abstractmethod
+    def backbone(self, name: str, layers: Sequence[int]) -> nn.Module:
+        """A timm feature extractor, frozen, in evaluation mode, on the device; its weights recorded.
+
+        Args:
+            name: timm's name, with or without a tag ("resnet18.tv_in1k").
+            layers: timm's `out_indices`: for a ResNet 0 is the first activation (stride 2) and
+                1 to 4 are the stages (strides 4 to 32).
+
+        Returns:
+            a module: (B, 3, H, W) -> list of (B, C_l, H_l, W_l), one for each layer, in the order
+            given, with attributes `channels` and `strides` (lists of int).
+
+        Raises:
+            MethodError: unknown name, a layer that does not exist, a network without feature maps,
+                weights that cannot be had or do not fit; the message names the ways out.
+        """
+
+
+class Method(ABC):
+    """Learns what normal looks like, and returns an anomaly map and a score for new images.
+
+    Subclasses are dataclasses: their fields, with literal defaults, ARE the hyper-parameters.
+    The harness calls `prepare`, then exhausts `fit`, then `predict` batch by batch, then `finish`
+    once. It sets evaluation mode and disables gradients around `predict`.
+    """
+
+    version: ClassVar[int] = 1
+    """Bump when the same parameters would give other numbers."""
+    paper: ClassVar[str] = ""
+    """Citation, as one line."""
+    min_train: ClassVar[int] = 1
+    """Fewest training images that make sense; fewer are refused before training."""
+
+    def prepare(self, run: Run) -> None:  # noqa: B027 - a method without modules needs none
+        """Create the modules (backbone, flows). Also called before a saved state is loaded."""
+
+    @abstractmethod
+    def fit(self, train: Images, run: Run) -> Iterator[Mapping[str, float]]:
+        """Train; yield the epoch's figures ({"loss": ...}) after each epoch.
+
+        The method must be usable by `predict` at every yield. A method without epochs yields once.
+        """
+
+    @abstractmethod
+    def predict(self, images: Tensor) -> Prediction:
+        """Anomaly maps for (B, 3, H, W) images on the run's device.
+
+        An image's map does not depend on the other images of the batch.
+        """
+
+    def raw(self, images: Tensor) -> object:
+        """The part of `predict` before upsampling, smoothing and aggregation; timed apart."""
+        return self.predict(images)
+
+    def finish(self, raw: Prediction) -> Prediction:
+        """Called once with the predictions of the whole test set, on the CPU.
+
+        A method that overrides this and lets one test image change the score of another sets
+        `is_transductive`.
+        """
+        return raw
+
+    @property
+    def is_transductive(self) -> bool:
+        """Whether scores of an image depend on the other test images; marked in every row."""
+        return False
+
+    def modules(self) -> Iterable[nn.Module]:
+        """The modules whose parameters are counted; default: every module held by the method."""
+        from torch import nn
+
+        return [value for value in vars(self).values() if isinstance(value, nn.Module)]
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that `predict` needs besides code and fields, by name.
+
+        The default holds every tensor attribute, and the state of every module attribute under
+        "attribute.name".
+        """
+        import torch
+        from torch import nn
+
+        tensors: dict[str, Tensor] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, nn.Module):
+                tensors |= {f"{name}.{key}": item for key, item in value.state_dict().items()}
+            elif isinstance(value, torch.Tensor):
+                tensors[name] = value
+        return tensors
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state`, on a method whose `prepare` has run.
+
+        Raises:
+            MethodError: if names or shapes do not fit the modules that `prepare` made.
+        """
+        from torch import nn
+
+        modules = {k: v for k, v in vars(self).items() if isinstance(v, nn.Module)}
+        for name, module in modules.items():
+            part = {k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(f"{name}.")}
+            try:
+                module.load_state_dict(part)
+            except RuntimeError as error:
+                raise MethodError(f"saved state does not fit {name}: {error}") from error
+        for name, value in state.items():
+            if name.split(".", 1)[0] not in modules:
+                setattr(self, name, value)

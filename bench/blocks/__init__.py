@@ -1,0 +1,1 @@
+"""Parts that methods share: backbone features, Gaussians, flows, smoothing."""

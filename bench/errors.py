@@ -1,0 +1,38 @@
+"""The errors that a user is meant to read: what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchError(Exception):
+    """An error that the command line prints as one line."""
+
+
+class ConfigError(BenchError):
+    """A setting, option or name that cannot be used."""
+
+
+class PluginError(BenchError):
+    """A method or data set that cannot be found, imported or trusted."""
+
+
+class DataError(BenchError):
+    """Images, masks or folders that are missing, unreadable or inconsistent."""
+
+
+class StoreError(BenchError):
+    """A results file that cannot be read or written."""
+
+
+class MethodError(BenchError):
+    """A method that cannot run with these settings, or whose numbers stopped being finite."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """End of an error message: the nearest known name, and all of them."""
+    choices = sorted(known)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(choices) or 'none'}"

@@ -1,0 +1,1 @@
+"""Plugins under one import name, wherever their files lie."""

@@ -1,0 +1,138 @@
+"""Every choice that changes a published number and is not the method."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from bench.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Epoch = Literal["last", "oracle", "oracle-per-metric"]
+Resample = Literal["nearest", "bilinear"]
+ImageResample = Literal["bilinear", "bicubic", "lanczos"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How images become tensors, and maps become numbers.
+
+    Attributes:
+        name: how tables call it; not part of a cell's identity.
+        resize: (height, width) exactly; an int: the shorter side; "method": the method's own
+            `input_size` (an int or a pair).
+        resample: filter of the image resize, antialiased.
+        crop: side of the centre crop after the resize; the share of regions lost is in the row.
+        mask_size: size at which pixels are scored: that of the input after resize and crop, the
+            mask's own ("native"), or a square side. Maps are brought to it bilinearly.
+        mask_resample: "bilinear" is then rounded, as the PyramidFlow code does.
+        image_score: the method's own image score, or the maximum of the map.
+        epoch: which epoch's numbers the row carries. The oracles choose it on the test set.
+        published: extra metrics under their published definitions ("aupro_pyramidflow", ...).
+    """
+
+    name: str
+    resize: int | tuple[int, int] | Literal["method"] = (256, 256)
+    resample: ImageResample = "bilinear"
+    crop: int | None = None
+    mask_size: Literal["input", "native"] | int = "input"
+    mask_resample: Resample = "nearest"
+    image_score: Literal["method", "max"] = "method"
+    epoch: Epoch = "last"
+    published: tuple[str, ...] = ()
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that make a cell: all but the name, as JSON values."""
+        values = asdict(self)
+        del values["name"]
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @property
+    def is_oracle(self) -> bool:
+        """Whether the epoch is chosen on the test set."""
+        return self.epoch != "last"
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "resample": get_args(ImageResample),
+    "mask_resample": get_args(Resample),
+    "image_score": ("method", "max"),
+    "epoch": get_args(Epoch),
+}
+
+
+def _positive(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _fits(key: str, value: object) -> bool:
+    if key in _CHOICES:
+        return value in _CHOICES[key]
+    if key == "resize":
+        pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_positive, value))
+        return pair or value == "method" or _positive(value)
+    if key == "crop":
+        return value is None or _positive(value)
+    if key == "mask_size":
+        return value in ("input", "native") or _positive(value)
+    return isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)
+
+
+def make_protocol(name: str, values: Mapping[str, Any], where: str = "bench.toml") -> Protocol:
+    """A protocol from a table of settings.
+
+    Raises:
+        ConfigError: unknown key or value; the message names the choices.
+    """
+    known = {f.name for f in fields(Protocol)} - {"name"}
+    clean: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(
+                f"{where}: unknown key [protocols.{name}].{key}; {nearest(key, known)}"
+            )
+        if not _fits(key, value):
+            choices = f"; choose one of {', '.join(_CHOICES[key])}" if key in _CHOICES else ""
+            raise ConfigError(
+                f"{where}: [protocols.{name}].{key} = {value!r} is not valid{choices}"
+            )
+        clean[key] = tuple(value) if isinstance(value, list) else value
+    return Protocol(name, **clean)
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    p.name: p
+    for p in (
+        # Square resize to 256, no crop, masks by nearest neighbour, last epoch, exact metrics.
+        Protocol("standard"),
+        # Maps brought to the size of each mask as it lies on disk.
+        Protocol("native", mask_size="native"),
+        # train.py of gasharper/PyramidFlow at 6977d5a: shorter side to the method's size, masks
+        # bilinear to 256 and rounded, best epoch on the test set for each metric, area to FPR 1.
+        Protocol(
+            "pyramidflow",
+            resize="method",
+            mask_size=256,
+            mask_resample="bilinear",
+            image_score="max",
+            epoch="oracle-per-metric",
+            published=("aupro_pyramidflow",),
+        ),
+        # custom_datasets.py and train.py of gudovskiy/cflow-ad at b2ebf9e: Lanczos to the
+        # category's size, masks nearest, best epoch on the test set for each metric.
+        Protocol(
+            "cflow",
+            resize="method",
+            resample="lanczos",
+            image_score="max",
+            epoch="oracle-per-metric",
+            published=("aupro_cflow",),
+        ),
+        # datasets/mvtec.py and main.py of xiahaifeng1995/PaDiM at 616004b: 256, centre crop 224.
+        Protocol("padim", resize=256, resample="lanczos", crop=224, image_score="max"),
+        # The standard protocol with the best epoch chosen on the test set, to show the difference.
+        Protocol("oracle", epoch="oracle"),
+    )
+}

@@ -1,0 +1,122 @@
+"""One line of a results file: what a cell measured, with the provenance that makes it comparable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+SCHEMA = 1
+
+IDENTITY = "identity"
+SCORE = "score"
+COMPLEXITY = "complexity"
+PROVENANCE = "provenance"
+
+
+def _column(group: str, **default: Any) -> Any:
+    return field(metadata={"group": group}, **default)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """What a cell measured. Fractions are stored as such; a missing value is None, an empty cell.
+
+    Sizes are in MB of 10^6 bytes, times in the unit of the name. Columns that hold JSON say so.
+    """
+
+    # identity
+    schema: int = _column(IDENTITY, default=SCHEMA)
+    cell: str = _column(IDENTITY)
+    method: str = _column(IDENTITY)
+    method_version: int = _column(IDENTITY)
+    dataset: str = _column(IDENTITY)
+    dataset_version: int = _column(IDENTITY)
+    category: str = _column(IDENTITY)
+    seed: int = _column(IDENTITY)
+    protocol: str = _column(IDENTITY)
+    protocol_fields: str = _column(IDENTITY, default="{}")  # JSON
+    pretrained: str = _column(IDENTITY)  # pretrained, random, none, file:SHA
+    params: str = _column(IDENTITY, default="{}")  # JSON, sorted keys
+    dataset_params: str = _column(IDENTITY, default="{}")  # JSON, sorted keys
+
+    # scores
+    image_auroc: float | None = _column(SCORE, default=None)
+    image_ap: float | None = _column(SCORE, default=None)
+    image_f1max: float | None = _column(SCORE, default=None)
+    pixel_auroc: float | None = _column(SCORE, default=None)
+    pixel_ap: float | None = _column(SCORE, default=None)
+    pixel_f1max: float | None = _column(SCORE, default=None)
+    pixel_f1max_threshold: float | None = _column(SCORE, default=None)  # oracle
+    aupro_05: float | None = _column(SCORE, default=None)
+    aupro_30: float | None = _column(SCORE, default=None)
+    aupro_100: float | None = _column(SCORE, default=None)
+    region_aupro_30_median: float | None = _column(SCORE, default=None)
+    region_aupro_30_worst: float | None = _column(SCORE, default=None)
+    aupimo: float | None = _column(SCORE, default=None)
+    published: str = _column(SCORE, default="{}")  # JSON: aupro_pyramidflow, ...
+    undefined: str = _column(SCORE, default="{}")  # JSON: metric -> reason
+    epoch: int | None = _column(SCORE, default=None)
+    epochs: int | None = _column(SCORE, default=None)
+    last_epoch: str = _column(SCORE, default="{}")  # JSON, oracle protocols only
+    transductive: bool = _column(SCORE, default=False)
+    n_train: int | None = _column(SCORE, default=None)
+    n_test: int | None = _column(SCORE, default=None)
+    n_anomalous: int | None = _column(SCORE, default=None)
+    n_unmasked: int | None = _column(SCORE, default=None)
+    regions: int | None = _column(SCORE, default=None)
+    regions_lost: int | None = _column(SCORE, default=None)
+
+    # complexity: the speed protocol of docs/speed.md
+    speed: str = _column(COMPLEXITY, default="")
+    fps: float | None = _column(COMPLEXITY, default=None)  # at fps_batch
+    fps_batch: int | None = _column(COMPLEXITY, default=None)
+    fps_b1: float | None = _column(COMPLEXITY, default=None)
+    latency_p50_ms: float | None = _column(COMPLEXITY, default=None)  # batch 1
+    latency_p90_ms: float | None = _column(COMPLEXITY, default=None)
+    latency_p95_ms: float | None = _column(COMPLEXITY, default=None)
+    latency_p99_ms: float | None = _column(COMPLEXITY, default=None)
+    latency_iqr: float | None = _column(COMPLEXITY, default=None)  # relative
+    noisy: bool | None = _column(COMPLEXITY, default=None)
+    steps: int | None = _column(COMPLEXITY, default=None)
+    cpu_ms: float | None = _column(COMPLEXITY, default=None)  # process time, batch 1
+    preprocess_ms: float | None = _column(COMPLEXITY, default=None)
+    encoder_ms: float | None = _column(COMPLEXITY, default=None)
+    decoder_ms: float | None = _column(COMPLEXITY, default=None)  # encoder + decoder
+    infer_mb: float | None = _column(COMPLEXITY, default=None)  # batch 1
+    infer_batch_mb: float | None = _column(COMPLEXITY, default=None)  # fps_batch
+    infer_reserved_mb: float | None = _column(COMPLEXITY, default=None)
+    fit_mb: float | None = _column(COMPLEXITY, default=None)
+    fit_reserved_mb: float | None = _column(COMPLEXITY, default=None)
+    fit_s: float | None = _column(COMPLEXITY, default=None)
+    fit_cpu_s: float | None = _column(COMPLEXITY, default=None)
+    fit_images_per_s: float | None = _column(COMPLEXITY, default=None)
+    params_m: float | None = _column(COMPLEXITY, default=None)
+    params_trainable_m: float | None = _column(COMPLEXITY, default=None)
+    gflops: float | None = _column(COMPLEXITY, default=None)
+    flops_uncounted: str = _column(COMPLEXITY, default="[]")  # JSON
+    state_mb: float | None = _column(COMPLEXITY, default=None)
+    state_backbone_mb: float | None = _column(COMPLEXITY, default=None)
+    state_fitted_mb: float | None = _column(COMPLEXITY, default=None)
+    unit_ms: float | None = _column(COMPLEXITY, default=None)  # ResNet18 forward
+
+    # provenance
+    kind: str = _column(PROVENANCE, default="measured")
+    weights: str = _column(PROVENANCE, default="none")
+    data: str = _column(PROVENANCE)
+    code: str = _column(PROVENANCE)
+    commit: str = _column(PROVENANCE, default="")
+    bench: str = _column(PROVENANCE, default="")
+    env: str = _column(PROVENANCE, default="")
+    device: str = _column(PROVENANCE, default="")
+    threads: int | None = _column(PROVENANCE, default=None)
+    command: str = _column(PROVENANCE, default="")
+    started: str = _column(PROVENANCE, default="")
+
+
+def columns(group: str | None = None) -> list[str]:
+    """Column names in file order, of one group or all."""
+    return [f.name for f in fields(Row) if group in (None, f.metadata["group"])]
+
+
+MAIN_SCORES = ("image_auroc", "pixel_auroc", "aupro_30")
+"""What a short table shows."""

@@ -1,0 +1,14 @@
+"""Puts the plugin folders and the data that the package reads inside wheels."""
+
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+
+class PluginFolders(BuildHookInterface):  # type: ignore[misc]
+    """An editable install reads the folders in place; a wheel carries them under bench/builtin."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        if version == "standard" and self.target_name == "wheel":
+            for path in ("methods", "datasets", "bench.toml", "results/tables"):
+                build_data["force_include"][path] = f"bench/builtin/{path}"
