@@ -1,10 +1,10 @@
-"""What a plugin may import: the types of a method and of a data set. Imports no torch at run time."""
+"""What a plugin may import: the types of a method and of a data set. No torch at run time."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - dataclass fields of plugins are resolved at run time
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from bench.errors import BenchError, ConfigError, DataError, MethodError, nearest
@@ -162,7 +162,7 @@ class Run(ABC):
 
     @abstractmethod
     def backbone(self, name: str, layers: Sequence[int]) -> nn.Module:
-        """A timm feature extractor, frozen, in evaluation mode, on the device; its weights recorded.
+        """A timm feature extractor, frozen, in evaluation mode; its weights are recorded.
 
         Args:
             name: timm's name, with or without a tag ("resnet18.tv_in1k").

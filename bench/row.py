@@ -1,4 +1,4 @@
-"""One line of a results file: what a cell measured, with the provenance that makes it comparable."""
+"""One line of a results file: what a cell measured, and what makes it comparable."""
 
 from __future__ import annotations
 
