@@ -1,0 +1,96 @@
+"""Fixtures that several tests need: training images and a run, without files or downloads."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+# Two threads at most, and none that spin: test workers share the machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import timm
+import torch
+
+from bench.api import Images, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+
+class TensorImages(Images):
+    """Training images that are already tensors."""
+
+    def __init__(self, pixels: Tensor, seed: int = 0) -> None:
+        self.pixels = pixels
+        self.image_size = (pixels.shape[-2], pixels.shape[-1])
+        self.order = torch.Generator().manual_seed(seed)
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batches(
+        self,
+        size: int,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
+    ) -> Iterator[Tensor]:
+        count = len(self)
+        order = torch.randperm(count, generator=self.order) if shuffle else torch.arange(count)
+        for start in range(0, count, size):
+            index = order[start : start + size]
+            if drop_last and len(index) < size:
+                return
+            batch = self.pixels[index]
+            if augment is not None:
+                batch = torch.stack([augment(image, self.order) for image in batch])
+            yield batch
+
+
+class _Backbone(torch.nn.Module):
+    def __init__(self, name: str, layers: Sequence[int]) -> None:
+        super().__init__()
+        self.net = timm.create_model(
+            name, pretrained=False, features_only=True, out_indices=tuple(layers)
+        )
+        self.channels: list[int] = self.net.feature_info.channels()
+        self.strides: list[int] = self.net.feature_info.reduction()
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return list(self.net(images))
+
+
+class CpuRun(Run):
+    """A run on the CPU whose backbones have random weights."""
+
+    def __init__(self, image_size: tuple[int, int] = (64, 64), seed: int = 0) -> None:
+        self.device = torch.device("cpu")
+        self.seed = seed
+        self.image_size = image_size
+
+    def generator(self, purpose: str) -> torch.Generator:
+        digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+    def backbone(self, name: str, layers: Sequence[int]) -> nn.Module:
+        torch.manual_seed(self.seed)
+        return _Backbone(name, layers).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def make_images() -> type[TensorImages]:
+    """`make_images(pixels)`: training images from a (N, 3, H, W) tensor."""
+    return TensorImages
+
+
+@pytest.fixture
+def make_run() -> type[CpuRun]:
+    """`make_run(image_size=(64, 64), seed=0)`: a run on the CPU."""
+    return CpuRun
