@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -60,8 +60,9 @@ class _Backbone(torch.nn.Module):
         self.net = timm.create_model(
             name, pretrained=False, features_only=True, out_indices=tuple(layers)
         )
-        self.channels: list[int] = self.net.feature_info.channels()
-        self.strides: list[int] = self.net.feature_info.reduction()
+        info: Any = self.net.feature_info
+        self.channels: list[int] = info.channels()
+        self.strides: list[int] = info.reduction()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return list(self.net(images))
