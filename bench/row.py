@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 SCHEMA = 1
 
@@ -112,10 +115,14 @@ class Row:
     command: str = _column(PROVENANCE, default="")
     started: str = _column(PROVENANCE, default="")
 
+    extra: Mapping[str, str] = field(default_factory=dict)
+    """Columns that this version does not know; they survive a rewrite."""
+
 
 def columns(group: str | None = None) -> list[str]:
     """Column names in file order, of one group or all."""
-    return [f.name for f in fields(Row) if group in (None, f.metadata["group"])]
+    known = [f for f in fields(Row) if "group" in f.metadata]
+    return [f.name for f in known if group in (None, f.metadata["group"])]
 
 
 MAIN_SCORES = ("image_auroc", "pixel_auroc", "aupro_30")
