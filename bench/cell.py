@@ -48,7 +48,7 @@ def seed_of(seed: int, purpose: str) -> int:
 
 
 class CellRun(Run):
-    """The run that a cell offers its method: remembers which backbones and weights it handed out."""
+    """The run that a cell offers its method; remembers the backbones that it handed out."""
 
     def __init__(
         self, cell: Cell, device: torch.device, image_size: tuple[int, int], weights: Weights
@@ -433,7 +433,7 @@ def _device_facts(device: torch.device) -> dict[str, str]:
 def _save_artifacts(
     job: Job, test: Test, scored: Scored, history: Sequence[Mapping[str, float]]
 ) -> None:
-    """Beside the row: image scores and labels, the losses, and the panels that `bench show` draws."""
+    """Beside the row: image scores and labels, losses, and the panels that `bench show` draws."""
     from bench.report.gallery import Panel, save_panels, select
 
     job.artifacts.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,33 @@
+# Two commands for a newcomer: make demo, make test. Everything happens inside .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# Waiting threads that spin make a small machine ten times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: install demo test lint types clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml hatch_build.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: install
+	$(BIN)/bench run --method pyramidflow,padim --dataset synthetic --preset demo --random-weights --results demo
+
+test: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+lint: install
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: install
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .cache demo build dist

@@ -1,0 +1,42 @@
+"""`bench data verify`: what lies on disk, against what was published."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench import discovery
+from bench.commands.run import pairs
+from bench.config import load_settings
+from bench.driver import open_dataset
+from bench.plan import split_overrides
+
+app = typer.Typer(help="Data sets on disk.", no_args_is_help=True)
+
+
+@app.callback()
+def data() -> None:
+    """Data sets on disk."""
+
+
+@app.command("verify")
+def verify(
+    dataset: Annotated[str, typer.Argument(help="Name of a data set.")],
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME.key=value, an option of the data set.")
+    ] = None,
+) -> None:
+    """Check counts, masks and files of a data set; exit code 1 if something is odd."""
+    from bench.verify import verify as check
+
+    plugin = discovery.describe("datasets", dataset)
+    overrides = split_overrides(pairs(set_), [plugin])[dataset]
+    found, _ = open_dataset(load_settings(), plugin, overrides, data_root)
+    found.prepare()
+    report = check(found, dataset)
+    for line in report.lines:
+        typer.echo(line)
+    raise typer.Exit(0 if report.ok else 1)

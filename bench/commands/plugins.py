@@ -1,0 +1,103 @@
+"""`bench list`, `bench init`, `bench test-plugin`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tabulate import tabulate
+
+from bench import discovery
+from bench.config import FILE, load_settings
+from bench.errors import ConfigError
+
+
+def list_plugins(
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+) -> None:
+    """Methods, data sets, protocols and presets, with one line on each."""
+    settings = load_settings()
+    found = {kind: discovery.describe_all(kind) for kind in ("methods", "datasets")}  # type: ignore[arg-type]
+    if as_json:
+        names = {kind: {p.name: p.summary for p in plugins} for kind, (plugins, _) in found.items()}
+        typer.echo(json.dumps(names, indent=1))
+        return
+    for kind, (plugins, errors) in found.items():
+        typer.echo(f"{kind}:")
+        typer.echo(tabulate([[f"  {p.name}", p.summary] for p in plugins], tablefmt="plain"))
+        for error in errors:
+            typer.echo(f"  broken: {error}")
+        typer.echo("")
+    typer.echo("protocols: " + ", ".join(settings.protocols))
+    typer.echo("presets:")
+    lines = [[f"  {name}", table.get("summary", "")] for name, table in settings.presets.items()]
+    typer.echo(tabulate(lines, tablefmt="plain"))
+
+
+_TOML = """# Settings of this project; see the shipped bench.toml for every key and its default.
+
+[paths]
+data = "data"         # one folder for each data set: data/mvtec, data/btad
+results = "results"
+
+[run]
+protocol = "standard"
+seeds = [0]
+"""
+
+_METHOD = '''"""Distance to the mean image: the smallest honest baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.api import Images, Method, Prediction, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
+
+
+@dataclass
+class MeanImage(Method):
+    """Per-pixel distance to the average normal image."""
+
+    batch: int = 16
+
+    def fit(self, train: Images, run: Run) -> Iterator[Mapping[str, float]]:
+        total = sum(images.sum(0) for images in train.batches(self.batch))
+        self.mean = total / len(train)
+        yield {}
+
+    def predict(self, images: Tensor) -> Prediction:
+        return Prediction(maps=(images - self.mean).abs().mean(1))
+'''
+
+
+def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+    """Make a project of your own: bench.toml, methods/ with an example, datasets/."""
+    if (folder / FILE).exists():
+        raise ConfigError(f"{folder / FILE} exists already; choose another folder")
+    for kind in ("methods", "datasets"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    (folder / FILE).write_text(_TOML, encoding="utf-8")
+    (folder / "methods" / "mean_image.py").write_text(_METHOD, encoding="utf-8")
+    typer.echo(f"made {folder}: {FILE}, methods/mean_image.py, datasets/")
+    typer.echo(f"try: cd {folder} && bench run --method mean_image --preset quick")
+
+
+def test_plugin(name: Annotated[str, typer.Argument(help="A method.")]) -> None:
+    """Run a method on a small synthetic category and check what it returns."""
+    from bench.plugin_test import check_method
+
+    settings = load_settings(preset="quick")
+    settings = replace(settings, run=replace(settings.run, weights="random", device="cpu"))
+    problems = check_method(settings, name, typer.echo)
+    for problem in problems:
+        typer.echo(f"FAILED {problem}")
+    raise typer.Exit(1 if problems else 0)

@@ -1,0 +1,85 @@
+"""`bench status`, `bench merge`, `bench explain-protocols`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tabulate import tabulate
+
+from bench import discovery
+from bench.config import load_settings
+from bench.errors import PluginError, StoreError
+from bench.report.summary import tables
+from bench.store import ResultStore
+from bench.store import merge as merge_stores
+
+
+def status(
+    results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Only rows whose method's code has changed since.")
+    ] = False,
+    cells: Annotated[bool, typer.Option("--cells", help="One line for each cell.")] = False,
+) -> None:
+    """What the results folder holds: tables, failures, rows made by other code."""
+    settings = load_settings()
+    folder = results or settings.paths.results
+    rows = ResultStore(folder).rows()
+    old = [row for row in rows if row.code != _code(row.method)]
+    failures = sorted((folder / "failures").glob("*.txt"))
+    if stale:
+        rows = old
+    if not rows and not failures:
+        what = "no stale row" if stale else "no row yet; try `bench run --method padim`"
+        typer.echo(f"{folder}: {what}")
+        return
+    if cells:
+        lines = [[r.cell, r.method, f"{r.dataset}/{r.category}", r.seed, r.protocol] for r in rows]
+        typer.echo(tabulate(lines, ["cell", "method", "category", "seed", "protocol"]))
+    elif rows:
+        typer.echo(tables(rows))
+    if old and not stale:
+        typer.echo(
+            f"\n{len(old)} of {len(rows)} rows were made by other code: bench status --stale"
+        )
+    for failure in failures:
+        first = failure.read_text(encoding="utf-8", errors="replace").splitlines()[:2]
+        typer.echo(f"FAILED {': '.join(first)}\n       log: {failure}")
+
+
+def _code(method: str) -> str:
+    """The code hash of the tree's method; empty where it is gone."""
+    try:
+        return discovery.describe("methods", method).code()
+    except PluginError:
+        return ""
+
+
+def merge(
+    folders: Annotated[list[Path], typer.Argument(help="Results folders of other machines.")],
+    results: Annotated[Path | None, typer.Option(help="Folder to merge into.")] = None,
+) -> None:
+    """Bring rows of other folders into the results; of one cell the newest row stays."""
+    target = ResultStore(results or load_settings().paths.results)
+    for folder in folders:
+        if not folder.is_dir():
+            raise StoreError(f"{folder} is not a folder")
+    with target.lock():
+        before = len(target.rows())
+        conflicts = merge_stores(target, [ResultStore(folder) for folder in folders])
+        after = len(target.rows())
+    for kept, dropped in conflicts:
+        typer.echo(
+            f"{kept.cell} {kept.method} {kept.dataset}/{kept.category}: kept the row of "
+            f"{kept.started}, dropped that of {dropped.started}, whose scores differ"
+        )
+    typer.echo(f"{after - before} rows added, {len(conflicts)} differing, {after} in all")
+
+
+def explain_protocols() -> None:
+    """The same ranking under the evaluators that papers used: why numbers differ."""
+    from bench.evaluate.explain import explain_protocols as explain
+
+    typer.echo(explain())

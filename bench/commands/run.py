@@ -1,0 +1,186 @@
+"""`bench run`: train and score methods on data sets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from bench.config import Settings, load_settings, parse_value
+from bench.driver import Planned, Request, Result, command_line, plan_request, run_request
+from bench.errors import ConfigError
+from bench.plan import canonical
+from bench.report.summary import tables
+from bench.store import ResultStore
+
+Names = Annotated[list[str] | None, typer.Option(help="Names, separated by commas or repeated.")]
+
+
+def split(values: list[str] | None) -> list[str]:
+    """`--method a,b --method c` as a list."""
+    return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
+
+
+def pairs(values: list[str] | None) -> dict[str, Any]:
+    """`--set key=value` as a mapping."""
+    found: dict[str, Any] = {}
+    for value in values or []:
+        key, equals, text = value.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {value}: write key=value, as in --set levels=3")
+        found[key.strip()] = parse_value(text.strip())
+    return found
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """`0,1,2` as integers."""
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError as error:
+        raise ConfigError(f"--seeds {text}: write whole numbers, as in --seeds 0,1,2") from error
+
+
+def run(
+    method: Annotated[
+        list[str], typer.Option("--method", "-m", help="Methods, separated by commas.")
+    ],
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", "-d", help="Data sets, separated by commas.  [synthetic]"),
+    ] = None,
+    category: Annotated[
+        list[str] | None, typer.Option("--category", "-c", help="Categories; all if not given.")
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option("--seeds", "--seed", help="Seeds, as in 0,1,2.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="Name of a protocol.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A [presets.NAME] of bench.toml, as in quick.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value for a method; NAME.key=value for one plugin."),
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Backbone weights: .safetensors or a state dict.")
+    ] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Random encoder weights: for tests, marked.")
+    ] = False,
+    workers: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each cell.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for each cell.")] = None,
+    speed: Annotated[str | None, typer.Option(help="Name of a speed protocol.")] = None,
+    save_maps: Annotated[bool, typer.Option(help="Keep every anomaly map as .npy.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="No child processes: for debuggers.")
+    ] = False,
+) -> None:
+    """Train and score methods on data sets; one CSV row for each cell.
+
+    Exit code 0: every cell has its row. 1: cells failed. 2: bad input. 3: nothing ran.
+    130: stopped by Ctrl-C; finished rows are kept, and the same command resumes.
+    """
+    if weights is not None and random_weights:
+        raise ConfigError("--weights and --random-weights exclude each other")
+    settings = load_settings(preset=preset)
+    options = {
+        "protocol": protocol,
+        "seeds": integers(seeds) if seeds is not None else None,
+        "device": device,
+        "workers": workers,
+        "threads": threads,
+        "timeout": timeout,
+        "speed": speed,
+        "weights": "random" if random_weights else None,
+    }
+    given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
+    settings = replace(settings, run=replace(settings.run, **given))
+    if results is not None:
+        settings = replace(settings, paths=replace(settings.paths, results=results.absolute()))
+    request = Request(
+        methods=split(method),
+        datasets=split(dataset) or ["synthetic"],
+        categories=split(category),
+        overrides=pairs(set_),
+        data_root=data_root,
+        weights_file=weights,
+        force=force,
+        save_maps=save_maps,
+        in_process=in_process,
+        command=command_line(),
+    )
+    if not request.methods:
+        raise ConfigError("--method names no method; see `bench list`")
+    console = Console()
+    if dry_run:
+        _print_plan(settings, plan_request(settings, request), console)
+        return
+    result = run_request(settings, request, console)
+    _print_result(settings, result, console)
+    raise typer.Exit(exit_code(result))
+
+
+def exit_code(result: Result) -> int:
+    """The exit code of a run."""
+    if result.interrupted:
+        return 130
+    if result.failures:
+        return 1
+    return 0 if result.rows else 3
+
+
+def _print_plan(settings: Settings, planned: list[Planned], console: Console) -> None:
+    from tabulate import tabulate
+
+    finished = {row.cell for row in ResultStore(settings.paths.results).rows()}
+    cells = [cell for part in planned for cell in part.cells]
+    lines = [
+        [
+            c.id,
+            c.method,
+            f"{c.dataset}/{c.category}",
+            c.seed,
+            c.protocol.name,
+            c.pretrained,
+            "finished" if c.id in finished else "to run",
+        ]
+        for c in cells
+    ]
+    headers = ["cell", "method", "category", "seed", "protocol", "weights", "state"]
+    console.print(tabulate(lines, headers), markup=False, highlight=False, soft_wrap=True)
+    for method in dict.fromkeys(c.method for c in cells):
+        for params in dict.fromkeys(canonical(dict(c.params)) for c in cells if c.method == method):
+            console.print(f"\n{method}: {params}", markup=False, highlight=False, soft_wrap=True)
+    todo = sum(c.id not in finished for c in cells)
+    console.print(f"\n{len(cells)} cells, {todo} to run; results in {settings.paths.results}")
+
+
+def _print_result(settings: Settings, result: Result, console: Console) -> None:
+    if result.rows:
+        console.print()
+        console.print(tables(result.rows), markup=False, highlight=False, soft_wrap=True)
+        store = ResultStore(settings.paths.results)
+        files = dict.fromkeys(store.file(r.dataset, r.method) for r in result.rows)
+        console.print("\nrows: " + ", ".join(map(_short, files)), highlight=False, soft_wrap=True)
+        cell = result.rows[-1].cell
+        console.print(f"look at the maps of a cell: bench show {cell}", highlight=False)
+    for failure in result.failures:
+        log = settings.paths.results / "failures" / f"{failure.job.cell.id}.txt"
+        text = f"FAILED {failure.job.cell.label}: {failure.cause}\n       log: {_short(log)}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _short(path: Path) -> str:
+    """Relative to the working directory where that is shorter."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,0 +1,150 @@
+"""The table that a run ends with: categories, their mean, and the protocol in the caption."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from bench.row import Row
+
+RANDOM = "random encoder weights: for tests, never beside published numbers"
+ORACLE = "epoch chosen on the test set"
+TRANSDUCTIVE = "transductive: an image's score depends on the other test images"
+BRIEF = "short speed protocol: figures are rough"
+UNMASKED = "anomalous images without a usable mask: in the image metrics, not in the pixel metrics"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as the field prints it."""
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def figure(value: float | None) -> str:
+    """A number to three significant digits, without exponent."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+COLUMNS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
+    ("image AUROC", "image_auroc", percent),
+    ("pixel AUROC", "pixel_auroc", percent),
+    ("AUPRO 0.3", "aupro_30", percent),
+    ("FPS", "fps", figure),
+    ("p50 ms", "latency_p50_ms", figure),
+    ("infer MB", "infer_mb", figure),
+    ("fit MB", "fit_mb", figure),
+    ("fit s", "fit_s", figure),
+)
+
+
+def tables(rows: Iterable[Row]) -> str:
+    """One table for each data set, protocol and kind of weights; never mixed."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        key = (row.dataset, row.dataset_params, row.protocol, row.protocol_fields, row.device)
+        groups.setdefault(key, []).append(row)
+    return "\n\n".join(table(group) for _, group in sorted(groups.items()))
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The table of one data set under one protocol on one device."""
+    lines: list[list[str]] = []
+    for label, of_method in _by_method(rows).items():
+        categories = list(dict.fromkeys(row.category for row in of_method))
+        for category in categories:
+            chosen = [row for row in of_method if row.category == category]
+            lines.append([label, category, *_cells(chosen)])
+        if len(categories) > 1:
+            lines.append([label, "mean", *_cells(of_method)])
+    headers = ["method", "category", *(name for name, _, _ in COLUMNS)]
+    body = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, stralign="right")
+    return "\n".join([caption(rows), "", body, *notes(rows)])
+
+
+def caption(rows: Sequence[Row]) -> str:
+    """What makes the numbers comparable: protocol, seeds, device, speed protocol."""
+    first = rows[0]
+    seeds = sorted({row.seed for row in rows})
+    batches = sorted({row.fps_batch for row in rows if row.fps_batch})
+    speeds = sorted({row.speed for row in rows if row.speed})
+    parts = [
+        f"{first.dataset}, protocol {first.protocol}",
+        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+        f"{first.device}, {first.threads} threads",
+    ]
+    if speeds:
+        parts.append(f"{' and '.join(speeds)}, FPS at batch {_list(batches)}, latency at batch 1")
+    return "; ".join(parts)
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """One line for each mark, and for what was left out."""
+    found = {mark: text for row in rows for mark, text in marks(row).items()}
+    lines = [f"{mark}  {text}" for mark, text in sorted(found.items())]
+    unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
+    lines += [f"{category}: {count} {UNMASKED}" for category, count in sorted(unmasked)]
+    lost = {(r.category, r.regions_lost, r.regions) for r in rows if r.regions_lost}
+    lines += [
+        f"{category}: {gone} defect regions vanish in the resize or crop, {left} are scored"
+        for category, gone, left in sorted(lost)
+    ]
+    return ["", *lines] if lines else []
+
+
+def marks(row: Row) -> dict[str, str]:
+    """Marks that stand beside a method's name, with their meaning."""
+    found = {}
+    if row.epochs is not None and row.last_epoch != "{}":
+        found["†"] = ORACLE
+    if row.transductive:
+        found["‡"] = TRANSDUCTIVE
+    if row.pretrained == "random":
+        found["§"] = RANDOM
+    if row.speed and row.speed.split(" ")[0] != "speed-1":
+        found["¶"] = BRIEF
+    return found
+
+
+def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by method; the parameters are numbered where one method stands with several."""
+    variants: dict[str, list[tuple[str, str]]] = {}
+    for row in rows:
+        seen = variants.setdefault(row.method, [])
+        if (row.params, row.pretrained) not in seen:
+            seen.append((row.params, row.pretrained))
+    result: dict[str, list[Row]] = {}
+    for row in rows:
+        names = variants[row.method]
+        number = f" #{names.index((row.params, row.pretrained)) + 1}" if len(names) > 1 else ""
+        result.setdefault(f"{row.method}{number}{''.join(sorted(marks(row)))}", []).append(row)
+    return result
+
+
+def _cells(rows: Sequence[Row]) -> list[str]:
+    return [_aggregate(rows, column, show) for _, column, show in COLUMNS]
+
+
+def _aggregate(rows: Sequence[Row], column: str, show: Callable[[float | None], str]) -> str:
+    """Mean over categories within a seed, then mean ± standard deviation over seeds."""
+    by_seed: dict[int, list[float]] = {}
+    for row in rows:
+        value = getattr(row, column)
+        if value is not None:
+            by_seed.setdefault(row.seed, []).append(value)
+    if not by_seed or sum(map(len, by_seed.values())) < len(rows):
+        return "n/a"
+    means = [statistics.fmean(values) for values in by_seed.values()]
+    text = show(statistics.fmean(means))
+    if len(means) > 1 and show is percent:
+        text += f" ± {show(statistics.stdev(means))}"
+    return text
+
+
+def _list(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values)) or "n/a"
