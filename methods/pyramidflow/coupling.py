@@ -1,0 +1,213 @@
+"""The pyramid coupling blocks (PyramidFlow, arXiv:2303.02595, section 3) and their parts.
+
+A block changes one level, y = W (exp(s) x + t), where s and t come from the neighbouring levels
+by two convolutions, s is freed of its mean (volume normalisation), and |det W| = 1. The formulas
+and constants are those of the published code (gasharper/PyramidFlow at 6977d5a).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from bench.blocks.reversible import Coupling
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+VolumeNormKind = Literal["cvn", "svn", "none"]
+
+# The code's constant, close to 2 / pi: log-scales stay within +-1.998, slope 0.636 at zero.
+CLAMP = 2 * 0.636
+SLOPE = 0.01
+MOMENTUM = 0.1
+
+
+class VolumeNorm(nn.Module):
+    """Takes the mean out of log-scales, so that their sum, the log-determinant, is zero.
+
+    "cvn" averages over images and channels, at every pixel; "svn" over images and pixels, in
+    every channel. Evaluation uses running means, which have their final shape from the start.
+    """
+
+    running_mean: Tensor
+
+    def __init__(
+        self, kind: VolumeNormKind, channels: int, size: tuple[int, int], updates: int
+    ) -> None:
+        super().__init__()
+        self.dims = {"cvn": (0, 1), "svn": (0, 2, 3), "none": ()}[kind]
+        # Several updates with one mean are one update with a larger share of it.
+        self.share = 1 - (1 - MOMENTUM) ** updates
+        shape = {"cvn": (1, 1, *size), "svn": (1, channels, 1, 1), "none": (1, 1, 1, 1)}[kind]
+        self.register_buffer("running_mean", torch.zeros(shape), persistent=kind != "none")
+
+    def mean(self, log_scale: Tensor) -> Tensor:
+        """The mean to subtract: of this batch in training, the running one otherwise."""
+        if self.training and self.dims:
+            mean: Tensor = log_scale.mean(self.dims, keepdim=True)
+            return mean
+        return self.running_mean
+
+    def observe(self, mean: Tensor) -> None:
+        """Blend a batch mean into the running one; without its graph, which would never end."""
+        if self.training and self.dims:
+            self.running_mean.lerp_(mean.detach(), self.share)
+
+
+class InvertibleConv(nn.Module):
+    """A learned invertible mixing of channels with |det W| = 1, as a PLU product.
+
+    W = P (tril(l) + I) (triu(u) + diag(sign * exp(s - mean(s)))). A fresh W is orthogonal.
+    """
+
+    permutation: Tensor
+    sign: Tensor
+
+    def __init__(self, channels: int, generator: torch.Generator) -> None:
+        super().__init__()
+        normal = torch.randn(channels, channels, dtype=torch.float64, generator=generator)
+        p, lower, upper = torch.linalg.lu(torch.linalg.qr(normal).Q)
+        diagonal = upper.diagonal()
+        self.lower = nn.Parameter(lower.float())
+        self.upper = nn.Parameter(upper.float())
+        self.log_diagonal = nn.Parameter(diagonal.abs().log().float())
+        self.register_buffer("sign", diagonal.sign().float())
+        self.register_buffer("permutation", p.argmax(1))
+
+    def weight(self) -> Tensor:
+        """W, (C, C)."""
+        scale = self.sign * (self.log_diagonal - self.log_diagonal.mean()).exp()
+        lower = self.lower.tril(-1) + torch.eye(len(scale), dtype=scale.dtype, device=scale.device)
+        product: Tensor = lower @ (self.upper.triu(1) + torch.diag(scale))
+        return product[self.permutation]
+
+    def inverse_weight(self) -> Tensor:
+        """The inverse of W, computed in float64 so that chains of blocks invert well."""
+        weight = self.weight()
+        inverse: Tensor = torch.linalg.inv(weight.double()).to(weight.dtype)
+        return inverse
+
+
+def mix(x: Tensor, weight: Tensor) -> Tensor:
+    """A 1x1 convolution by a (C, C) matrix; (B, C, H, W), same shape."""
+    return functional.conv2d(x, weight[:, :, None, None])
+
+
+def double(x: Tensor) -> Tensor:
+    """Every pixel repeated 2x2: nearest neighbour to twice the size."""
+    return functional.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def halve(x: Tensor) -> Tensor:
+    """The top left pixel of each 2x2 cell: nearest neighbour to half the size."""
+    return x[..., ::2, ::2]
+
+
+class PyramidCoupling(Coupling):
+    """What the three kinds of blocks share: the affine transform, its network and its inverse.
+
+    Args:
+        channels: C of every level.
+        inputs: number of levels that condition the block; the network sees inputs * C channels.
+        kernel: odd side of both convolutions.
+        size: (height, width) at which the network works.
+        norm: kind of volume normalisation.
+        updates: updates of the running mean for each forward pass.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        inputs: int,
+        kernel: int,
+        size: tuple[int, int],
+        norm: VolumeNormKind,
+        updates: int,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        hidden = 2 * channels
+        self.first = nn.Parameter(torch.empty(hidden, inputs * channels, kernel, kernel))
+        nn.init.kaiming_uniform_(self.first, a=math.sqrt(5), generator=generator)
+        # Zero, so that a fresh block only mixes channels.
+        self.last = nn.Parameter(torch.zeros(hidden, hidden, kernel, kernel))
+        self.norm = VolumeNorm(norm, channels, size, updates)
+        self.conv = InvertibleConv(channels, generator)
+
+    def condition(self, *sources: Tensor) -> Tensor:
+        """The network's input."""
+        raise NotImplementedError
+
+    def resample(self, value: Tensor) -> Tensor:
+        """A scale or shift, from the network's resolution to that of the level changed."""
+        return value
+
+    def coefficients(self, *sources: Tensor) -> tuple[Tensor, ...]:
+        """(scale, shift, mean): the affine parameters, and the mean that was normalised away."""
+        pad = self.first.shape[-1] // 2
+        hidden = functional.leaky_relu_(
+            functional.conv2d(self.condition(*sources), self.first, padding=pad), SLOPE
+        )
+        raw, shift = functional.conv2d(hidden, self.last, padding=pad).chunk(2, dim=1)
+        log_scale = CLAMP * torch.atan(raw / 2)
+        mean = self.norm.mean(log_scale)
+        scale = self.resample(log_scale - mean).exp()
+        return scale, self.resample(shift), mean.detach()
+
+    def couple(self, x: Tensor, coefficients: Sequence[Tensor]) -> Tensor:
+        """y = W (scale * x + shift)."""
+        scale, shift, _ = coefficients
+        return mix(torch.addcmul(shift, scale, x), self.conv.weight())
+
+    def uncouple(self, y: Tensor, coefficients: Sequence[Tensor]) -> Tensor:
+        """x = (W^-1 y - shift) / scale."""
+        scale, shift, _ = coefficients
+        return (mix(y, self.conv.inverse_weight()) - shift) / scale
+
+    def observe(self, coefficients: Sequence[Tensor]) -> None:
+        self.norm.observe(coefficients[2])
+
+
+class UpCoupling(PyramidCoupling):
+    """Changes the finest level, from the next one brought to its size."""
+
+    target = 0
+    sources = (1,)
+
+    def condition(self, *sources: Tensor) -> Tensor:
+        return double(sources[0])
+
+
+class DownCoupling(PyramidCoupling):
+    """Changes the coarsest level, from the finer one.
+
+    The network works at the finer size and its results are decimated, volume normalisation
+    included: with "svn" the log-scales that remain need not sum to zero, as in the code.
+    """
+
+    def __init__(self, source: int, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.target, self.sources = source + 1, (source,)
+
+    def condition(self, *sources: Tensor) -> Tensor:
+        return sources[0]
+
+    def resample(self, value: Tensor) -> Tensor:
+        return halve(value)
+
+
+class DualCoupling(PyramidCoupling):
+    """Changes a level between two others, from both: the paper's reverse parallel block."""
+
+    def __init__(self, source: int, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.target, self.sources = source + 1, (source, source + 2)
+
+    def condition(self, *sources: Tensor) -> Tensor:
+        fine, coarse = sources
+        return torch.cat([halve(fine), double(coarse)], dim=1)
