@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    Bench = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_list_shows_built_in_plugins_and_those_of_the_project(project: Path, bench: Bench) -> None:
+    listed = json.loads(bench("list", "--json").stdout)
+    assert {"padim", "pyramidflow", "mean"} <= set(listed["methods"])
+    assert {"mvtec", "btad", "mtd", "visa", "folder", "synthetic", "tiny"} <= set(
+        listed["datasets"]
+    )
+    assert all(listed["methods"].values())
+    assert all(listed["datasets"].values())
+
+
+def test_list_works_from_a_subfolder_of_the_project(project: Path, bench: Bench) -> None:
+    deep = project / "a" / "b"
+    deep.mkdir(parents=True)
+    assert "mean" in json.loads(bench("list", "--json", cwd=deep).stdout)["methods"]
+
+
+def test_a_broken_plugin_is_named_and_the_others_are_listed(project: Path, bench: Bench) -> None:
+    (project / "methods" / "broken.py").write_text("def broken(:\n", encoding="utf-8")
+    done = bench("list")
+    assert done.returncode == 0
+    assert "broken.py cannot be read" in done.stdout
+    assert "padim" in done.stdout
+
+
+def test_init_makes_a_project_whose_method_is_found(tmp_path: Path, bench: Bench) -> None:
+    folder = tmp_path / "mine"
+    assert bench("init", str(folder)).returncode == 0
+    assert "mean_image" in json.loads(bench("list", "--json", cwd=folder).stdout)["methods"]
+    again = bench("init", str(folder))
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+
+
+def test_a_method_is_checked_on_a_small_synthetic_category(project: Path, bench: Bench) -> None:
+    done = bench("test-plugin", "mean")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "fine" in done.stdout
+    broken = project / "methods" / "mean.py"
+    broken.write_text(broken.read_text().replace("images - self.mean", "images - images.mean(0)"))
+    done = bench("test-plugin", "mean")
+    assert done.returncode == 1
+    assert "must not depend on the other images" in done.stdout

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.store import ResultStore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Bench = Callable[..., subprocess.CompletedProcess[str]]
+
+QUICK = ("--dataset", "tiny", "--device", "cpu", "--threads", "1")
+
+
+def test_a_run_leaves_rows_a_table_and_artifacts_and_a_rerun_skips_them(
+    project: Path, bench: Bench
+) -> None:
+    first = bench("run", "--method", "mean", *QUICK)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "image AUROC" in first.stdout
+    assert "mean" in first.stdout
+    rows = ResultStore(project / "results").rows()
+    assert [row.category for row in rows] == ["left", "right"]
+    assert all(row.image_auroc == 1.0 and row.fps and row.epoch == 2 for row in rows)
+    assert all(row.command.startswith("bench run --method mean") for row in rows)
+    again = bench("run", "--method", "mean", *QUICK)
+    assert again.returncode == 0
+    assert "2 of 2 cells have a row already" in again.stdout
+    assert ResultStore(project / "results").rows() == rows
+    png = bench("show", rows[0].cell[:6], "--out", "look.png")
+    assert png.returncode == 0, png.stderr
+    assert (project / "look.png").read_bytes().startswith(b"\x89PNG")
+    status = bench("status")
+    assert "pixel AUROC" in status.stdout
+
+
+def test_the_same_seed_gives_the_same_scores_in_another_process(
+    project: Path, bench: Bench
+) -> None:
+    scores = []
+    for folder in ("a", "b"):
+        options = ("--category", "left", "--results", folder)
+        done = bench("run", "--method", "mean", *QUICK, *options)
+        assert done.returncode == 0, done.stderr
+        (row,) = ResultStore(project / folder).rows()
+        scores.append((row.cell, row.image_auroc, row.pixel_ap, row.aupro_30, row.weights))
+    assert scores[0] == scores[1]
+
+
+def test_failed_cells_are_named_and_kept_and_the_others_go_on(project: Path, bench: Bench) -> None:
+    names = "dies,crashes,hangs,raises,not_finite,mean"
+    done = bench("run", "-m", names, *QUICK, "-c", "left", "--timeout", "25")
+    assert done.returncode == 1
+    assert [row.method for row in ResultStore(project / "results").rows()] == ["mean"]
+    for text in (
+        "exited with status 9",
+        "ended by SIGSEGV",
+        "no result within 25 s",
+        "ZeroDivisionError: on purpose",
+    ):
+        assert text in done.stdout, done.stdout
+    logs = {f.read_text().split(" ")[0]: f.read_text() for f in failures(project)}
+    assert set(logs) == {"dies", "crashes", "hangs", "raises", "not_finite"}
+    assert "Traceback" in logs["raises"]
+    assert "test/good/0.png" in logs["not_finite"]
+    assert "FAILED" in bench("status").stdout
+
+
+def failures(project: Path) -> list[Path]:
+    return sorted((project / "results" / "failures").glob("*.txt"))
+
+
+def test_a_cell_that_succeeds_later_loses_its_failure(project: Path, bench: Bench) -> None:
+    options = (*QUICK, "-c", "left")
+    assert bench("run", "-m", "raises", *options).returncode == 1
+    file = project / "methods" / "raises.py"
+    file.write_text(file.read_text().replace("raise ZeroDivisionError('on purpose')", "pass"))
+    assert bench("run", "-m", "raises", *options).returncode == 0
+    assert failures(project) == []
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(project: Path, bench: Bench) -> None:
+    done = bench("run", "-m", "mean", *QUICK, "--seeds", "0,1", "--set", "gain=2", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "4 cells, 4 to run" in done.stdout
+    assert '"gain":2.0' in done.stdout
+    assert not (project / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-m", "meam", "-d", "tiny"), "did you mean 'mean'"),
+        (("-m", "mean", "-d", "tinny"), "did you mean 'tiny'"),
+        (("-m", "mean", "-d", "tiny", "-c", "lefft"), "did you mean 'left'"),
+        (("-m", "mean", "-d", "tiny", "--protocol", "standart"), "did you mean 'standard'"),
+        (("-m", "mean", "-d", "tiny", "--preset", "quik"), "did you mean 'quick'"),
+        (("-m", "mean", "-d", "tiny", "--set", "gaim=2"), "did you mean 'gain'"),
+        (("-m", "mean", "-d", "tiny", "--set", "gain=big"), "is not float"),
+        (("-m", "mean", "-d", "tiny", "--set", "gain"), "write key=value"),
+        (("-m", "mean", "-d", "tiny", "--seeds", "a"), "write whole numbers"),
+        (("-m", "mean", "-d", "tiny", "--speed", "sped-1"), "did you mean 'speed-1'"),
+        (("-m", "mean", "-d", "tiny", "--weights", "no.pth"), "no.pth is not a file"),
+        (("-m", "mean", "-d", "btad"), "btad"),
+        (("-m", "mean", "-d", "tiny", "--wrkers", "2"), "--workers"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_nearest_name_and_exit_code_2(
+    bench: Bench, arguments: tuple[str, ...], message: str
+) -> None:
+    done = bench("run", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_data_says_where_to_get_it_and_which_setting_names_it(bench: Bench) -> None:
+    done = bench("run", "--method", "mean", "--dataset", "btad")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1
+    for part in ("--data-root", "[datasets.btad]", "BENCH_DATA"):
+        assert part in done.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
+def test_ctrl_c_keeps_the_finished_rows_and_the_same_command_resumes(
+    project: Path, bench: Bench
+) -> None:
+    command = [str(Path(sys.executable).parent / "bench"), "run", "-m", "mean,hangs", *QUICK]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("BENCH_PROJECT", None)
+    child = subprocess.Popen(
+        command, cwd=project, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        wait_for(lambda: list((project / "results").glob("tiny/mean.csv")), 60)
+        time.sleep(1.0)
+        child.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert child.returncode == 130
+    assert len(ResultStore(project / "results").rows()) == 1
+    assert not (project / "results" / ".lock").exists()
+    resumed = bench("run", "-m", "mean", *QUICK)
+    assert "1 of 2 cells have a row already" in resumed.stdout
+
+
+def wait_for(condition: Callable[[], object], seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.2)

@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.errors import StoreError
+from bench.row import Row, columns
+from bench.store import ResultStore, merge, read_csv, write_csv
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def row(**changes: Any) -> Row:
+    values: dict[str, Any] = {
+        "cell": "0123456789ab",
+        "method": "padim",
+        "method_version": 1,
+        "dataset": "mtd",
+        "dataset_version": 1,
+        "category": "tile",
+        "seed": 0,
+        "protocol": "standard",
+        "pretrained": "random",
+        "data": "feed",
+        "code": "beef",
+        "image_auroc": 0.75,
+        "noisy": True,
+        "fps": 12.5,
+        "started": "2026-01-01T00:00:00+00:00",
+    }
+    return Row(**{**values, **changes})
+
+
+def test_a_row_survives_writing_and_reading(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.put(row())
+    assert store.rows() == [row()]
+
+
+def test_putting_a_cell_again_replaces_its_row(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.put(row())
+    store.put(row(image_auroc=0.5))
+    assert [r.image_auroc for r in store.rows()] == [0.5]
+
+
+def test_rows_are_sorted_whatever_the_order_of_writing(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    for seed in (2, 0, 1):
+        store.put(row(cell=f"{seed:012x}", seed=seed))
+    assert [r.seed for r in store.rows()] == [0, 1, 2]
+
+
+def test_an_unknown_column_survives_a_rewrite(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.put(replace(row(), extra={"energy_j": "3.5"}))
+    store.put(row(cell="ffffffffffff"))
+    assert [r.extra["energy_j"] for r in store.rows()] == ["3.5", ""]
+
+
+def test_a_missing_value_is_an_empty_cell(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.put(row(image_auroc=None))
+    assert store.rows()[0].image_auroc is None
+
+
+@given(
+    value=st.floats(0, 1), text=st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"))
+)
+@settings(max_examples=50, deadline=None)
+def test_any_score_and_any_text_survive(
+    tmp_path_factory: pytest.TempPathFactory, value: float, text: str
+) -> None:
+    file = tmp_path_factory.mktemp("store") / "a.csv"
+    write_csv(file, [row(pixel_ap=value, command=text)])
+    (again,) = read_csv(file)
+    assert again.command == text
+    assert again.pixel_ap == pytest.approx(value, abs=5e-7)
+
+
+def damage(file: Path, old: str, new: str) -> None:
+    file.write_text(file.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("0.750000", "high", ":2: column 'image_auroc' holds 'high'"),
+        ("0.750000", "nan", ":2: column 'image_auroc' holds 'nan'"),
+        ("image_auroc", "image_aurok", ":1: column 'image_auroc' is missing"),
+        ("0123456789ab", "0123,456789ab", ":2: .* values for .* columns"),
+        ("\n1,", "\n9,", "schema 9 is newer"),
+        ("true", "yes", "column 'noisy' holds 'yes'"),
+    ],
+)
+def test_a_damaged_file_is_refused_with_line_and_column_and_left_alone(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    store = ResultStore(tmp_path)
+    store.put(row())
+    file = store.file("mtd", "padim")
+    damage(file, old, new)
+    before = file.read_bytes()
+    with pytest.raises(StoreError, match=message):
+        store.put(row(cell="ffffffffffff"))
+    assert file.read_bytes() == before
+
+
+def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.put(row())
+    file = store.file("mtd", "padim")
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(StoreError, match="cut off"):
+        store.rows()
+
+
+def test_two_rows_of_one_cell_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "mtd" / "padim.csv"
+    write_csv(file, [row(), row(seed=1)])
+    with pytest.raises(StoreError, match=r":3: cell 0123456789ab is there already, in line 2"):
+        read_csv(file)
+
+
+def test_a_second_writer_is_refused_while_the_first_one_lives(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    with store.lock(), pytest.raises(StoreError, match="in use by process"), store.lock():
+        pass
+    with store.lock():
+        assert (tmp_path / ".lock").exists()
+    assert not (tmp_path / ".lock").exists()
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [
+        json.dumps({"pid": 2**22 - 3, "host": socket.gethostname(), "started": 1.0}),
+        json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": 1.0}),
+        '{"pid": 1',
+    ],
+)
+def test_a_lock_of_a_dead_process_is_taken(tmp_path: Path, owner: str) -> None:
+    (tmp_path / ".lock").write_text(owner, encoding="utf-8")
+    with ResultStore(tmp_path).lock():
+        held = json.loads((tmp_path / ".lock").read_text(encoding="utf-8"))
+    assert held["pid"] == os.getpid()
+    assert held["started"] == psutil.Process().create_time()
+
+
+def test_a_lock_of_another_machine_is_respected(tmp_path: Path) -> None:
+    (tmp_path / ".lock").write_text(json.dumps({"pid": 1, "host": "elsewhere", "started": 1.0}))
+    with pytest.raises(StoreError, match="run on elsewhere"), ResultStore(tmp_path).lock():
+        pass
+
+
+def test_merging_keeps_the_newest_row_and_reports_differences(tmp_path: Path) -> None:
+    ours, theirs = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b")
+    ours.put(row())
+    theirs.put(row(image_auroc=0.9, started="2026-02-01T00:00:00+00:00"))
+    theirs.put(row(cell="ffffffffffff", seed=1))
+    conflicts = merge(ours, [theirs])
+    assert [(k.image_auroc, d.image_auroc) for k, d in conflicts] == [(0.9, 0.75)]
+    assert [r.image_auroc for r in ours.rows()] == [0.9, 0.75]
+
+
+def test_merging_a_folder_twice_changes_nothing(tmp_path: Path) -> None:
+    ours, theirs = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b")
+    theirs.put(row())
+    assert merge(ours, [theirs]) == []
+    before = ours.file("mtd", "padim").read_bytes()
+    assert merge(ours, [theirs]) == []
+    assert ours.file("mtd", "padim").read_bytes() == before
+
+
+def test_a_failed_write_keeps_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ResultStore(tmp_path)
+    store.put(row())
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="No space left on device"):
+        store.put(row(cell="ffffffffffff"))
+    monkeypatch.undo()
+    assert store.rows() == [row()]
+    assert [f.name for f in (tmp_path / "mtd").iterdir()] == ["padim.csv"]
+
+
+def test_columns_have_one_group_each_and_keep_their_order() -> None:
+    groups = [columns(g) for g in ("identity", "score", "complexity", "provenance")]
+    assert [name for group in groups for name in group] == columns()

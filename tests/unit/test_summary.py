@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from typing import Any
+
+from bench.report.summary import figure, percent, tables
+from bench.row import Row
+
+
+def row(**changes: Any) -> Row:
+    values: dict[str, Any] = {
+        "cell": "0123456789ab",
+        "method": "padim",
+        "method_version": 1,
+        "dataset": "mtd",
+        "dataset_version": 1,
+        "category": "tile",
+        "seed": 0,
+        "protocol": "standard",
+        "pretrained": "pretrained",
+        "data": "feed",
+        "code": "beef",
+        "image_auroc": 0.75,
+        "speed": "speed-1",
+        "fps": 12.5,
+        "fps_batch": 8,
+        "device": "CPU test",
+    }
+    return Row(**{**values, **changes})
+
+
+def test_a_mean_stands_below_several_categories() -> None:
+    text = tables([row(), row(category="b", image_auroc=0.25)])
+    assert "mean" in text
+    assert "50.0" in text
+
+
+def test_one_seed_prints_no_deviation_and_several_do() -> None:
+    assert "±" not in tables([row()])
+    assert "50.0 ± 35.4" in tables([row(), row(seed=1, image_auroc=0.25)])
+
+
+def test_the_deviation_of_a_mean_is_that_of_the_means_of_seeds() -> None:
+    rows = [
+        row(),
+        row(category="b", image_auroc=0.25),
+        row(seed=1),
+        row(seed=1, category="b", image_auroc=0.25),
+    ]
+    mean = next(line for line in tables(rows).splitlines() if " mean " in line)
+    assert "50.0 ± 0.0" in mean
+
+
+def test_rows_of_two_protocols_are_never_in_one_table() -> None:
+    text = tables([row(), row(protocol="native", protocol_fields='{"mask_size":"native"}')])
+    assert text.count("image AUROC") == 2
+
+
+def test_rows_of_two_devices_are_never_in_one_table() -> None:
+    assert tables([row(), row(device="GPU test")]).count("image AUROC") == 2
+
+
+def test_random_weights_oracle_epochs_and_transductive_scores_are_marked() -> None:
+    text = tables([row(pretrained="random", epochs=3, last_epoch='{"a":1}', transductive=True)])
+    assert "padim§†‡" in text.replace("†‡§", "§†‡")
+    assert "random encoder weights" in text
+    assert "chosen on the test set" in text
+    assert "transductive" in text
+
+
+def test_a_missing_value_is_named_and_spoils_the_mean() -> None:
+    text = tables([row(), row(category="b", image_auroc=None)])
+    mean = next(line for line in text.splitlines() if " mean " in line)
+    assert "n/a" in mean
+
+
+def test_the_caption_names_protocol_seeds_device_and_batch() -> None:
+    caption = tables([row()]).splitlines()[0]
+    for part in ("protocol standard", "seed 0", "CPU test", "batch 8"):
+        assert part in caption
+
+
+def test_numbers_are_printed_as_the_field_prints_them() -> None:
+    assert percent(0.98765) == "98.8"
+    assert figure(1234.5) == "1234"
+    assert figure(0.01234) == "0.0123"
+    assert figure(None) == ""
