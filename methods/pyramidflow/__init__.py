@@ -146,23 +146,17 @@ class PyramidFlow(Method):
                 f"pyramidflow: {len(train)} training images make no batch of {self.batch};"
                 f" set batch to between 2 and {len(train)}, or give more images"
             )
-        optimiser = torch.optim.Adam(
-            self.flow.parameters(),
-            lr=self.lr,
-            betas=(self.beta1, self.beta2),
-            eps=self.eps,
-            weight_decay=self.weight_decay,
-        )
+        optimiser = self.optimiser()
         augment = AUGMENTATIONS[self.augment]
         step = 0
         for epoch in range(self.epochs):
-            self._train_mode(True)
+            self.training_mode(True)
             losses = []
             for images in train.batches(self.batch, shuffle=True, drop_last=True, augment=augment):
-                losses.append(self._step(images, optimiser, step))
+                losses.append(self.step(images, optimiser, step)[0])
                 step += 1
-            self._train_mode(False)
-            self._pending = train
+            self.training_mode(False)
+            self.remember(train)
             if epoch == self.epochs - 1:
                 self._update_template()
             yield {"loss": sum(losses) / len(losses)}
@@ -193,18 +187,39 @@ class PyramidFlow(Method):
         maps = differences(latents, in_pyramid=self.pyramid_difference)
         return fourier_loss(maps) if self.fourier_loss else maps.mean()
 
-    def _step(self, images: Tensor, optimiser: torch.optim.Optimizer, step: int) -> float:
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Adam over the flow; the stem is never trained."""
+        return torch.optim.Adam(
+            self.flow.parameters(),
+            lr=self.lr,
+            betas=(self.beta1, self.beta2),
+            eps=self.eps,
+            weight_decay=self.weight_decay,
+        )
+
+    def step(
+        self, images: Tensor, optimiser: torch.optim.Optimizer, number: int
+    ) -> tuple[float, float]:
+        """One optimiser step on a batch: the loss, and the gradient norm before clipping.
+
+        Raises:
+            MethodError: a loss or gradient that is not finite; names the block and the step.
+        """
         optimiser.zero_grad(set_to_none=True)
         loss = self.loss(self.latents(images))
         value = float(loss.detach())
         if not math.isfinite(value):
-            self._raise_not_finite(f"loss {value}", images, step)
+            self._raise_not_finite(f"loss {value}", images, number)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self.flow.parameters(), self.clip))
         if not math.isfinite(norm):
-            self._raise_not_finite(f"gradient norm {norm}", images, step)
+            self._raise_not_finite(f"gradient norm {norm}", images, number)
         optimiser.step()
-        return value
+        return value, norm
+
+    def remember(self, train: Images) -> None:
+        """Set the images of the template, which is computed when it is first needed."""
+        self._pending = train
 
     def _raise_not_finite(self, what: str, images: Tensor, step: int) -> None:
         """Say which block and step; the search runs only when something went wrong."""
@@ -222,7 +237,8 @@ class PyramidFlow(Method):
             f" lower lr ({self.lr:g}) or clip ({self.clip:g}), or look at the training images"
         )
 
-    def _train_mode(self, mode: bool) -> None:
+    def training_mode(self, mode: bool) -> None:
+        """Stem and flow into training or evaluation mode."""
         self.encoder.train(mode)
         self.flow.train(mode)
 
@@ -234,7 +250,7 @@ class PyramidFlow(Method):
         train, self._pending = self._pending, None
         if not self.latent_template:
             return
-        self._train_mode(False)
+        self.training_mode(False)
         levels = self.template.levels()
         sums = [torch.zeros_like(level, dtype=torch.float64) for level in levels]
         for images in train.batches(_TEMPLATE_BATCH):
