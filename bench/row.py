@@ -85,11 +85,13 @@ class Row:
     preprocess_ms: float | None = _column(COMPLEXITY, default=None)
     encoder_ms: float | None = _column(COMPLEXITY, default=None)
     decoder_ms: float | None = _column(COMPLEXITY, default=None)  # encoder + decoder
+    memory: str = _column(COMPLEXITY, default="")  # how peaks were measured
     infer_mb: float | None = _column(COMPLEXITY, default=None)  # batch 1
     infer_batch_mb: float | None = _column(COMPLEXITY, default=None)  # fps_batch
     infer_reserved_mb: float | None = _column(COMPLEXITY, default=None)
     fit_mb: float | None = _column(COMPLEXITY, default=None)
     fit_reserved_mb: float | None = _column(COMPLEXITY, default=None)
+    fit_left_mb: float | None = _column(COMPLEXITY, default=None)  # held after fit
     fit_s: float | None = _column(COMPLEXITY, default=None)
     fit_cpu_s: float | None = _column(COMPLEXITY, default=None)
     fit_images_per_s: float | None = _column(COMPLEXITY, default=None)

@@ -1,0 +1,56 @@
+"""What lies beside a row: image scores, losses, panels for `bench show`, and maps if asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.report.gallery import Panel, save_panels, select
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.scoring import Scored, Test
+
+
+def save_artifacts(
+    folder: Path,
+    test: Test,
+    scored: Scored,
+    history: Sequence[Mapping[str, float]],
+    save_maps: bool = False,
+) -> None:
+    """Write `scores.npz`, `history.json`, `panels.npz`, and with `save_maps` one .npy an image."""
+    folder.mkdir(parents=True, exist_ok=True)
+    assert scored.prediction.scores is not None
+    scores = scored.prediction.scores.numpy()
+    np.savez_compressed(
+        folder / "scores.npz",
+        names=np.array(test.names),
+        scores=scores,
+        labels=np.array(test.labels),
+        defects=np.array([s.defect for s in test.samples]),
+    )
+    (folder / "history.json").write_text(json.dumps(list(history)), encoding="utf-8")
+    panels = [
+        Panel(
+            name=test.names[index],
+            image=test.images.raw(index),
+            mask=test.masks.masks[index],
+            map=scored.maps[index].numpy(),
+            score=float(scores[index]),
+            label=test.labels[index],
+            defect=test.samples[index].defect,
+            reason=reason,
+        )
+        for index, reason in select(scores, np.array(test.labels))
+    ]
+    save_panels(folder / "panels.npz", panels, scored.evaluation.values["pixel_f1max_threshold"])
+    if save_maps:
+        for name, anomaly_map in zip(test.names, scored.maps, strict=True):
+            target = folder / "maps" / Path(name).with_suffix(".npy")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            np.save(target, anomaly_map.numpy())
