@@ -73,6 +73,7 @@ class Row:
     speed: str = _column(COMPLEXITY, default="")
     fps: float | None = _column(COMPLEXITY, default=None)  # at fps_batch
     fps_batch: int | None = _column(COMPLEXITY, default=None)
+    fps_mean: float | None = _column(COMPLEXITY, default=None)  # images / total time, fps_batch
     fps_b1: float | None = _column(COMPLEXITY, default=None)
     latency_p50_ms: float | None = _column(COMPLEXITY, default=None)  # batch 1
     latency_p90_ms: float | None = _column(COMPLEXITY, default=None)

@@ -1,0 +1,152 @@
+"""How speed is measured: the named protocols of steps, warm-up and switches. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The lower bounds of one stage on one kind of device.
+
+    Attributes:
+        warmup_steps: fewest steps that are thrown away.
+        warmup_s: fewest seconds of them.
+        min_steps: fewest steps that are kept.
+        min_s: fewest seconds of them.
+    """
+
+    warmup_steps: int
+    warmup_s: float
+    min_steps: int
+    min_s: float
+
+
+@dataclass(frozen=True)
+class SpeedProtocol:
+    """When a measurement is warm, how long it lasts, and which switches are on.
+
+    Always: evaluation mode, inference mode, float32, contiguous memory format, no `torch.compile`.
+
+    Attributes:
+        name: what the `speed` column of a row begins with.
+        warmup_steps_gpu: with `warmup_s_gpu`, the least warm-up on a GPU; `_cpu` likewise.
+        min_steps_gpu: with `min_s_gpu`, the least measurement on a GPU; `_cpu` likewise.
+        window: steps whose median decides whether the warm-up is over.
+        change: relative change of that median from one step to the next that counts as stable.
+        max_warmup_s: a warm-up ends after so many seconds, stable or not.
+        max_s: a measurement ends after so many seconds, whatever its number of steps.
+        max_batch: the throughput batch is the largest power of two up to here that fits.
+        noise: relative interquartile range above which a row is marked noisy.
+        tf32: allow TensorFloat-32 in convolutions and matrix products.
+        cudnn_benchmark: let cuDNN try its algorithms.
+    """
+
+    name: str = "speed-1"
+    warmup_steps_gpu: int = 10
+    warmup_s_gpu: float = 2.0
+    warmup_steps_cpu: int = 3
+    warmup_s_cpu: float = 0.0
+    min_steps_gpu: int = 50
+    min_s_gpu: float = 5.0
+    min_steps_cpu: int = 10
+    min_s_cpu: float = 10.0
+    window: int = 10
+    change: float = 0.02
+    max_warmup_s: float = 60.0
+    max_s: float = 60.0
+    max_batch: int = 32
+    noise: float = 0.10
+    tf32: bool = False
+    cudnn_benchmark: bool = False
+
+    def pace(self, device: str) -> Pace:
+        """The bounds for a device type ("cpu"; any other is an accelerator)."""
+        if device == "cpu":
+            return Pace(
+                self.warmup_steps_cpu, self.warmup_s_cpu, self.min_steps_cpu, self.min_s_cpu
+            )
+        return Pace(self.warmup_steps_gpu, self.warmup_s_gpu, self.min_steps_gpu, self.min_s_gpu)
+
+    def label(self) -> str:
+        """What the row says: a built-in name, or the name and what differs from `speed-1`."""
+        if SPEEDS.get(self.name) == self:
+            return self.name
+        standard = SPEEDS["speed-1"]
+        own = [f.name for f in fields(self) if f.name != "name"]
+        changed = [n for n in own if getattr(self, n) != getattr(standard, n)]
+        return f"{self.name} ({', '.join(f'{n}={getattr(self, n)}' for n in changed)})"
+
+
+_POSITIVE = {"window", "max_batch", "min_steps_gpu", "min_steps_cpu"}
+
+
+def _fits(key: str, value: object, default: object) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(default, bool) and isinstance(value, bool)
+    if isinstance(default, int):
+        return isinstance(value, int) and value >= (1 if key in _POSITIVE else 0)
+    return isinstance(value, (int, float)) and value >= 0
+
+
+def make_speed(name: str, values: Mapping[str, Any], where: str = "bench.toml") -> SpeedProtocol:
+    """A speed protocol from a table of settings; what is not set is as in `speed-1`.
+
+    Raises:
+        ConfigError: a built-in name, an unknown key or a value of another type.
+    """
+    if name in SPEEDS:
+        raise ConfigError(f"{where}: [speed.{name}] is built in and fixed; choose another name")
+    known = {f.name: f.default for f in fields(SpeedProtocol) if f.name != "name"}
+    for key, value in values.items():
+        if key not in known:
+            raise ConfigError(f"{where}: unknown key [speed.{name}].{key}; {nearest(key, known)}")
+        if not _fits(key, value, known[key]):
+            raise ConfigError(
+                f"{where}: [speed.{name}].{key} = {value!r} is not valid; "
+                f"it is {known[key]!r} in speed-1"
+            )
+    return SpeedProtocol(name, **values)
+
+
+def speed_protocol(
+    name: str, tables: Mapping[str, Mapping[str, Any]], where: str = "bench.toml"
+) -> SpeedProtocol:
+    """A speed protocol by name: built in, or a `[speed.NAME]` table.
+
+    Raises:
+        ConfigError: an unknown name, or a table that cannot be used.
+    """
+    if name in tables:
+        return make_speed(name, tables[name], where)
+    if name not in SPEEDS:
+        raise ConfigError(f"unknown speed protocol {name!r}; {nearest(name, [*SPEEDS, *tables])}")
+    return SPEEDS[name]
+
+
+SPEEDS: dict[str, SpeedProtocol] = {
+    s.name: s
+    for s in (
+        SpeedProtocol(),
+        # For small presets and tests: it tells slow from fast, and is not for publication.
+        SpeedProtocol(
+            "brief",
+            warmup_steps_gpu=3,
+            warmup_s_gpu=0.0,
+            warmup_steps_cpu=1,
+            min_steps_gpu=10,
+            min_s_gpu=0.0,
+            min_steps_cpu=5,
+            min_s_cpu=0.0,
+            max_warmup_s=2.0,
+            max_s=3.0,
+            max_batch=8,
+        ),
+    )
+}
