@@ -244,9 +244,10 @@ def _device_facts(device: torch.device) -> dict[str, str]:
     if device.type != "cuda":
         return {"device": f"CPU {provenance.cpu_name()}"}
     facts = torch.cuda.get_device_properties(device)
+    cudnn: Any = torch.backends.cudnn
     return {
         "device": facts.name,
         "cuda": str(torch.version.cuda),
-        "cudnn": str(torch.backends.cudnn.version()),
+        "cudnn": str(cudnn.version()),
         "device_memory_gb": f"{facts.total_memory / 1e9:.0f}",
     }

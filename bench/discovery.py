@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["methods", "datasets"]
 
+KINDS: tuple[Kind, ...] = ("methods", "datasets")
 BASES: dict[str, str] = {"methods": "Method", "datasets": "Dataset"}
 
 

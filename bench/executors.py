@@ -13,6 +13,7 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -288,7 +289,7 @@ class InProcessExecutor:
         for job in jobs:
             start = time.monotonic()
             try:
-                row, environment = run_cell(job, lambda event, job=job: self.on_event(job, event))
+                row, environment = run_cell(job, partial(self.on_event, job))
             except BenchError as error:
                 yield Failure(job, str(error), "", time.monotonic() - start)
             else:

@@ -43,7 +43,7 @@ def _fit(planned: Planned) -> tuple[Method, Tensor, int]:
     """The fitted method, the test images, and how often `fit` yielded."""
     import torch
 
-    from bench.cell import CellRun, make_method, method_size, seed_everything
+    from bench.session import CellRun, make_method, method_size, seed_everything
     from bench.data import ImageSet
     from bench.weights import Weights
 

@@ -20,7 +20,7 @@ def list_plugins(
 ) -> None:
     """Methods, data sets, protocols and presets, with one line on each."""
     settings = load_settings()
-    found = {kind: discovery.describe_all(kind) for kind in ("methods", "datasets")}  # type: ignore[arg-type]
+    found = {kind: discovery.describe_all(kind) for kind in discovery.KINDS}
     if as_json:
         names = {kind: {p.name: p.summary for p in plugins} for kind, (plugins, _) in found.items()}
         typer.echo(json.dumps(names, indent=1))
