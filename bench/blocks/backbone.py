@@ -57,6 +57,9 @@ class Backbone(nn.Module):
         """(B, 3, H, W) images, ImageNet-normalised -> (B, C_l, H_l, W_l) for each layer."""
         if self._scale is not None:
             images = images * self._scale + self._shift
+        if images.device.type == "cpu":
+            # oneDNN convolves this layout up to half again as fast, with the same weights.
+            images = images.contiguous(memory_format=torch.channels_last)
         try:
             features = cast("list[Tensor]", self.net(images))
         except AssertionError as error:
