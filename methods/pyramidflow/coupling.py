@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from bench.blocks.reversible import Coupling
 
+from .doubled import doubled_conv, phase_kernels
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -98,14 +100,14 @@ def mix(x: Tensor, weight: Tensor) -> Tensor:
     return functional.conv2d(x, weight[:, :, None, None])
 
 
-def double(x: Tensor) -> Tensor:
-    """Every pixel repeated 2x2: nearest neighbour to twice the size."""
-    return functional.interpolate(x, scale_factor=2, mode="nearest")
+def same_conv(x: Tensor, weight: Tensor, stride: int = 1) -> Tensor:
+    """A convolution without bias, zeros outside, that keeps the size (divided by `stride`)."""
+    return functional.conv2d(x, weight, padding=weight.shape[-1] // 2, stride=stride)
 
 
-def halve(x: Tensor) -> Tensor:
-    """The top left pixel of each 2x2 cell: nearest neighbour to half the size."""
-    return x[..., ::2, ::2]
+def every(x: Tensor, step: int) -> Tensor:
+    """The top left pixel of each cell of step x step: nearest neighbour to a smaller size."""
+    return x[..., ::step, ::step] if step > 1 else x
 
 
 class PyramidCoupling(Coupling):
@@ -118,7 +120,12 @@ class PyramidCoupling(Coupling):
         size: (height, width) at which the network works.
         norm: kind of volume normalisation.
         updates: updates of the running mean for each forward pass.
+
+    Attributes:
+        decimation: size of the network's output over that of the level changed.
     """
+
+    decimation = 1
 
     def __init__(
         self,
@@ -139,25 +146,22 @@ class PyramidCoupling(Coupling):
         self.norm = VolumeNorm(norm, channels, size, updates)
         self.conv = InvertibleConv(channels, generator)
 
-    def condition(self, *sources: Tensor) -> Tensor:
-        """The network's input."""
-        raise NotImplementedError
+    def kernels(self) -> tuple[Tensor, ...]:
+        """The first convolution's weights, in the form that `hidden` takes."""
+        return (self.first,)
 
-    def resample(self, value: Tensor) -> Tensor:
-        """A scale or shift, from the network's resolution to that of the level changed."""
-        return value
+    def hidden(self, kernels: Sequence[Tensor], *sources: Tensor) -> Tensor:
+        """The first convolution of the conditioning levels, before its activation."""
+        raise NotImplementedError
 
     def coefficients(self, *sources: Tensor) -> tuple[Tensor, ...]:
         """(scale, shift, mean): the affine parameters, and the mean that was normalised away."""
-        pad = self.first.shape[-1] // 2
-        hidden = functional.leaky_relu_(
-            functional.conv2d(self.condition(*sources), self.first, padding=pad), SLOPE
-        )
-        raw, shift = functional.conv2d(hidden, self.last, padding=pad).chunk(2, dim=1)
+        hidden = functional.leaky_relu_(self.hidden(self.kernels(), *sources), SLOPE)
+        raw, shift = same_conv(hidden, self.last).chunk(2, dim=1)
         log_scale = CLAMP * torch.atan(raw / 2)
         mean = self.norm.mean(log_scale)
-        scale = self.resample(log_scale - mean).exp()
-        return scale, self.resample(shift), mean.detach()
+        scale = every(log_scale - mean, self.decimation).exp()
+        return scale, every(shift, self.decimation), mean.detach()
 
     def couple(self, x: Tensor, coefficients: Sequence[Tensor]) -> Tensor:
         """y = W (scale * x + shift)."""
@@ -179,8 +183,11 @@ class UpCoupling(PyramidCoupling):
     target = 0
     sources = (1,)
 
-    def condition(self, *sources: Tensor) -> Tensor:
-        return double(sources[0])
+    def kernels(self) -> tuple[Tensor, ...]:
+        return phase_kernels(self.first)
+
+    def hidden(self, kernels: Sequence[Tensor], *sources: Tensor) -> Tensor:
+        return doubled_conv(sources[0], kernels, self.first.shape[-1])
 
 
 class DownCoupling(PyramidCoupling):
@@ -190,24 +197,32 @@ class DownCoupling(PyramidCoupling):
     included: with "svn" the log-scales that remain need not sum to zero, as in the code.
     """
 
+    decimation = 2
+
     def __init__(self, source: int, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.target, self.sources = source + 1, (source,)
 
-    def condition(self, *sources: Tensor) -> Tensor:
-        return sources[0]
-
-    def resample(self, value: Tensor) -> Tensor:
-        return halve(value)
+    def hidden(self, kernels: Sequence[Tensor], *sources: Tensor) -> Tensor:
+        return same_conv(sources[0], kernels[0])
 
 
 class DualCoupling(PyramidCoupling):
-    """Changes a level between two others, from both: the paper's reverse parallel block."""
+    """Changes a level between two others, from both: the paper's reverse parallel block.
+
+    The network sees the finer level decimated beside the coarser one doubled. Convolution is
+    linear in its input channels, so each half goes its own way.
+    """
 
     def __init__(self, source: int, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self.target, self.sources = source + 1, (source, source + 2)
 
-    def condition(self, *sources: Tensor) -> Tensor:
+    def kernels(self) -> tuple[Tensor, ...]:
+        fine, coarse = self.first.chunk(2, dim=1)
+        return (fine, *phase_kernels(coarse))
+
+    def hidden(self, kernels: Sequence[Tensor], *sources: Tensor) -> Tensor:
         fine, coarse = sources
-        return torch.cat([halve(fine), double(coarse)], dim=1)
+        own = same_conv(every(fine, 2), kernels[0])
+        return own.add_(doubled_conv(coarse, kernels[1:], self.first.shape[-1]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch.nn import functional
 
 if TYPE_CHECKING:
@@ -17,19 +18,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
+# The same filter run over two equal neighbours: the sum of two copies, one pixel apart.
+_DOUBLED = (1.0, 5.0, 10.0, 10.0, 5.0, 1.0)
+
+
+def _taps(weights: tuple[float, ...], like: Tensor) -> Tensor:
+    """The same 5x5 or 6x6 filter for every channel of `like`, as outer product of `weights`."""
+    row = like.new_tensor(weights) / 16
+    return torch.outer(row, row).expand(like.shape[1], 1, -1, -1)
 
 
 def blur(x: Tensor) -> Tensor:
-    """Binomial 5x5 filter of every channel, zeros outside; (B, C, H, W), same shape.
-
-    Two one-dimensional passes: 10 products for a pixel in place of 25.
-    """
-    batch, channels, height, width = x.shape
-    taps = x.new_tensor(_BINOMIAL) / 16
-    rows = functional.conv2d(x.reshape(-1, 1, height, width), taps.view(1, 1, 1, 5), padding=(0, 2))
-    return functional.conv2d(rows, taps.view(1, 1, 5, 1), padding=(2, 0)).view(
-        batch, channels, height, width
-    )
+    """Binomial 5x5 filter of every channel, zeros outside; (B, C, H, W), same shape."""
+    return functional.conv2d(x, _taps(_BINOMIAL, x), padding=2, groups=x.shape[1])
 
 
 def down(x: Tensor) -> Tensor:
@@ -38,7 +39,15 @@ def down(x: Tensor) -> Tensor:
 
 
 def up(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Brought to (height, width) by nearest neighbour, then blurred."""
+    """Brought to (height, width) by nearest neighbour, then blurred.
+
+    To exactly twice the size, both are one transposed convolution: the blurred map of a pixel
+    that became a 2x2 cell.
+    """
+    if size == (2 * x.shape[-2], 2 * x.shape[-1]):
+        return functional.conv_transpose2d(
+            x, _taps(_DOUBLED, x), stride=2, padding=2, groups=x.shape[1]
+        )
     return blur(functional.interpolate(x, size=size, mode="nearest"))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bench.plugins.methods.pyramidflow import PyramidFlow
 from bench.plugins.methods.pyramidflow.flow import FlowShape, PyramidFlowNet
+from bench.plugins.methods.pyramidflow.folded import FoldedFlow
 from bench.plugins.methods.pyramidflow.loss import anomaly_maps, fourier_loss, pair_differences
 from bench.plugins.methods.pyramidflow.pyramid import compose, decompose
 from bench.plugins.methods.pyramidflow.stem import BackboneStem, LinearStem
@@ -158,7 +159,7 @@ def test_latents_and_log_determinants_in_training(case: Case) -> None:
     latents = case.flow()(pyramid)
     close(latents, case.levels("savemem_off/train/pyr_out"), atol=1e-5)
     close(case.flow().log_determinants(pyramid), case.levels("train/logdet"), atol=1e-5)
-    close(pair_differences(latents), case.get("train/diff_pixel"), atol=1e-5)
+    close_to_largest(pair_differences(latents), case.get("train/diff_pixel"), 2e-6)
 
 
 @pytest.mark.parametrize("mode", ["savemem_off", "savemem_on"])
@@ -184,8 +185,9 @@ def test_loss_gradients_and_running_means(case: Case, mode: str) -> None:
 def test_latents_in_evaluation(case: Case, mode: str) -> None:
     flow = case.flow()
     fill(flow, case.under(f"{mode}/running_mean_after_1_step/"))
-    latents = flow.eval()(case.pyramid("img_eval"))
-    close(latents, case.levels(f"{mode}/eval/pyr_out"), atol=1e-5)
+    pyramid = case.pyramid("img_eval")
+    for latents in (flow.eval()(pyramid), FoldedFlow(flow)(pyramid)):
+        close(latents, case.levels(f"{mode}/eval/pyr_out"), atol=1e-5)
 
 
 def test_inverse_recovers_pyramid_and_picture(case: Case) -> None:
