@@ -1,0 +1,231 @@
+"""Reading image and mask files: one defined rule for every mode, one error for every defect."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from bench.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from bench.api import MaskRule
+
+MAX_PIXELS = 178_956_970
+"""Larger images are refused: Pillow's own limit for decompression bombs."""
+
+# Formats are told by content, never by suffix. Others are refused: some run external programs.
+_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF")
+_ORIENTATION = 0x0112
+
+# What Pillow's readers raise on malformed files.
+_MALFORMED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    KeyError,
+    IndexError,
+    EOFError,
+    OverflowError,
+    ZeroDivisionError,
+    AttributeError,
+    NotImplementedError,
+    RuntimeError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """What a file turned out to be.
+
+    Attributes:
+        format: by content: "PNG", "JPEG", ...
+        mode: Pillow's mode on disk.
+        size: (height, width) after the EXIF rotation.
+        notes: what was done beyond plain reading ("rotated by EXIF", ...).
+    """
+
+    format: str
+    mode: str
+    size: tuple[int, int]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bits(self) -> int:
+        """Bits per channel on disk, as far as they matter: 8 or 16."""
+        return 16 if self.mode.startswith("I") else 8
+
+
+def read_rgb(path: Path) -> Image.Image:
+    """The image in 8-bit RGB, upright.
+
+    Grey is replicated, 16-bit grey divided by 257, transparency composited on black, CMYK converted
+    by Pillow, the EXIF orientation applied.
+
+    Raises:
+        DataError: the file is missing, empty, truncated, damaged, no image, animated, larger than
+            `MAX_PIXELS`, or of a mode without a defined rule (float, 32-bit).
+    """
+    return _decode(path)[0]
+
+
+def image_info(path: Path) -> ImageInfo:
+    """Decode the file in full and say what it is; PNG checksums are compared too.
+
+    Raises:
+        DataError: as `read_rgb`.
+    """
+    with _opened(path) as image:
+        if image.format == "PNG":
+            image.verify()
+    return _decode(path)[1]
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(height, width) after the EXIF rotation, from the header alone.
+
+    Raises:
+        DataError: as `read_rgb`, as far as the header shows it.
+    """
+    with _opened(path) as image:
+        # A PNG is asked only for what precedes its pixels: asking for all would decode them.
+        known = image.format != "PNG" or "exif" in image.info
+        orientation = image.getexif().get(_ORIENTATION, 1) if known else 1
+        width, height = image.size
+    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+
+
+def mask_values(path: Path) -> NDArray[np.uint16]:
+    """(H, W) values of a mask file before any rule: 0 is normal.
+
+    The maximum over colours after palette expansion, times opacity. Values of a 1-bit file are 0
+    and 255; 16-bit values are divided by 257 only where one exceeds 255.
+
+    Raises:
+        DataError: as `read_rgb`.
+    """
+    with _opened(path) as image:
+        image.load()
+        upright = ImageOps.exif_transpose(image)
+        mode = upright.mode
+        if mode.startswith("I"):
+            values = np.asarray(upright).astype(np.int64)
+        elif mode in ("1", "L"):
+            values = np.asarray(upright.convert("L")).astype(np.int64)
+        else:
+            values = _colour_values(upright, path)
+    if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+        raise DataError(f"{path}: mask values outside 0 to 65535; save it as an 8-bit image")
+    if values.max(initial=0) > 255:
+        values = (values + 128) // 257
+    return values.astype(np.uint16)
+
+
+def binarise(values: NDArray[np.uint16], rule: MaskRule) -> NDArray[np.bool_]:
+    """Which pixels are anomalous; "auto" is "nonzero" where no value reaches 128, else ">=128"."""
+    if rule == "nonzero" or (rule == "auto" and values.max(initial=0) < 128):
+        return values > 0
+    return values >= 128
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The file opened by Pillow; whatever a reader raises becomes a DataError naming the file."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            _refuse_bomb(path, image)
+            yield image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{path}: {error}; shrink the image") from error
+    except _MALFORMED as error:
+        raise DataError(f"{path}: {_reason(path, error)}") from error
+
+
+def _refuse_bomb(path: Path, image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise DataError(
+            f"{path}: {image.width} x {image.height} pixels are more than {MAX_PIXELS}; shrink it"
+        )
+    # A phone's MPO holds the photograph first, and a preview or depth map behind it.
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        raise DataError(f"{path}: holds more than one picture; save the one that counts")
+
+
+def _reason(path: Path, error: BaseException) -> str:
+    if not path.exists():
+        return "no such file"
+    if path.is_file() and path.stat().st_size == 0:
+        return "the file is empty; copy it again"
+    if isinstance(error, PermissionError):
+        return "no permission to read it"
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image of a known format; remove or replace it"
+    return f"damaged or truncated: {error}; copy it again"
+
+
+def _decode(path: Path) -> tuple[Image.Image, ImageInfo]:
+    with _opened(path) as image:
+        image.load()
+        notes: list[str] = []
+        if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
+            notes.append("rotated by EXIF")
+        upright = ImageOps.exif_transpose(image)
+        rgb = _to_rgb(upright, path, notes)
+        info = ImageInfo(image.format or "", image.mode, (rgb.height, rgb.width), tuple(notes))
+    return rgb, info
+
+
+def _to_rgb(image: Image.Image, path: Path, notes: list[str]) -> Image.Image:
+    """The picture in RGB; what was lost on the way is appended to `notes`."""
+    mode = image.mode
+    if mode in ("RGB", "L", "1"):
+        return image.convert("RGB")
+    if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
+        # Full range to full range; `convert` would clip everything above 255 to white.
+        notes.append("16-bit, divided by 257")
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if mode in ("LA", "La", "PA", "RGBA", "RGBa") or (mode == "P" and _has_transparency(image)):
+        return _composite(image.convert("RGBA"), notes)
+    if mode == "CMYK":
+        notes.append("converted from CMYK")
+    if mode in ("P", "CMYK", "YCbCr", "RGBX"):
+        return image.convert("RGB")
+    raise DataError(f"{path}: pixels of mode {mode!r} have no defined range; save them as 8-bit")
+
+
+def _has_transparency(image: Image.Image) -> bool:
+    return "transparency" in image.info
+
+
+def _composite(rgba: Image.Image, notes: list[str]) -> Image.Image:
+    if rgba.getchannel("A").getextrema() == (255, 255):
+        return rgba.convert("RGB")
+    notes.append("transparent, put on black")
+    black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, rgba).convert("RGB")
+
+
+def _colour_values(image: Image.Image, path: Path) -> NDArray[np.int64]:
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or _has_transparency(image):
+        rgba = np.asarray(image.convert("RGBA")).astype(np.int64)
+        visible = np.rint(rgba[..., :3].max(axis=-1, keepdims=True) * rgba[..., 3:] / 255)
+        return visible[..., 0].astype(np.int64)
+    values: NDArray[np.int64] = np.asarray(_to_rgb(image, path, [])).astype(np.int64).max(axis=-1)
+    return values
