@@ -139,10 +139,8 @@ class Scorer:
         precision: str,
         limit_mb: float,
     ) -> None:
-        self.encoder = encoder
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-        if precision == "bf16":
-            self.encoder = _reduced(encoder, self.dtype)
+        self.encoder = encoder if precision == "float32" else _reduced(encoder, self.dtype)
         self.decoders = decoders
         self.condition = condition
         self.clamp = clamp
@@ -151,7 +149,6 @@ class Scorer:
 
     def features(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> one (B, C, h, w) for each level."""
-        images = images.contiguous(memory_format=torch.channels_last)
         if self.dtype == torch.float32:
             return list(self.encoder(images))
         with torch.autocast(images.device.type, self.dtype):
@@ -186,7 +183,7 @@ def _reduced(encoder: nn.Module, dtype: torch.dtype) -> nn.Module:
     for module in encoder.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.to(dtype)
-    return encoder.to(memory_format=torch.channels_last)
+    return encoder
 
 
 def probability_map(

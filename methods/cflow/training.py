@@ -40,6 +40,7 @@ class Trainer:
         self.set_to_none = steps == "own"
         trained = [p for d in decoders for p in d.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(trained)
+        self.codes: dict[tuple[int, int], Tensor] = {}
         self.batches = 0
 
     def update(self, features: Sequence[Tensor], rate: float) -> Tensor:
@@ -65,6 +66,11 @@ class Trainer:
             MethodError: names the level and the numbers.
         """
         for level, x in enumerate(features):
+            if x.dim() != 4:
+                raise MethodError(
+                    f"cflow: level {level} of the backbone gives {tuple(x.shape)} and not a "
+                    "feature map; choose another backbone, such as resnet18"
+                )
             batch, _, height, width = x.shape
             if batch * height * width < self.fibers:
                 raise MethodError(
@@ -78,9 +84,7 @@ class Trainer:
         _, channels, height, width = features.shape
         fibers = features.permute(0, 2, 3, 1).reshape(-1, channels)
         order = self.permute(len(fibers)).to(fibers.device)
-        codes = None
-        if self.condition:
-            codes = position_code(self.condition, height, width).flatten(1).T.to(fibers.device)
+        codes = self._codes(height, width, fibers.device) if self.condition else None
         losses = []
         for start in range(0, len(fibers) - self.fibers + 1, self.fibers):
             chosen = order[start : start + self.fibers]
@@ -89,6 +93,13 @@ class Trainer:
         result = torch.stack(losses)
         self._require_finite(level, result)
         return result
+
+    def _codes(self, height: int, width: int, device: torch.device) -> Tensor:
+        """(height * width, P) position codes, kept for the next batch."""
+        if (height, width) not in self.codes:
+            code = position_code(self.condition, height, width).flatten(1).T
+            self.codes[height, width] = code.to(device)
+        return self.codes[height, width]
 
     def _step(self, level: int, fibers: Tensor, code: Tensor | None) -> Tensor:
         decoder = self.decoders[level]
@@ -121,7 +132,7 @@ def rotate(image: Tensor, generator: torch.Generator, degrees: float) -> Tensor:
     angle = (2 * torch.rand((), generator=generator, dtype=torch.float64).item() - 1) * degrees
     height, width = image.shape[-2:]
     numbers = np.arange(1, height * width + 1, dtype=np.int32).reshape(height, width)
-    turned = Image.fromarray(numbers, mode="I").rotate(angle, Image.Resampling.NEAREST)
+    turned = Image.fromarray(numbers).rotate(angle, Image.Resampling.NEAREST)
     source = torch.from_numpy(np.array(turned, dtype=np.int64)).flatten()
     mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
     black = (-mean / std).to(image)[:, None]
