@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.report.gallery import Panel, save_panels, select
+from bench.report.panels import Panel, save_panels, select
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

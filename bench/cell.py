@@ -63,7 +63,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     seed_everything(cell.seed)
     report({"phase": "reading"})
     method = make_method(cell)
-    train, test = read_category(job, method, device)
+    train, test = read_category(job, method, device, report)
     run = CellRun(cell, device, train.image_size, _weights(job))
     meter = FitMeter(device)
     scored, history = fit(job, method, run, meter, train, test, report)
@@ -98,7 +98,9 @@ def open_dataset(cell: Cell, root: Path) -> Dataset:
     return dataset
 
 
-def read_category(job: Job, method: Method, device: torch.device) -> tuple[ImageSet, Test]:
+def read_category(
+    job: Job, method: Method, device: torch.device, report: Report
+) -> tuple[ImageSet, Test]:
     """The training images, and the test half with its masks; every file is checked first.
 
     Raises:
@@ -109,7 +111,8 @@ def read_category(job: Job, method: Method, device: torch.device) -> tuple[Image
     train = list(dataset.samples(cell.category, "train"))
     test = list(dataset.samples(cell.category, "test"))
     _check_split(cell, method, train, test)
-    check_samples([*train, *test])
+    for warning in check_samples([*train, *test]):
+        report({"warning": warning})
 
     def images(samples: Sequence[Sample], purpose: str) -> ImageSet:
         return ImageSet(
@@ -218,7 +221,7 @@ def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test
         test.sizes[:count],
         SpeedProtocol(**job.speed),
         run.device,
-        preprocess=lambda: test.images.read(0),
+        preprocess=lambda: test.images.read_pixels(test.samples[0].image),
         memory=meter.memory,
     )
 

@@ -105,7 +105,9 @@ class ImageSet(Images):
             raise ValueError(f"batch size {size} is not positive")
         if drop_last and len(self) < size:
             raise DataError(f"{len(self)} images are fewer than one batch of {size}")
-        call, self.calls = self.calls, self.calls + 1
+        # Only random passes count: one more look at the images must not change later epochs.
+        call = self.calls
+        self.calls += shuffle or augment is not None
         order = list(range(len(self)))
         if shuffle:
             order = torch.randperm(len(self), generator=self._generator("order", call)).tolist()
@@ -118,7 +120,7 @@ class ImageSet(Images):
         kept = self.cache.get(index)
         if kept is not None:
             return kept
-        pixels = self._read(self.paths[index])
+        pixels = self.read_pixels(self.paths[index])
         if len(self.cache) < self.room:
             self.cache[index] = pixels
         return pixels
@@ -159,7 +161,8 @@ class ImageSet(Images):
         mean, std = self.mean.to(pixels.device), self.std.to(pixels.device)
         return scaled.sub_(mean).div_(std)
 
-    def _read(self, path: Path) -> NDArray[np.uint8]:
+    def read_pixels(self, path: Path) -> NDArray[np.uint8]:
+        """(H, W, 3) pixels of a file after resize and crop, always decoded anew."""
         image = read_rgb(path)
         native = (image.height, image.width)
         resized, cropped = self.geometry.resized(native), self.geometry.cropped(native)

@@ -98,6 +98,10 @@ class RunProgress:
 
     def event(self, job: Job, event: Mapping[str, Any]) -> None:
         """A worker said how far it is."""
+        if "warning" in event:
+            text = f"      {job.cell.label}: {event['warning']}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            return
         epoch, epochs = event.get("epoch"), event.get("epochs")
         loss = f", loss {event['loss']:.4g}" if "loss" in event else ""
         if epoch is not None:
@@ -137,7 +141,7 @@ class RunProgress:
             )
         elif left:
             text += f", {left}"
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _is_due(self, job: Job) -> bool:
         """Plain logs get a cell's start, and then a line every half minute."""

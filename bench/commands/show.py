@@ -28,7 +28,8 @@ def show(
             f"{row.cell} has a row but no images in {artifacts}: they are not kept in version "
             f"control; run it again with --force: {row.command}"
         )
-    from bench.report.gallery import load_panels, render
+    from bench.report.gallery import render
+    from bench.report.panels import load_panels
 
     target = out or artifacts / "panels.png"
     panels, threshold = load_panels(artifacts / "panels.npz")
