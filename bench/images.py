@@ -225,7 +225,7 @@ def _composite(rgba: Image.Image, notes: list[str]) -> Image.Image:
 def _colour_values(image: Image.Image, path: Path) -> NDArray[np.int64]:
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or _has_transparency(image):
         rgba = np.asarray(image.convert("RGBA")).astype(np.int64)
-        visible = np.rint(rgba[..., :3].max(axis=-1, keepdims=True) * rgba[..., 3:] / 255)
-        return visible[..., 0].astype(np.int64)
+        visible: NDArray[np.int64] = (rgba[..., :3].max(axis=-1) * rgba[..., 3] + 127) // 255
+        return visible
     values: NDArray[np.int64] = np.asarray(_to_rgb(image, path, [])).astype(np.int64).max(axis=-1)
     return values
