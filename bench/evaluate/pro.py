@@ -1,0 +1,167 @@
+"""Area under the per-region-overlap curve (AUPRO), exact, without the curve.
+
+The curve and its area are those of the MVTec AD evaluation script: the mean over all 8-connected
+regions of the test set of the share found, against the false-positive rate of all normal pixels,
+up to a limit and divided by it, with linear interpolation at the limit.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bench.errors import ConfigError
+from bench.evaluate.inputs import is_tensor, read_set, refuse_nonfinite
+from bench.evaluate.ranks import Piece, rank, to_float64
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from bench.evaluate.inputs import Array, Binarize, Nonfinite
+    from bench.evaluate.ranks import Block
+
+__all__ = ["RegionSums", "aupro", "check_limits"]
+
+
+def check_limits(limits: Sequence[float]) -> tuple[float, ...]:
+    """The limits, or an error for one outside (0, 1].
+
+    Raises:
+        ConfigError: naming the limit.
+    """
+    for limit in limits:
+        if not 0 < limit <= 1:
+            raise ConfigError(f"AUPRO limit {limit} is not a false-positive rate in (0, 1]")
+    return tuple(limits)
+
+
+class RegionSums:
+    """Areas of the regions' own curves, for several limits in one pass over ascending blocks.
+
+    A pixel of a region with x normal pixels above it and y at or above adds, up to X = limit * N
+    normal pixels, the area X - (x + y) / 2 if y <= X, nothing if x >= X, and the cut piece
+    (X - x)^2 / (2 (y - x)) otherwise. Ranks fall along the blocks, so the pixels with y <= X are
+    the last ones: counts and sums of x + y between one limit and the next are enough, and these
+    are whole numbers.
+    """
+
+    def __init__(self, sizes: NDArray[np.int64], negatives: int, limits: Sequence[float]) -> None:
+        """Begin with nothing counted.
+
+        Args:
+            sizes: (R,) pixels of every region.
+            negatives: N, normal pixels.
+            limits: false-positive rates in (0, 1], in any order.
+        """
+        self.sizes = sizes
+        self.limits = sorted(set(limits), reverse=True)
+        self.bounds = [limit * negatives for limit in self.limits]
+        shape = (len(self.limits), len(sizes))
+        self.pixels = np.zeros(shape)
+        self.sums = np.zeros(shape)
+        self.cut = np.zeros(shape)
+
+    def add(self, block: Block) -> None:
+        """Count one block."""
+        ends = [_first_within(block.at_or_above, bound) for bound in self.bounds]
+        starts = _starts(block)
+        for row, start in enumerate(ends):
+            stop = ends[row + 1] if row + 1 < len(ends) else len(block.above)
+            if start < stop:
+                self._add_span(block, starts, row, start, stop)
+            # One level at most spans the bound; all levels before it are above the bound.
+            if start and int(block.above[start - 1]) < self.bounds[row]:
+                self._add_cut(block, starts, row, start - 1)
+
+    def _add_span(
+        self, block: Block, starts: Array | None, row: int, start: int, stop: int
+    ) -> None:
+        both = to_float64(block.above[start:stop] + block.at_or_above[start:stop])
+        if block.counts is not None:
+            both = both.repeat(block.counts[start:stop])
+        groups = _groups(block, starts, start, stop)
+        self.pixels[row] += _count(groups, len(self.sizes))
+        self.sums[row] += _count(groups, len(self.sizes), both)
+
+    def _add_cut(self, block: Block, starts: Array | None, row: int, level: int) -> None:
+        above, at_or_above = int(block.above[level]), int(block.at_or_above[level])
+        area = (self.bounds[row] - above) ** 2 / (2 * (at_or_above - above))
+        groups = _groups(block, starts, level, level + 1)
+        self.cut[row] += area * _count(groups, len(self.sizes))
+
+    def per_region(self, limit: float) -> NDArray[np.float64]:
+        """(R,) the area of every region's own curve up to a limit, divided by the limit."""
+        row = self.limits.index(limit)
+        bound = self.bounds[row]
+        pixels, sums = self.pixels[row:].sum(0), self.sums[row:].sum(0)
+        areas: NDArray[np.float64] = bound * pixels - sums / 2 + self.cut[row]
+        return areas / (self.sizes * bound)
+
+
+def _first_within(at_or_above: Array, bound: float) -> int:
+    """Index of the first level with at most `bound` normal samples at or above; they fall."""
+    if is_tensor(at_or_above):
+        return int((at_or_above > bound).sum())
+    return len(at_or_above) - int(np.searchsorted(at_or_above[::-1], bound, side="right"))
+
+
+def _starts(block: Block) -> Array | None:
+    """Where the samples of every level begin, and the end; None: one sample for each level."""
+    if block.counts is None:
+        return None
+    return np.concatenate([[0], np.cumsum(block.counts)])
+
+
+def _groups(block: Block, starts: Array | None, start: int, stop: int) -> Array:
+    groups: Any = block.groups
+    return groups[start:stop] if starts is None else groups[starts[start] : starts[stop]]
+
+
+def _count(groups: Array, size: int, weights: Array | None = None) -> NDArray[np.float64]:
+    """Number, or sum of the weights, of the samples of every group."""
+    if is_tensor(groups):
+        counted = groups.bincount(weights, minlength=size)
+        return counted.double().cpu().numpy()  # type: ignore[no-any-return]
+    return np.bincount(groups, weights, size).astype(np.float64, copy=False)
+
+
+def aupro(
+    maps: Any,
+    masks: Any,
+    limit: float = 0.3,
+    *,
+    nonfinite: Nonfinite = "error",
+    binarize: Binarize | None = None,
+) -> float | None:
+    """AUPRO of a test set up to one limit; 1 for a perfect ranking, limit / 2 for equal scores.
+
+    Args:
+        maps: (n, h, w), or n maps of any sizes; good images belong to the set.
+        masks: binary, of the shapes of the maps; None for an image without anomalous pixels.
+        limit: false-positive rate in (0, 1].
+        nonfinite: "rank" accepts infinite scores.
+        binarize: rule for masks with more than two values.
+
+    Returns:
+        None where there is no anomalous or no normal pixel.
+
+    Raises:
+        ConfigError: a limit outside (0, 1].
+        DataError: inputs that cannot be evaluated; see `bench.evaluate.evaluate`.
+    """
+    check_limits([limit])
+    labels = [int(mask is not None and bool((mask != 0).any())) for mask in masks]
+    test = read_set(maps, masks, labels, None, binarize)
+    regions = test.label()
+    ranks = rank([Piece(*pair) for pair in zip(test.maps, test.masks, strict=True)], regions.ids)
+    if not ranks.is_finite:
+        refuse_nonfinite(test.by_name, nonfinite)
+    if not ranks.positives or not ranks.negatives:
+        return None
+    sums = RegionSums(regions.sizes, ranks.negatives, [limit])
+    for block in ranks.blocks():
+        sums.add(block)
+    return float(sums.per_region(limit).mean())
