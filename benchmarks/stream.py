@@ -1,15 +1,18 @@
 """Measure the streaming evaluator: bounds, memory, and time against one sort of the same pixels.
 
     python benchmarks/stream.py                  bounds and time ratios, five score families
-    python benchmarks/stream.py --maps 10000     also memory and time over that many maps
+    python benchmarks/stream.py --skip-comparison --maps 10000
+                                                 memory and time over that many maps
 
 Times are process CPU time, so that other work on the machine counts little; both sides of a ratio
-alternate in one process. Memory is what Python and NumPy hold, by tracemalloc, maps not counted.
+alternate in one process. Memory is what Python and NumPy hold, by tracemalloc, and the growth
+of the process's largest resident set, which tells most in the first line; maps are not counted.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import time
 import tracemalloc
 from functools import partial
@@ -115,6 +118,7 @@ def endurance(count: int, size: int, seed: int) -> None:
     buffer = np.empty((1, size, size), np.float32)
     kinds = (("2^16", 1 << 16), ("2^20", 1 << 20), ("adaptive", adaptive_cells(maps)))
     for name, cells in kinds:
+        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         tracemalloc.start()
         evaluator = StreamEvaluator(cells=cells)
         start = time.process_time()
@@ -129,8 +133,12 @@ def endurance(count: int, size: int, seed: int) -> None:
         seconds = time.process_time() - start
         peak = tracemalloc.get_traced_memory()[1] / 1e6
         tracemalloc.stop()
+        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident) * 1024 / 1e6
         bounds = "  ".join(f"{k} {result.bounds[k]:.1e}" for k in SHOWN)
-        print(f"  {name:9s} {count} maps of {size}x{size}: peak {peak:.1f} MB, {seconds:.0f} s CPU")
+        print(
+            f"  {name:9s} {count} maps of {size}x{size}: peak {peak:.1f} MB, "
+            f"resident set +{grown:.1f} MB, {seconds:.0f} s CPU"
+        )
         print(f"            bounds: {bounds}")
 
 
