@@ -5,14 +5,13 @@
                                                  memory and time over that many maps
 
 Times are process CPU time, so that other work on the machine counts little; both sides of a ratio
-alternate in one process. Memory is what Python and NumPy hold, by tracemalloc, and the growth
-of the process's largest resident set, which tells most in the first line; maps are not counted.
+alternate in one process. Memory is what Python and NumPy hold, by tracemalloc, and the growth of
+the resident set, sampled; the maps are not counted.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 import tracemalloc
 from functools import partial
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import psutil
 from scipy.ndimage import gaussian_filter
 
 from bench.evaluate import evaluate
@@ -116,9 +116,11 @@ def endurance(count: int, size: int, seed: int) -> None:
     maps, masks, labels = make_set(rng, 6, size, 0.03)
     tilt = np.linspace(0, 1, size, dtype=np.float32)
     buffer = np.empty((1, size, size), np.float32)
+    process = psutil.Process()
     kinds = (("2^16", 1 << 16), ("2^20", 1 << 20), ("adaptive", adaptive_cells(maps)))
     for name, cells in kinds:
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        resident = process.memory_info().rss
+        grown = 0
         tracemalloc.start()
         evaluator = StreamEvaluator(cells=cells)
         start = time.process_time()
@@ -129,15 +131,16 @@ def endurance(count: int, size: int, seed: int) -> None:
             buffer[0] += np.float32(rng.uniform(0, 0.2)) * tilt
             part = slice(pick, pick + 1)
             evaluator.update(buffer, masks[part], labels[part], buffer.max((1, 2)))
+            if number % 16 == 0:
+                grown = max(grown, process.memory_info().rss - resident)
         result = evaluator.result()
         seconds = time.process_time() - start
         peak = tracemalloc.get_traced_memory()[1] / 1e6
         tracemalloc.stop()
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident) * 1024 / 1e6
         bounds = "  ".join(f"{k} {result.bounds[k]:.1e}" for k in SHOWN)
         print(
             f"  {name:9s} {count} maps of {size}x{size}: peak {peak:.1f} MB, "
-            f"resident set +{grown:.1f} MB, {seconds:.0f} s CPU"
+            f"resident set +{grown / 1e6:.1f} MB, {seconds:.0f} s CPU"
         )
         print(f"            bounds: {bounds}")
 

@@ -156,8 +156,9 @@ class _Levels:
         # Samples of one level share their counts; one of them is enough.
         first = np.flatnonzero(np.diff(hits, prepend=0))
         self.hits = hits[first]
-        self.above = _descending([block.above for block in blocks])[first]
         self.at_or_above = _descending([block.at_or_above for block in blocks])[first]
+        doubled = _descending([block.doubled for block in blocks])[first]
+        self.above = doubled - self.at_or_above
         self.positives, self.negatives = ranks.positives, ranks.negatives
         self.regions = len(sizes)
         if self.regions:
