@@ -113,62 +113,44 @@ class _Reversible(torch.autograd.Function):
 def _step_back(
     block: Coupling, state: list[Tensor], grads: list[Tensor], sums: dict[Tensor, Tensor]
 ) -> None:
-    """Undo one coupling: turn its outputs into its inputs, and likewise their gradients.
-
-    The two graphs, from coefficients to output and from sources to coefficients, are
-    differentiated one after the other, so that the first is freed before the second needs room.
-    """
+    """Undo one coupling: turn its outputs into its inputs, and likewise their gradients."""
     parameters = [p for p in block.parameters() if p.requires_grad]
     with torch.enable_grad():
         sources = [state[i].detach().requires_grad_() for i in block.sources]
         coefficients = block.coefficients(*sources)
-    leaves = [c.detach().requires_grad_(c.requires_grad) for c in coefficients]
     with torch.no_grad():
-        x = block.uncouple(state[block.target], leaves)
+        x = block.uncouple(state[block.target], [c.detach() for c in coefficients])
     state[block.target] = x.detach()
-    used = [i for i, c in enumerate(coefficients) if c.requires_grad]
-    upper = _differentiate_couple(block, x, leaves, used, parameters, grads[block.target])
-    grads[block.target] = upper[0]
-    _accumulate(sums, parameters, upper[1 + len(used) :])
-    roots = [
-        (coefficients[i], g)
-        for i, g in zip(used, upper[1 : 1 + len(used)], strict=True)
-        if g is not None
-    ]
-    del leaves, upper, coefficients
-    if not roots:
-        return
-    lower = torch.autograd.grad(
-        [root for root, _ in roots],
-        [*sources, *parameters],
-        [grad for _, grad in roots],
-        allow_unused=True,
-    )
-    for index, grad in zip(block.sources, lower, strict=False):
+    # Only the graph holds coefficients and gradient from here on, and frees them on its way.
+    root = _seed(block, x, coefficients, grads.pop(block.target))
+    del coefficients
+    found = torch.autograd.grad(root, [x, *sources, *parameters], allow_unused=True)
+    grads.insert(block.target, found[0])
+    for index, grad in zip(block.sources, found[1:], strict=False):
         if grad is not None:
             grads[index] = grads[index] + grad
-    _accumulate(sums, parameters, lower[len(sources) :])
-
-
-def _differentiate_couple(
-    block: Coupling,
-    x: Tensor,
-    leaves: list[Tensor],
-    used: list[int],
-    parameters: list[nn.Parameter],
-    grad: Tensor,
-) -> tuple[Tensor, ...]:
-    """Gradients of `couple` with respect to x, the used coefficients and the parameters."""
-    with torch.enable_grad():
-        x.requires_grad_()
-        y = block.couple(x, leaves)
-    wanted = [x, *(leaves[i] for i in used), *parameters]
-    return torch.autograd.grad(y, wanted, grad, allow_unused=True)
-
-
-def _accumulate(
-    sums: dict[Tensor, Tensor], parameters: Sequence[Tensor], grads: Sequence[Tensor | None]
-) -> None:
-    for parameter, grad in zip(parameters, grads, strict=True):
+    for parameter, grad in zip(parameters, found[1 + len(sources) :], strict=True):
         if grad is not None:
             sums[parameter] = sums[parameter] + grad if parameter in sums else grad
+
+
+def _seed(block: Coupling, x: Tensor, coefficients: Sequence[Tensor], grad: Tensor) -> Tensor:
+    """A scalar whose gradient with respect to the block's output is `grad`.
+
+    Differentiating it in place of the output lets the output's memory go first.
+    """
+    with torch.enable_grad():
+        root: Tensor = _Seed.apply(block.couple(x.requires_grad_(), coefficients), grad)
+    return root
+
+
+class _Seed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, grad: Tensor) -> Tensor:
+        ctx.save_for_backward(grad)
+        return y.new_zeros(())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor, None]:
+        return ctx.saved_tensors[0], None

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from bench.blocks.reversible import Coupling
 
+from .affine import scale_and_shift
 from .doubled import doubled_conv, phase_kernels
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 VolumeNormKind = Literal["cvn", "svn", "none"]
 
-# The code's constant, close to 2 / pi: log-scales stay within +-1.998, slope 0.636 at zero.
-CLAMP = 2 * 0.636
 SLOPE = 0.01
 MOMENTUM = 0.1
 
@@ -42,18 +41,15 @@ class VolumeNorm(nn.Module):
         self, kind: VolumeNormKind, channels: int, size: tuple[int, int], updates: int
     ) -> None:
         super().__init__()
-        self.dims = {"cvn": (0, 1), "svn": (0, 2, 3), "none": ()}[kind]
+        self.dims: tuple[int, ...] = {"cvn": (0, 1), "svn": (0, 2, 3), "none": ()}[kind]
         # Several updates with one mean are one update with a larger share of it.
         self.share = 1 - (1 - MOMENTUM) ** updates
         shape = {"cvn": (1, 1, *size), "svn": (1, channels, 1, 1), "none": (1, 1, 1, 1)}[kind]
         self.register_buffer("running_mean", torch.zeros(shape), persistent=kind != "none")
 
-    def mean(self, log_scale: Tensor) -> Tensor:
-        """The mean to subtract: of this batch in training, the running one otherwise."""
-        if self.training and self.dims:
-            mean: Tensor = log_scale.mean(self.dims, keepdim=True)
-            return mean
-        return self.running_mean
+    def fixed_mean(self) -> Tensor | None:
+        """The mean to subtract, or None in training: that of the batch."""
+        return None if self.training and self.dims else self.running_mean
 
     def observe(self, mean: Tensor) -> None:
         """Blend a batch mean into the running one; without its graph, which would never end."""
@@ -157,11 +153,10 @@ class PyramidCoupling(Coupling):
     def coefficients(self, *sources: Tensor) -> tuple[Tensor, ...]:
         """(scale, shift, mean): the affine parameters, and the mean that was normalised away."""
         hidden = functional.leaky_relu_(self.hidden(self.kernels(), *sources), SLOPE)
-        raw, shift = same_conv(hidden, self.last).chunk(2, dim=1)
-        log_scale = CLAMP * torch.atan(raw / 2)
-        mean = self.norm.mean(log_scale)
-        scale = every(log_scale - mean, self.decimation).exp()
-        return scale, every(shift, self.decimation), mean.detach()
+        scale, shift, mean = scale_and_shift(
+            same_conv(hidden, self.last), self.norm.dims, self.norm.fixed_mean()
+        )
+        return every(scale, self.decimation), every(shift, self.decimation), mean
 
     def couple(self, x: Tensor, coefficients: Sequence[Tensor]) -> Tensor:
         """y = W (scale * x + shift)."""

@@ -33,7 +33,7 @@ def phase_kernels(weight: Tensor) -> tuple[Tensor, ...]:
         weight: (O, C, k, k), k odd.
 
     Returns:
-        four tensors (O, C, (k+1)/2, (k+1)/2) (one of the sides is shorter where k = 4 n + 1).
+        four tensors (O, C, (k+1)/2, (k+1)/2).
     """
     sums = [weight.new_tensor(_phase(weight.shape[-1], phase)[1]) for phase in (0, 1)]
     return tuple(

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .coupling import CLAMP, SLOPE, PyramidCoupling, every, mix, same_conv
+from .affine import CLAMP
+from .coupling import SLOPE, PyramidCoupling, every, mix, same_conv
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
