@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from itertools import islice
+from itertools import cycle, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +214,8 @@ def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test
     # One batch more than needed is never read: the generator is lazy.
     batches = islice(test.images.batches(job.batch), -(-count // job.batch))
     images = torch.cat([batch.cpu() for batch in batches])[:count]
+    # In turn, so that no cache of the system decides.
+    files = cycle(sample.image for sample in test.samples)
     return profile(
         method,
         images,
@@ -221,7 +223,7 @@ def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test
         test.sizes[:count],
         SpeedProtocol(**job.speed),
         run.device,
-        preprocess=lambda: test.images.read_pixels(test.samples[0].image),
+        preprocess=lambda: test.images.read_pixels(next(files)),
         memory=meter.memory,
     )
 

@@ -43,8 +43,8 @@ def _fit(planned: Planned) -> tuple[Method, Tensor, int]:
     """The fitted method, the test images, and how often `fit` yielded."""
     import torch
 
-    from bench.session import CellRun, make_method, method_size, seed_everything
     from bench.data import ImageSet
+    from bench.session import CellRun, make_method, method_size, seed_everything
     from bench.weights import Weights
 
     cell, cpu = replace(planned.cells[0], seed=0), torch.device("cpu")

@@ -61,4 +61,4 @@ def caption(row: Row) -> str:
         f"pixel AUROC {percent(row.pixel_auroc) or 'n/a'}, "
         f"AUPRO 0.3 {percent(row.aupro_30) or 'n/a'}; weights {row.weights}; cell {row.cell}"
     )
-    return "\n".join([text, *marks(row).values()])
+    return ". ".join([text, *marks(row).values()])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 RANDOM = "random encoder weights: for tests, never beside published numbers"
 ORACLE = "epoch chosen on the test set"
 TRANSDUCTIVE = "transductive: an image's score depends on the other test images"
-BRIEF = "short speed protocol: figures are rough"
+BRIEF = "not timed by speed-1: figures are rough"
 UNMASKED = "anomalous images without a usable mask: in the image metrics, not in the pixel metrics"
 
 
