@@ -61,18 +61,16 @@ class BinarySums:
     def add(self, block: Block) -> None:
         """Count one block."""
         hits = to_float64(block.hits)
-        false = to_float64(block.at_or_above)
-        wrong = block.above + block.at_or_above
-        precision = hits / (hits + false)
-        if block.counts is not None:
-            wrong, precision = wrong * block.counts, precision * block.counts
-        self.misordered += int(wrong.sum())
-        self.precisions.append(float(precision.sum()))
-        f1 = 2 * hits / (hits + false + self.ranks.positives)
-        at = int(f1.argmax())
-        if float(f1[at]) > self.best[0]:
+        predicted = to_float64(block.at_or_above)
+        predicted += hits
+        self.misordered += int(block.doubled.sum())
+        self.precisions.append(float((hits / predicted).sum()))
+        predicted += self.ranks.positives
+        half_f1 = hits / predicted
+        at = int(half_f1.argmax())
+        if 2 * float(half_f1[at]) > self.best[0]:
             found = int(block.hits[at]), int(block.at_or_above[at])
-            self.best = (float(f1[at]), block.keys[at], *found)
+            self.best = (2 * float(half_f1[at]), block.keys[at], *found)
 
     def values(self) -> BinaryValues:
         """The metrics, of at least one sample of either class."""

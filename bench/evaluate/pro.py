@@ -66,31 +66,36 @@ class RegionSums:
 
     def add(self, block: Block) -> None:
         """Count one block."""
-        ends = [_first_within(block.at_or_above, bound) for bound in self.bounds]
-        starts = _starts(block)
-        for row, start in enumerate(ends):
-            stop = ends[row + 1] if row + 1 < len(ends) else len(block.above)
+        starts = [_first_within(block.at_or_above, bound) for bound in self.bounds]
+        stops = [*starts[1:], len(block.hits)]
+        for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
             if start < stop:
-                self._add_span(block, starts, row, start, stop)
-            # One level at most spans the bound; all levels before it are above the bound.
-            if start and int(block.above[start - 1]) < self.bounds[row]:
-                self._add_cut(block, starts, row, start - 1)
+                doubled = to_float64(block.doubled[start:stop])
+                self.pixels[row] += self._per_group(block, start, stop)
+                self.sums[row] += self._per_group(block, start, stop, doubled)
+            if start:
+                self._add_cut(block, row, start)
 
-    def _add_span(
-        self, block: Block, starts: Array | None, row: int, start: int, stop: int
-    ) -> None:
-        both = to_float64(block.above[start:stop] + block.at_or_above[start:stop])
-        if block.counts is not None:
-            both = both.repeat(block.counts[start:stop])
-        groups = _groups(block, starts, start, stop)
-        self.pixels[row] += _count(groups, len(self.sizes))
-        self.sums[row] += _count(groups, len(self.sizes), both)
+    def _add_cut(self, block: Block, row: int, stop: int) -> None:
+        """The cut pieces: only the score just before `stop` may have some of its area inside."""
+        at_or_above = int(block.at_or_above[stop - 1])
+        above = int(block.doubled[stop - 1]) - at_or_above
+        inside = self.bounds[row] - above
+        if inside > 0:
+            start = _first_within(block.at_or_above, at_or_above)
+            area = inside**2 / (2 * (at_or_above - above))
+            self.cut[row] += area * self._per_group(block, start, stop)
 
-    def _add_cut(self, block: Block, starts: Array | None, row: int, level: int) -> None:
-        above, at_or_above = int(block.above[level]), int(block.at_or_above[level])
-        area = (self.bounds[row] - above) ** 2 / (2 * (at_or_above - above))
-        groups = _groups(block, starts, level, level + 1)
-        self.cut[row] += area * _count(groups, len(self.sizes))
+    def _per_group(
+        self, block: Block, start: int, stop: int, weights: Array | None = None
+    ) -> NDArray[np.float64]:
+        """(R,) number, or sum of the weights, of some samples of the block."""
+        groups: Any = block.groups
+        size = len(self.sizes)
+        if is_tensor(groups):
+            counted = groups[start:stop].bincount(weights, minlength=size)
+            return counted.double().cpu().numpy()  # type: ignore[no-any-return]
+        return np.bincount(groups[start:stop], weights, size).astype(np.float64, copy=False)
 
     def per_region(self, limit: float) -> NDArray[np.float64]:
         """(R,) the area of every region's own curve up to a limit, divided by the limit."""
@@ -106,26 +111,6 @@ def _first_within(at_or_above: Array, bound: float) -> int:
     if is_tensor(at_or_above):
         return int((at_or_above > bound).sum())
     return len(at_or_above) - int(np.searchsorted(at_or_above[::-1], bound, side="right"))
-
-
-def _starts(block: Block) -> Array | None:
-    """Where the samples of every level begin, and the end; None: one sample for each level."""
-    if block.counts is None:
-        return None
-    return np.concatenate([[0], np.cumsum(block.counts)])
-
-
-def _groups(block: Block, starts: Array | None, start: int, stop: int) -> Array:
-    groups: Any = block.groups
-    return groups[start:stop] if starts is None else groups[starts[start] : starts[stop]]
-
-
-def _count(groups: Array, size: int, weights: Array | None = None) -> NDArray[np.float64]:
-    """Number, or sum of the weights, of the samples of every group."""
-    if is_tensor(groups):
-        counted = groups.bincount(weights, minlength=size)
-        return counted.double().cpu().numpy()  # type: ignore[no-any-return]
-    return np.bincount(groups, weights, size).astype(np.float64, copy=False)
 
 
 def aupro(

@@ -2,18 +2,20 @@
 
 Scores of at most 32 bits are sorted as integers that carry the label in their lowest bit, so one
 keys-only sort of all pixels gives both counts of every anomalous pixel: no index is sorted, and
-nothing is searched but ties. 64-bit scores and accelerators sort the two classes apart and search.
+nothing is searched. 64-bit scores and accelerators sort the two classes apart and search.
 """
 
 from __future__ import annotations
 
 import math
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.evaluate.coding import Coding
 from bench.evaluate.inputs import is_tensor
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Block", "Piece", "Ranks", "rank", "to_float64"]
 
-BLOCK = 1 << 15
+BLOCK = 1 << 14
 """Anomalous samples per block on the CPU: the temporaries stay in the second-level cache."""
 
 DEVICE_BLOCK = 1 << 22
@@ -48,23 +50,20 @@ class Piece:
 
 @dataclass(frozen=True)
 class Block:
-    """Anomalous samples in ascending order of their scores, equal ones as one level.
+    """Anomalous samples in ascending order of their scores; equal scores have equal ranks.
 
     Attributes:
-        above: (k,) int64, normal samples with a greater score.
+        doubled: (k,) int64, normal samples above plus normal samples at or above: twice the
+            normal samples above, an equal one counting one half.
         at_or_above: (k,) int64, normal samples with at least this score.
         hits: (k,) int64, anomalous samples with at least this score.
-        counts: (k,) int64, samples of this block at this level; None: one each. A level may go on
-            in the next block, with the same ranks.
         keys: (k,), what `Ranks.score_of` turns into the score.
-        groups: (sum of counts,) int64, the group (region) of every sample, level by level; None
-            where the samples have none.
+        groups: (k,) int64, the group (region) of every sample; None where samples have none.
     """
 
-    above: Array
+    doubled: Array
     at_or_above: Array
     hits: Array
-    counts: Array | None
     keys: Array
     groups: Array | None
 
@@ -111,10 +110,8 @@ def rank(pieces: Sequence[Piece], groups: NDArray[np.int32] | None = None) -> Ra
         pieces: samples, all of one type; at least one sample.
         groups: (P,) group of every anomalous sample, in the order of the pieces.
     """
-    first = pieces[0].scores
-    if is_tensor(first) or first.dtype.itemsize == 8:
-        return SearchedRanks(pieces, groups)
-    return KeyedRanks(pieces, groups)
+    coding = None if is_tensor(pieces[0].scores) else Coding.of([p.scores for p in pieces])
+    return SearchedRanks(pieces, groups) if coding is None else KeyedRanks(coding, pieces, groups)
 
 
 def to_float64(values: Array) -> Array:
@@ -125,75 +122,57 @@ def to_float64(values: Array) -> Array:
 class KeyedRanks(Ranks):
     """Scores of at most 32 bits as unsigned keys, ascending; the lowest bit marks anomalous ones.
 
-    An ordered image of a 32-bit score leaves no bit for the label, so negative and other scores
-    lie in two parts, and each part drops the bit that all its scores share.
+    So of equal scores the normal ones come first.
     """
 
-    def __init__(self, pieces: Sequence[Piece], groups: NDArray[np.int32] | None) -> None:
+    def __init__(
+        self, coding: Coding, pieces: Sequence[Piece], groups: NDArray[np.int32] | None
+    ) -> None:
         """See `rank`."""
-        self.dtype = np.dtype(pieces[0].scores.dtype)
+        self.coding = coding
         size = sum(piece.scores.size for piece in pieces)
         self.positives = sum(
             int(np.count_nonzero(p.anomalous)) for p in pieces if p.anomalous is not None
         )
         self.negatives = size - self.positives
-        self.groups = None if groups is None else _in_order(pieces, groups)
-        self.keys = np.empty(size, np.uint32)
-        self.split = self._fill(pieces)
-        self.keys[: self.split].sort()
-        self.keys[self.split :].sort()
-
-    def _fill(self, pieces: Sequence[Piece]) -> int:
-        """Write the keys, negative scores from the left and others from the right.
-
-        Returns where the parts meet.
-        """
-        left, right = 0, len(self.keys)
+        self.groups = None if groups is None else _in_order(coding, pieces, groups)
+        # One odd number in front: what comes before the first key is no normal score.
+        self.padded = np.ones(size + 1, np.uint32)
+        self.keys = self.padded[1:]
+        at = 0
         for piece in pieces:
-            codes, is_low = _codes(piece.scores.reshape(-1))
-            if is_low is None:
-                target = self.keys[right - len(codes) : right]
-                right -= len(codes)
-            else:
-                target = np.empty_like(codes)
+            codes = coding.encode(piece.scores.reshape(-1))
+            target = self.keys[at : at + len(codes)]
             np.left_shift(codes, _ONE, out=target)
             if piece.anomalous is not None:
                 target |= piece.anomalous.reshape(-1)
-            if is_low is not None:
-                low, others = target[is_low], target[~is_low]
-                self.keys[left : left + len(low)] = low
-                self.keys[right - len(others) : right] = others
-                left, right = left + len(low), right - len(others)
-        return left
+            at += len(codes)
+        self.keys.sort()
 
     def score_of(self, key: Any) -> float:
-        """See `Ranks`; a key here is (bits, whether it lies in the low part)."""
-        bits, is_low = key
-        return float(_decode(np.uint32(bits) >> _ONE, bool(is_low), self.dtype))
+        """See `Ranks`."""
+        return self.coding.decode(int(key) >> 1)
 
     def extremes(self) -> tuple[float, float]:
         """See `Ranks`."""
-        last = len(self.keys) - 1
-        low, high = (self.keys[0], self.split > 0), (self.keys[last], self.split == last + 1)
-        return self.score_of(low), self.score_of(high)
+        return self.score_of(self.keys[0]), self.score_of(self.keys[-1])
 
     def blocks(self) -> Iterator[Block]:
         """See `Ranks`."""
         done = 0
-        for start, stop in ((0, self.split), (self.split, len(self.keys))):
-            level: tuple[int, int, int] | None = None
-            for positions in self._positions(start, stop):
-                block, level = self._block(positions, done, start, stop, level)
-                done += len(positions)
-                yield block
+        last: _Level | None = None
+        for positions in self._positions():
+            block, last = self._block(positions, done, last)
+            done += len(positions)
+            yield block
 
-    def _positions(self, start: int, stop: int) -> Iterator[NDArray[np.int64]]:
+    def _positions(self) -> Iterator[NDArray[np.int64]]:
         """Where the keys of anomalous samples lie, at least BLOCK at a time but for the last."""
         waiting: list[NDArray[np.int64]] = []
         count = 0
-        for at in range(start, stop, 4 * BLOCK):
-            chunk = self.keys[at : min(at + 4 * BLOCK, stop)]
-            found = np.flatnonzero((chunk & _ONE).astype(bool))
+        for at in range(0, len(self.keys), 4 * BLOCK):
+            chunk = self.keys[at : at + 4 * BLOCK]
+            found = np.flatnonzero((chunk.astype(np.uint8) & np.uint8(1)).view(bool))
             if not len(found):
                 continue
             found += at
@@ -206,136 +185,98 @@ class KeyedRanks(Ranks):
             yield np.concatenate(waiting)
 
     def _block(
-        self,
-        positions: NDArray[np.int64],
-        done: int,
-        start: int,
-        stop: int,
-        level: tuple[int, int, int] | None,
-    ) -> tuple[Block, tuple[int, int, int]]:
+        self, positions: NDArray[np.int64], done: int, last: _Level | None
+    ) -> tuple[Block, _Level]:
         """Ranks of the samples at these positions, of which `done` samples lie below.
 
-        `level` is (key, samples below, normal samples not above) of the last level before, which
-        may go on here; the same of this block's last level is returned beside it.
+        `last` is the last level of the block before, which may go on here; this block's last is
+        returned beside it.
         """
         keys = self.keys[positions]
-        starts = np.flatnonzero(keys[1:] != keys[:-1]) + 1
-        if len(starts) == len(keys) - 1:
-            counts = None
-            below = np.arange(done, done + len(keys))
-            firsts = positions
-        else:
-            starts = np.concatenate([[0], starts])
-            counts = np.diff(starts, append=len(keys))
-            below = starts + done
-            firsts, keys = positions[starts], keys[starts]
-        # Equal normal scores have smaller keys, so they lie before the first of the level.
-        not_above = firsts - below
-        if level is not None and level[0] == keys[0]:
-            below[0], not_above[0] = level[1], level[2]
-        smaller = self._smaller(keys, below, not_above, start, stop)
+        below = np.arange(done, done + len(keys))
+        not_above = positions - below
+        smaller = not_above.copy()
+        tied, equal = self._equal_normal(positions, keys)
+        smaller[tied] -= equal
+        self._share(keys, below, smaller, last)
         groups = None
         if self.groups is not None:
             groups = self.groups[done : done + len(positions)].astype(np.int64)
-        block = Block(
-            above=self.negatives - not_above,
-            at_or_above=self.negatives - smaller,
-            hits=self.positives - below,
-            counts=counts,
-            keys=_KeyView(keys, start < self.split),
-            groups=groups,
-        )
-        return block, (int(keys[-1]), int(below[-1]), int(not_above[-1]))
+        level = _Level(int(keys[-1]), int(below[-1]), int(smaller[-1]))
+        at_or_above = np.subtract(self.negatives, smaller, out=smaller)
+        doubled = np.subtract(self.negatives, not_above, out=not_above)
+        doubled += at_or_above
+        hits = np.subtract(self.positives, below, out=below)
+        return Block(doubled, at_or_above, hits, keys, groups), level
 
-    def _smaller(
-        self,
+    def _equal_normal(
+        self, positions: NDArray[np.int64], keys: NDArray[np.uint32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Samples that are the first of their score and equal normal ones, and how many of these.
+
+        Equal normal samples come just before, so a few steps back mostly find them all.
+        """
+        tied = np.flatnonzero(self.padded[positions] == keys - _ONE)
+        wanted, at = keys[tied] - _ONE, positions[tied]
+        equal = np.ones(len(tied), np.int64)
+        left = np.arange(len(tied))
+        for step in range(1, 4):
+            left = left[self.padded[np.maximum(at[left] - step, 0)] == wanted[left]]
+            equal[left] += 1
+        equal[left] = at[left] - np.searchsorted(self.keys, wanted[left])
+        return tied, equal
+
+    @staticmethod
+    def _share(
         keys: NDArray[np.uint32],
         below: NDArray[np.int64],
-        not_above: NDArray[np.int64],
-        start: int,
-        stop: int,
-    ) -> NDArray[np.int64]:
-        """Normal samples with a smaller score; only those equal to a normal one are searched."""
-        before = below + not_above - 1
-        tied = np.flatnonzero((self.keys[before] == keys - _ONE) & (before >= start))
-        if not len(tied):
-            return not_above
-        smaller: NDArray[np.int64] = not_above.copy()
-        part = self.keys[start:stop]
-        smaller[tied] = np.searchsorted(part, keys[tied] - _ONE) + start - below[tied]
-        return smaller
+        smaller: NDArray[np.int64],
+        last: _Level | None,
+    ) -> None:
+        """Give samples of equal score the ranks of the first of them, in place."""
+        repeated = np.flatnonzero(keys[1:] == keys[:-1]) + 1
+        if len(repeated):
+            # Successive repeats belong to one level, whose first sample lies before them.
+            begins = np.append(True, repeated[1:] != repeated[:-1] + 1)
+            first = (repeated[begins] - 1)[np.cumsum(begins) - 1]
+            below[repeated], smaller[repeated] = below[first], smaller[first]
+        if last is not None and last.key == keys[0]:
+            going_on = int(np.searchsorted(keys, keys[0], side="right"))
+            below[:going_on], smaller[:going_on] = last.below, last.smaller
 
 
 @dataclass(frozen=True)
-class _KeyView:
-    """Keys of one part; an item is what `KeyedRanks.score_of` takes."""
+class _Level:
+    """One score: its key, anomalous samples below it, normal samples below it."""
 
-    bits: NDArray[np.uint32]
-    is_low: bool
-
-    def __getitem__(self, index: int) -> tuple[int, bool]:
-        return int(self.bits[index]), self.is_low
+    key: int
+    below: int
+    smaller: int
 
 
-def _codes(scores: NDArray[Any]) -> tuple[NDArray[np.uint32], NDArray[np.bool_] | None]:
-    """Integers of which the 31 lower bits are in the order of the scores, within either part.
-
-    The second array marks the lower part, negative numbers (None: there are none). The result may
-    share memory with the scores where no score is negative, and is a copy otherwise.
-    """
-    if scores.dtype == np.uint32:
-        low = scores < np.uint32(0x80000000)
-        return scores.copy(), low
-    if scores.dtype.kind in "bu":
-        return scores.astype(np.uint32), None
-    if scores.dtype.kind == "i":
-        wide = scores.astype(np.int32)
-        return wide.view(np.uint32), (wide < 0 if wide.min(initial=0) < 0 else None)
-    # float16 is widened: float32 holds all its values, in the same order.
-    wide = np.ascontiguousarray(scores, np.float32)
-    signed = wide.view(np.int32)
-    if signed.min(initial=0) >= 0:
-        return wide.view(np.uint32), None
-    # Adding zero makes -0.0 the same bits as +0.0.
-    signed = (wide + np.float32(0)).view(np.int32)
-    # The greater the magnitude, the lower a negative number: its bits are inverted.
-    return (signed ^ (signed >> 31)).view(np.uint32), signed < 0
-
-
-def _decode(code: np.uint32, is_low: bool, dtype: np.dtype[Any]) -> float:
-    """The score of 31 bits of `_codes` in one of the parts."""
-    high_bit = np.uint32(0x80000000)
-    if dtype == np.uint32:
-        return float(code if is_low else code | high_bit)
-    if dtype.kind in "iu":
-        return float((code | high_bit if is_low else code).view(np.int32))
-    if dtype.kind == "b":
-        return float(code)
-    return float((~code if is_low else code).view(np.float32))
-
-
-def _in_order(pieces: Sequence[Piece], groups: NDArray[np.int32]) -> NDArray[np.uint32]:
+def _in_order(
+    coding: Coding, pieces: Sequence[Piece], groups: NDArray[np.int32]
+) -> NDArray[np.uint32]:
     """The groups in ascending order of their samples' scores: one keys-only sort of 64 bits."""
     tagged = np.empty(len(groups), np.uint64)
-    high = np.uint32(0x80000000)
+    # Two words for each key: the group below, the score above.
+    words = tagged.view(np.uint32).reshape(-1, 2)
+    lower, upper = (0, 1) if sys.byteorder == "little" else (1, 0)
+    words[:, lower] = groups
     at = 0
     for piece in pieces:
         if piece.anomalous is None:
             continue
-        codes, is_low = _codes(piece.scores[piece.anomalous])
-        ordered = codes | high
-        if is_low is not None:
-            ordered[is_low] &= ~high
-        tagged[at : at + len(codes)] = ordered
+        codes = coding.encode(piece.scores[piece.anomalous])
+        words[at : at + len(codes), upper] = codes
         at += len(codes)
-    tagged <<= np.uint64(32)
-    tagged |= groups.view(np.uint32)
     tagged.sort()
-    return tagged.astype(np.uint32)
+    ordered: NDArray[np.uint32] = words[:, lower].copy()
+    return ordered
 
 
 class SearchedRanks(Ranks):
-    """Scores of 64 bits, or on an accelerator: both classes sorted apart, and searched."""
+    """Scores that no `Coding` holds, or on an accelerator: both classes sorted apart."""
 
     def __init__(self, pieces: Sequence[Piece], groups: NDArray[np.int32] | None) -> None:
         """See `rank`."""
@@ -366,11 +307,11 @@ class SearchedRanks(Ranks):
         for start in range(0, self.positives, self.size):
             stop = min(start + self.size, self.positives)
             keys = self.anomalous[start:stop]
+            at_or_above = self.negatives - search(self.normal, keys, side="left")
             yield Block(
-                above=self.negatives - search(self.normal, keys, side="right"),
-                at_or_above=self.negatives - search(self.normal, keys, side="left"),
+                doubled=at_or_above + self.negatives - search(self.normal, keys, side="right"),
+                at_or_above=at_or_above,
                 hits=self.positives - search(self.anomalous, keys, side="left"),
-                counts=None,
                 keys=keys,
                 groups=None if self.groups is None else self.groups[start:stop],
             )
