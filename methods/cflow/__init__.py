@@ -143,13 +143,13 @@ class Cflow(Method):
     def predict(self, images: Tensor) -> Prediction:
         """Anomaly maps at the image size; with aggregation "test" log-likelihoods of the levels.
 
-        The map is the number of levels minus the sum of their probabilities relative to the most
-        likely training pixel, in float64: differences far below float32's rounding count.
+        The map is minus the sum over levels of the probability relative to the most likely
+        training pixel. No constant is added: near zero float32 still tells unlikely pixels apart.
         """
         levels = self.raw(images)
         size = (images.shape[-2], images.shape[-1])
         if self.aggregation == "train":
-            return Prediction(self.levels - probability_map(levels, self.maxima, size))
+            return Prediction(-probability_map(levels, self.maxima, size).float())
         self._sizes = [(q.shape[-2], q.shape[-1]) for q in levels]
         self._image_size = size
         return Prediction(_stacked(levels))

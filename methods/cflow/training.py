@@ -39,7 +39,7 @@ class Trainer:
         # its momentum.
         self.set_to_none = steps == "own"
         trained = [p for d in decoders for p in d.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trained)
+        self.optimizer = torch.optim.Adam(trained, fused=True)
         self.codes: dict[tuple[int, int], Tensor] = {}
         self.batches = 0
 

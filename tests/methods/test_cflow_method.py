@@ -125,7 +125,16 @@ def test_maps_equal_the_slow_definition(fitted: Cflow, images: Tensor) -> None:
             total += torch.nn.functional.interpolate(
                 p[:, None], size=(64, 64), mode="bilinear", align_corners=True
             )[:, 0]
-    torch.testing.assert_close(maps_of(fitted, images[:2]), 3 - total, rtol=0, atol=1e-4)
+    torch.testing.assert_close(maps_of(fitted, images[:2]), -total.float(), rtol=0, atol=1e-4)
+
+
+def test_maps_rank_very_unlikely_pixels(fitted: Cflow, images: Tensor) -> None:
+    """Probabilities of e^-30 vanish beside 1 in float32, but not beside 0."""
+    usual = maps_of(fitted, images[:1])
+    fitted.maxima = fitted.maxima + 30
+    shifted = maps_of(fitted, images[:1])
+    assert -1e-12 < float(shifted.max()) < 0
+    torch.testing.assert_close(shifted * math.exp(30), usual, rtol=1e-6, atol=0)
 
 
 def test_the_most_likely_training_pixel_sets_the_shift(fitted: Cflow, images: Tensor) -> None:
