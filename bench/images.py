@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from bench.errors import DataError
 
@@ -25,7 +26,7 @@ MAX_PIXELS = 178_956_970
 """Larger images are refused: Pillow's own limit for decompression bombs."""
 
 # Formats are told by content, never by suffix. Others are refused: some run external programs.
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF")
+_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF")
 _ORIENTATION = 0x0112
 
 # What Pillow's readers raise on malformed files.
@@ -104,11 +105,12 @@ def image_size(path: Path) -> tuple[int, int]:
         DataError: as `read_rgb`, as far as the header shows it.
     """
     with _opened(path) as image:
-        # A PNG is asked only for what precedes its pixels: asking for all would decode them.
-        known = image.format != "PNG" or "exif" in image.info
-        orientation = image.getexif().get(_ORIENTATION, 1) if known else 1
         width, height = image.size
-    return (width, height) if orientation in (5, 6, 7, 8) else (height, width)
+        is_swapped = _orientation(image) >= 5
+        # Of a TIFF some versions of Pillow give the upright size, others that of the tags.
+        if isinstance(image, TiffImageFile):
+            width, height = image.tag_v2[256], image.tag_v2[257]
+    return (width, height) if is_swapped else (height, width)
 
 
 def mask_values(path: Path) -> NDArray[np.uint16]:
@@ -181,22 +183,31 @@ def _reason(path: Path, error: BaseException) -> str:
 
 def _decode(path: Path) -> tuple[Image.Image, ImageInfo]:
     with _opened(path) as image:
+        notes = ["rotated by EXIF"] if _orientation(image) > 1 else []
         image.load()
-        notes: list[str] = []
-        if image.getexif().get(_ORIENTATION, 1) in range(2, 9):
-            notes.append("rotated by EXIF")
-        upright = ImageOps.exif_transpose(image)
-        rgb = _to_rgb(upright, path, notes)
+        rgb = _to_rgb(ImageOps.exif_transpose(image), image.format, path, notes)
         info = ImageInfo(image.format or "", image.mode, (rgb.height, rgb.width), tuple(notes))
     return rgb, info
 
 
-def _to_rgb(image: Image.Image, path: Path, notes: list[str]) -> Image.Image:
-    """The picture in RGB; what was lost on the way is appended to `notes`."""
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8, before the pixels are loaded."""
+    # A PNG is asked only for what precedes its pixels: asking for all would decode them.
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    value = image.getexif().get(_ORIENTATION, 1)
+    return value if value in range(1, 9) else 1
+
+
+def _to_rgb(image: Image.Image, kind: str | None, path: Path, notes: list[str]) -> Image.Image:
+    """The picture in RGB; what was lost on the way is appended to `notes`.
+
+    `kind` is the file's format: 32-bit pixels of a PNG or PPM hold 16 bits.
+    """
     mode = image.mode
     if mode in ("RGB", "L", "1"):
         return image.convert("RGB")
-    if mode.startswith("I;16") or (mode == "I" and image.format in ("PNG", "PPM")):
+    if mode.startswith("I;16") or (mode == "I" and kind in ("PNG", "PPM")):
         # Full range to full range; `convert` would clip everything above 255 to white.
         notes.append("16-bit, divided by 257")
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
@@ -227,5 +238,7 @@ def _colour_values(image: Image.Image, path: Path) -> NDArray[np.int64]:
         rgba = np.asarray(image.convert("RGBA")).astype(np.int64)
         visible: NDArray[np.int64] = (rgba[..., :3].max(axis=-1) * rgba[..., 3] + 127) // 255
         return visible
-    values: NDArray[np.int64] = np.asarray(_to_rgb(image, path, [])).astype(np.int64).max(axis=-1)
+    values: NDArray[np.int64] = (
+        np.asarray(_to_rgb(image, None, path, [])).astype(np.int64).max(axis=-1)
+    )
     return values

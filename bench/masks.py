@@ -217,8 +217,9 @@ def _nearest(labels: NDArray[np.int32], size: tuple[int, int], tally: _Tally) ->
     """The labels at another size; where all would vanish, one pixel of the largest part is kept."""
     if labels.shape == size:
         return labels
-    image = Image.fromarray(labels.astype(np.int32))
-    scaled = np.asarray(image.resize(size[::-1], Image.Resampling.NEAREST)).astype(np.int32)
+    # In whole numbers: Pillow adds up rounded steps, and misses where a centre lies on a border.
+    rows, columns = (_centres(n, s) for n, s in zip(labels.shape, size, strict=True))
+    scaled = labels[rows][:, columns]
     if labels.any() and not scaled.any():
         tally.kept += 1
         return _one_pixel(labels, size)
@@ -236,6 +237,11 @@ def _rounded(mask: NDArray[np.bool_], size: tuple[int, int]) -> Mask:
     scaled: NDArray[np.float32] = np.asarray(grey.resize(size[::-1], Image.Resampling.BILINEAR))
     rounded: Mask = scaled.round().astype(np.uint8)
     return rounded
+
+
+def _centres(native: int, size: int) -> NDArray[np.intp]:
+    """The native pixel under the centre of each of `size` pixels on an axis."""
+    return _landing(np.arange(size), size, native)
 
 
 def _landing(cells: NDArray[np.intp], native: int, size: int) -> NDArray[np.intp]:
