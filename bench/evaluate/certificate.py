@@ -24,10 +24,10 @@ WEIGHT = 1 << WEIGHT_BITS
 
 ROUNDING = 1e-13
 """Allowance for float64 rounding: terms are rounded about five times and summed in pairs, at most
-100 eps = 2.2e-14 for a metric of at most 1."""
+100 eps = 2.2e-14 for a metric of at most 1; the harmonic table adds at most 2.8e-14 to AP."""
 
-_TABLE = 256
-_HARMONIC = np.concatenate([[0.0], np.cumsum(1.0 / np.arange(1, _TABLE + 1))])
+_TABLE = 32
+_HARMONIC = np.array([math.fsum(1 / i for i in range(1, n + 1)) for n in range(_TABLE + 1)])
 
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -57,14 +57,19 @@ def harmonic_between(a: Counts, b: Counts) -> Floats:
     """Sum of 1/i over a < i <= b, elementwise, for 0 <= a <= b.
 
     Equal to digamma(b + 1) - digamma(a + 1), without the cancellation that this difference suffers
-    at large arguments: a table below 256, and above it the expansion of H_n around n + 1/2.
+    at large arguments: a table up to 32, and above it H_n = gamma + ln m + 1/(24 m^2) - 7/(960 m^4)
+    + 31/(8064 m^6) - 127/(30720 m^8) + ..., m = n + 1/2, off by less than 1e-17.
     """
     table = _HARMONIC[np.minimum(b, _TABLE)] - _HARMONIC[np.minimum(a, _TABLE)]
     low = np.maximum(a, _TABLE) + 0.5
     high = np.maximum(b, _TABLE) + 0.5
-    series = np.log1p((high - low) / low)
-    series += (high**-2 - low**-2) / 24 - 7 * (high**-4 - low**-4) / 960
+    series = np.log1p((high - low) / low) + _tail(high) - _tail(low)
     return np.asarray(table + series, dtype=np.float64)
+
+
+def _tail(m: Floats) -> Floats:
+    q = m**-2
+    return q * (1 / 24 - q * (7 / 960 - q * (31 / 8064 - q * (127 / 30720))))
 
 
 @dataclass(frozen=True)

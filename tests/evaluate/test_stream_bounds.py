@@ -8,11 +8,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bench.evaluate.certificate import WEIGHT, Certificate, harmonic_between
+from bench.evaluate.certificate import Certificate, harmonic_between
+from bench.evaluate.tally import region_weights
 
 Array = npt.NDArray[Any]
 LIMITS = (0.01, 0.05, 0.3, 1.0)
-EPSILON = 1e-12
+EPSILON = 1e-15
+"""Rounding of the slow definition, whose sums can pass 1."""
 
 
 def by_thresholds(scores: Array, regions: Array) -> dict[str, float]:
@@ -62,13 +64,11 @@ def random_case(rng: np.random.Generator) -> tuple[Array, Array]:
 def certified(scores: Array, regions: Array, cells: Array) -> Certificate:
     """The certificate from the counts of each cell alone."""
     anomalous = regions >= 0
-    sizes = np.bincount(regions[anomalous])
-    held = int(np.count_nonzero(sizes))
-    certificate = Certificate(int((~anomalous).sum()), int(anomalous.sum()), held, LIMITS)
+    ids, sizes = np.unique(regions[anomalous], return_inverse=True, return_counts=True)[1:]
+    certificate = Certificate(int((~anomalous).sum()), int(anomalous.sum()), len(sizes), LIMITS)
     names, place = np.unique(-cells, return_inverse=True)
-    weights = np.where(anomalous, WEIGHT // np.maximum(sizes[np.maximum(regions, 0)], 1), 0)
     weight = np.zeros(len(names), np.int64)
-    np.add.at(weight, place, weights)
+    np.add.at(weight, place[anomalous], region_weights(ids.astype(np.int32), sizes))
     single = np.array([len(np.unique(scores[place == c])) == 1 for c in range(len(names))])
     counts = [np.bincount(place[x], minlength=len(names)) for x in (~anomalous, anomalous)]
     # In pieces, as a stream hands them over.
@@ -131,7 +131,7 @@ def test_the_f1_value_is_attained_at_the_lower_edge_of_the_best_cell() -> None:
         assert certificate.f1max().value == pytest.approx(f1, abs=1e-12)
 
 
-@pytest.mark.parametrize("start", [0, 1, 200, 255, 256, 300, 10**6, 10**10])
+@pytest.mark.parametrize("start", [0, 1, 20, 31, 32, 33, 300, 10**6, 10**10])
 def test_harmonic_sums_keep_full_relative_precision(start: int) -> None:
     for length in (0, 1, 2, 57, 900):
         slow = sum(1 / i for i in range(start + 1, start + length + 1))
