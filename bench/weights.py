@@ -16,6 +16,7 @@ from torch import nn
 
 from bench.blocks.backbone import Backbone, build_backbone, create_network, split_name
 from bench.errors import MethodError
+from bench.torchvision_names import norm_epsilon, to_timm
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,10 +74,20 @@ def load_backbone(
         state, foreign = _read_state(file, name) if file else (_download_state(name), False)
     _fill(backbone, state, label)
     cfg = timm.get_pretrained_cfg(name)
-    if cfg is not None and not foreign:
+    if foreign:
+        _set_norm_epsilon(backbone, architecture)
+    elif cfg is not None:
+        # torchvision trains all its networks under ImageNet's statistics, timm does not.
         backbone.expect(cfg.mean, cfg.std)
     backbone.eval().requires_grad_(False).to(device)
     return backbone, f"{label}@{_digest(state)}"
+
+
+def _set_norm_epsilon(backbone: Backbone, architecture: str) -> None:
+    epsilon = norm_epsilon(architecture)
+    for module in backbone.modules():
+        if epsilon is not None and isinstance(module, nn.BatchNorm2d):
+            module.eps = epsilon
 
 
 def _stored(weights: Weights, *names: str) -> Path | None:
@@ -135,9 +146,10 @@ def _read_state(file: Path, name: str) -> tuple[dict[str, Tensor], bool]:
     """A state dict in timm's names without its classifier; whether it had torchvision's names."""
     with torch.device("meta"):
         expected = _body(create_network(name))
-    state = read_tensors(file)
-    foreign = False
-    state = {k: v for k, v in state.items() if k in expected or not _is_head(k)}
+    tensors = read_tensors(file)
+    tensors = {k: v for k, v in tensors.items() if k in expected or not _is_head(k)}
+    state = to_timm(tensors, expected)
+    foreign = list(state) != list(tensors)
     surplus = sorted(set(state) - set(expected))
     misshapen = [k for k in state if k in expected and state[k].shape != expected[k].shape]
     if surplus:

@@ -134,7 +134,7 @@ class PaDiM(Method):
         height = width = 0
         for images in train.batches(self.batch):
             embedding = self._embed(images)
-            if not embedding.isfinite().all():
+            if not embedding.sum().isfinite():
                 raise MethodError(
                     f"features of training images {seen} to {seen + len(images) - 1} are not "
                     "finite; check the weights and the images"

@@ -130,8 +130,9 @@ def build_backbone(name: str, layers: Sequence[int]) -> Backbone:
         )
     try:
         net = create_network(name, features_only=True, out_indices=tuple(sorted(set(layers))))
-    except (RuntimeError, AttributeError) as error:
+    except (RuntimeError, AttributeError, AssertionError) as error:
         raise MethodError(
-            f"backbone {name} has no feature maps ({error}); choose another network"
+            f"backbone {name} gives no feature maps for layers {tuple(layers)} ({error}); choose "
+            "other layers or another network"
         ) from error
     return Backbone(name, net, layers)

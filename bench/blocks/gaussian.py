@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-# Numbers in one float64 working block: 64 MB.
-_BLOCK = 1 << 23
+# Numbers in one float64 working block: what a core's cache holds, or 256 MB to fill a GPU.
+_BLOCK = {"cpu": 1 << 18, "cuda": 1 << 25}
 # A scatter larger than this (1 GB in float64) is accumulated in float32 instead.
 _DOUBLE_LIMIT = 1 << 27
 
 
-def blocks(positions: int, numbers: int) -> Iterator[slice]:
+def blocks(positions: int, numbers: int, device: torch.device) -> Iterator[slice]:
     """Slices of positions whose working block stays small, at `numbers` for each position."""
-    step = max(1, _BLOCK // max(1, numbers))
+    step = max(1, _BLOCK.get(device.type, _BLOCK["cuda"]) // max(1, numbers))
     for start in range(0, positions, step):
         yield slice(start, min(start + step, positions))
 
@@ -65,7 +65,8 @@ class PositionMoments:
         total = self.count + size
         # The shift between the old and the new mean enters as one more row of the batch.
         weight = math.sqrt(self.count * size / total)
-        for part in blocks(len(self.mean), features.shape[2] * (size + 1 + features.shape[2])):
+        channels = features.shape[2]
+        for part in blocks(len(self.mean), channels * (size + channels), features.device):
             batch = features[part].double()
             mean = batch.mean(1, keepdim=True)
             shift = mean - self.mean[part, None]
@@ -86,7 +87,7 @@ def full_factor(moments: PositionMoments, epsilon: float) -> Tensor:
     positions, channels = moments.mean.shape
     factor = torch.empty(positions, channels, channels, device=moments.mean.device)
     unit = torch.eye(channels, dtype=torch.float64, device=factor.device)
-    for part in blocks(positions, 4 * channels**2):
+    for part in blocks(positions, 4 * channels**2, factor.device):
         lower = torch.linalg.cholesky(moments.covariance(part, epsilon))
         inverse = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)
         factor[part] = inverse.mT.float()
@@ -107,7 +108,7 @@ def low_rank_factor(features: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     mean = torch.empty(positions, channels, dtype=torch.float64, device=features.device)
     factor = torch.empty(positions, channels, count - 1, device=features.device)
     unit = torch.eye(count - 1, dtype=torch.float64, device=features.device)
-    for part in blocks(positions, count * (3 * channels + 2 * count)):
+    for part in blocks(positions, count * (3 * channels + 2 * count), factor.device):
         block = features[part].double()
         mean[part] = block.mean(1)
         block -= mean[part, None]
