@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .geometry import Point
 
 SOLDER, SILK = (0.72, 0.73, 0.72), (0.80, 0.84, 0.80)
-MASK, TRACE = (0.065, 0.28, 0.155), (0.13, 0.41, 0.22)
+MASK, TRACE = (0.065, 0.28, 0.155), (0.16, 0.46, 0.25)
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,8 @@ def _box(image: Array, placed: Placed, at: Point, half: Point, colour: Sequence[
     part, u, v = placed.local(image, reach)
     distance = box_distance(u - at[0], v - at[1], half, 0.25 * min(half))
     body = cover(distance, 1.0 / image.shape[0])
-    x, y = part.x[None, :] - placed.pose.centre[0], part.y[:, None] - placed.pose.centre[1]
+    middle = placed.pose.to_image(at)
+    x, y = part.x[None, :] - middle[0], part.y[:, None] - middle[1]
     lit = placed.tone * (1.0 + 0.10 * (x * LIGHT[0] + y * LIGHT[1]) / max(half))
     blend(image, part, body, np.asarray(colour) * lit[..., None])
 

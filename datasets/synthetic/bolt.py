@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .defects import LIGHT, Defect, debris, rust, scratch
-from .geometry import Pose, axis, cover, draw_pose, hexagon_distance, segment_distance
-from .noise import Array, noise_at, octaves, smoothstep, value_noise
+from .defects import LIGHT, Defect, blend, debris, rust, scratch
+from .geometry import Pose, around, axis, cover, draw_pose, hexagon_distance, segment_distance
+from .noise import Array, noise_along, noise_at, octaves, smoothstep, value_noise
 from .scene import Scene
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def _render(rng: np.random.Generator, size: int, defect: Defect | None) -> Array
     head = _head(rng, pose, u, v, outline)
     if defect and defect.kind in ("scratch", "rust"):
         _mark(head, defect, pose)
-    socket = pose.to_image(_offset(defect)) if defect and defect.kind == "off_centre" else None
-    head = _with_socket(head, rng, pose, socket)
+    off = _offset(defect) if defect and defect.kind == "off_centre" else (0.0, 0.0)
+    _cut_socket(head, rng, Pose(pose.to_image(off), pose.angle, pose.scale))
     image = image * (1.0 - face) + head * face
     if defect and defect.kind == "debris":
         debris(image, defect, defect.place(0.08), (0.58, 0.46, 0.30))
@@ -71,16 +71,13 @@ def _head(rng: np.random.Generator, pose: Pose, u: Array, v: Array, outline: Arr
     """Turning marks that shine in two opposite lobes, a bevel, three radial marks."""
     size = u.shape[0]
     radius = np.hypot(u, v)
-    rings = rng.standard_normal((1, 200)), rng.standard_normal((1, 60))
-    zero = np.zeros_like(radius)
-    wobble = 0.0012 * value_noise(rng, axis(size), axis(size), 8)
-    marks = noise_at(rings[0], (radius + wobble) * 330, zero) + noise_at(
-        rings[1], (radius + wobble) * 90, zero
-    )
+    rings = rng.standard_normal(300), rng.standard_normal(100)
+    wavy = radius + 0.0012 * value_noise(rng, axis(size), axis(size), 8)
+    marks = noise_along(rings[0], wavy * 330) + noise_along(rings[1], wavy * 90)
     # The lobes follow the light, not the part: a turned bolt shines in the same direction.
     angle = np.arctan2(v, u) + pose.angle
     lobes = np.abs(np.cos(angle - np.arctan2(LIGHT[1], LIGHT[0]))) ** 5
-    tone = (0.37 + 0.34 * lobes) * (1.0 + 0.035 * marks)
+    tone = (0.37 + 0.34 * lobes) * (1.0 + 0.05 * marks)
     slope = smoothstep(RADIUS - BEVEL, RADIUS - BEVEL + 0.008, radius)
     facing = (np.cos(angle) * LIGHT[0] + np.sin(angle) * LIGHT[1]) / float(np.hypot(*LIGHT))
     tone = tone * (1.0 - slope) + (0.36 + 0.30 * facing) * slope
@@ -88,39 +85,40 @@ def _head(rng: np.random.Generator, pose: Pose, u: Array, v: Array, outline: Arr
     raw = smoothstep(-0.014, -0.004, outline) * (radius < RADIUS - 0.016)
     tone = tone * (1.0 - 0.55 * raw)
     for degrees in MARKS:
-        tone = _engrave(tone, u, v, float(np.radians(degrees)), size)
+        _engrave(tone, pose, float(np.radians(degrees)))
     return np.asarray(tone[..., None] * np.asarray((0.97, 1.0, 1.03)))
 
 
-def _engrave(tone: Array, u: Array, v: Array, angle: float, size: int) -> Array:
+def _engrave(tone: Array, pose: Pose, angle: float) -> None:
     """A raised radial line: its lit side, then its shaded side."""
+    size = tone.shape[0]
     c, s = float(np.cos(angle)), float(np.sin(angle))
+    part = around(size, pose.to_image((0.275 * c, 0.275 * s)), 0.06)
+    u, v = pose.to_part(part.x[None, :], part.y[:, None])
     ends = (0.235 * c, 0.235 * s), (0.315 * c, 0.315 * s)
     for shift, change in ((-0.0035, 0.20), (0.0035, -0.22)):
         distance = segment_distance(u + shift * s, v - shift * c, *ends)
-        tone = tone + change * cover(distance - 0.0048, 1.5 / size)
-    return tone
+        tone[part.index] += change * cover(distance - 0.0048, 1.5 / size)
 
 
-def _with_socket(head: Array, rng: np.random.Generator, pose: Pose, at: Point | None) -> Array:
+def _cut_socket(head: Array, rng: np.random.Generator, pose: Pose) -> None:
     """The hexagonal hole: chamfer, walls lit on the far side, a conical floor."""
     size = head.shape[0]
-    x = axis(size)
-    u, v = Pose(at or pose.centre, pose.angle, pose.scale).to_part(x[None, :], x[:, None])
-    distance = hexagon_distance(u, v, SOCKET)
-    du, dv = x[None, :] - (at or pose.centre)[0], x[:, None] - (at or pose.centre)[1]
-    facing = -(du * LIGHT[0] + dv * LIGHT[1]) / np.maximum(np.hypot(du, dv), 0.02)
-    chamfer = cover(distance - 0.012, 1.0 / size)[..., None]
-    head = head * (1.0 - chamfer) + (0.40 + 0.30 * facing)[..., None] * chamfer
+    cast = rng.standard_normal((64, 64))
+    part = around(size, pose.centre, 1.3 * SOCKET)
+    x, y = part.x[None, :], part.y[:, None]
+    u, v = pose.to_part(x, y)
+    distance, radius = hexagon_distance(u, v, SOCKET), np.hypot(u, v)
+    dx, dy = x - pose.centre[0], y - pose.centre[1]
+    facing = -(dx * LIGHT[0] + dy * LIGHT[1]) / np.maximum(radius, 0.02)
+    rim = np.repeat((0.40 + 0.30 * facing)[..., None], 3, axis=2)
+    blend(head, part, cover(distance - 0.012, 1.0 / size), rim)
     depth = smoothstep(0.0, -0.035, distance)
     wall = (0.20 + 0.16 * facing) * (1.0 - 0.55 * depth)
-    cone = 0.055 + 0.11 * np.clip(np.hypot(u, v) / SOCKET, 0.0, 1.0) * (1.0 + 0.55 * facing)
+    cone = 0.055 + 0.11 * np.clip(radius / SOCKET, 0.0, 1.0) * (1.0 + 0.55 * facing)
     inside = wall * (1.0 - depth) + cone * depth
-    inside = inside * (
-        1.0 + 0.10 * noise_at(rng.standard_normal((64, 64)), (u + 0.5) * 60, (v + 0.5) * 60)
-    )
-    hole = cover(distance, 1.0 / size)[..., None]
-    return np.asarray(head * (1.0 - hole) + inside[..., None] * hole)
+    inside = inside * (1.0 + 0.08 * noise_at(cast, (u + 0.5) * 60, (v + 0.5) * 60))
+    blend(head, part, cover(distance, 1.0 / size), np.repeat(inside[..., None], 3, axis=2))
 
 
 def _bite(defect: Defect) -> Bite:

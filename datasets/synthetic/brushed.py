@@ -10,7 +10,7 @@ from .noise import Array, noise_at, smoothstep, value_noise
 from .scene import Scene
 
 # (cells along the grain, cells across it, strength): long fine hairs and longer broad streaks.
-GRAIN = ((14, 240, 0.040), (26, 420, 0.030), (3, 70, 0.022))
+GRAIN = ((12, 240, 0.055), (22, 420, 0.050), (3, 70, 0.025))
 
 
 def _render(rng: np.random.Generator, size: int, defect: Defect | None) -> Array:
@@ -23,7 +23,7 @@ def _render(rng: np.random.Generator, size: int, defect: Defect | None) -> Array
     for cells, fine, strength in GRAIN:
         lattice = rng.standard_normal((int(1.6 * fine), int(1.6 * cells) + 4))
         grain = noise_at(lattice, (along + 0.8) * cells, (across + 0.8) * fine)
-        image = image * (1.0 + 2.2 * strength * grain)
+        image = image * (1.0 + strength * grain)
     image = image * (1.0 + 0.02 * value_noise(rng, x, x, 5))
     picture = np.asarray(image[..., None])
     if defect:
@@ -57,7 +57,7 @@ def _mark(image: Array, defect: Defect, angle: float) -> None:
 
 def _dent(image: Array, defect: Defect) -> None:
     """The flank that faces the light is brighter, the other darker: gradient of a Gaussian bump."""
-    radius, place = defect.radius() * 1.1, defect.place()
+    radius, place = 0.8 * defect.radius(), defect.place()
     part = whole(image.shape[0])
     stretch, turn = defect.between(1.0, 1.5), defect.between(0.0, 3.1)
     dx, dy = part.x[None, :] - place[0], part.y[:, None] - place[1]

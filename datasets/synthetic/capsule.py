@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from .defects import LIGHT, Defect, blend, crack, pit, rust, whole
-from .geometry import Pose, axis, cover, draw_pose, polyline_distance
+from .geometry import Point, Pose, axis, box_distance, cover, draw_pose, polyline_distance
 from .noise import Array, octaves, smoothstep, value_noise
 from .scene import Scene
 
-Stroke = tuple[tuple[float, float], tuple[float, float]]
+Stroke = tuple[Point, Point]
 
 HALF, RADIUS, SEAM = 0.40, 0.165, -0.03
 CAP, BODY, INK = (0.58, 0.17, 0.15), (0.86, 0.80, 0.66), (0.13, 0.13, 0.17)
@@ -103,15 +103,31 @@ def _shade(shell: Array, pose: Pose, u: Array, v: Array) -> Array:
     return np.asarray(shell * diffuse[..., None] + (gloss + rim)[..., None])
 
 
-def _strokes(defect: Defect | None) -> tuple[list[Stroke], float, float]:
-    """All strokes of the print in part coordinates, its blur and its strength."""
+@dataclass(frozen=True)
+class Print:
+    """The print in part coordinates.
+
+    Attributes:
+        strokes: of all glyphs.
+        smear: how far wet ink was dragged along the capsule.
+        film: the glyphs, from and to, that left a faint film of ink where the print went wrong.
+    """
+
+    strokes: list[Stroke]
+    smear: float = 0.0
+    film: tuple[int, int] | None = None
+
+
+def _imprint(defect: Defect | None) -> Print:
+    """The print as it should be, or with one of four faults."""
     glyphs = [list(glyph) for glyph in GLYPHS]
     moved = [(0.0, 0.0)] * len(glyphs)
-    smear, strength = 0.0, 1.0
+    smear, film = 0.0, None
     if defect and defect.kind == "print":
         which = int(defect.rng.integers(len(glyphs)))
         how = defect.pick(("stroke", "shift"), ("glyph", "shift"), ("glyph", "smear"))
         fault = how[int(defect.rng.integers(2))]
+        film = (which, which)
         if fault == "stroke":
             glyphs[which].pop(int(defect.rng.integers(len(glyphs[which]))))
         elif fault == "glyph":
@@ -120,34 +136,60 @@ def _strokes(defect: Defect | None) -> tuple[list[Stroke], float, float]:
             amount = defect.pick(0.009, 0.018, 0.03) * defect.growth
             moved[which] = (0.3 * amount, amount * float(defect.rng.choice([-1.0, 1.0])))
         else:
-            smear, strength = 0.012, 0.45
+            smear, film = defect.between(0.03, 0.05), (0, len(glyphs) - 1)
     strokes = [
-        tuple(
-            (
-                PRINT_AT[0] + n * GLYPH_STEP + GLYPH_WIDTH * a + moved[n][0],
-                PRINT_AT[1] + GLYPH_WIDTH * b + moved[n][1],
-            )
-            for a, b in stroke
-        )
+        (_stroke_end(a, n, moved[n]), _stroke_end(b, n, moved[n]))
         for n, glyph in enumerate(glyphs)
-        for stroke in glyph
+        for a, b in glyph
     ]
-    return [(s[0], s[1]) for s in strokes], smear, strength
+    return Print(strokes, smear, film)
+
+
+def _stroke_end(point: Point, number: int, moved: Point) -> Point:
+    """Part coordinates of a point of the glyph's own grid."""
+    return (
+        PRINT_AT[0] + number * GLYPH_STEP + GLYPH_WIDTH * point[0] + moved[0],
+        PRINT_AT[1] + GLYPH_WIDTH * point[1] + moved[1],
+    )
 
 
 def _print(shell: Array, pose: Pose, slip: Array, defect: Defect | None) -> None:
     size = shell.shape[0]
-    strokes, smear, strength = _strokes(defect)
-    ink = np.zeros(shell.shape[:2])
-    soft = 1.0 / size + 0.0025 + smear
+    imprint = _imprint(defect)
+    ink = _ink(size, pose, imprint.strokes, (float(slip[0]), float(slip[1])))
+    if imprint.film:
+        _film(shell, pose, imprint)
+    copies = 8 if imprint.smear else 0
+    for n in range(1, copies + 1):
+        drag = (float(slip[0]) + imprint.smear * n / copies, float(slip[1]))
+        ghost = _ink(size, pose, imprint.strokes, drag)
+        ink = np.maximum(ink, 0.6 * (1.0 - 0.6 * n / copies) * ghost)
+    blend(shell, whole(size), 0.88 * ink, INK)
+
+
+def _film(shell: Array, pose: Pose, imprint: Print) -> None:
+    """A film too faint for the mask by itself."""
+    assert imprint.film
+    x, part = axis(shell.shape[0]), whole(shell.shape[0])
+    first, last = (PRINT_AT[0] + n * GLYPH_STEP for n in imprint.film)
+    half = ((last - first + GLYPH_WIDTH + imprint.smear) / 2 + 0.03, 0.8 * GLYPH_WIDTH + 0.04)
+    u, v = pose.to_part(x[None, :], x[:, None])
+    middle = (first + half[0] - 0.03, PRINT_AT[1] + 0.8 * GLYPH_WIDTH)
+    distance = box_distance(u - middle[0], v - middle[1], half, 0.03)
+    blend(shell, part, 0.03 * smoothstep(0.01, -0.01, distance), INK)
+
+
+def _ink(size: int, pose: Pose, strokes: list[Stroke], slip: Point) -> Array:
+    """(size, size) coverage of the strokes."""
+    ink, soft = np.zeros((size, size)), 1.0 / size + 0.0025
     for stroke in strokes:
         ends = [pose.to_image((u + slip[0], v + slip[1])) for u, v in stroke]
         distance = polyline_distance(size, ends, 0.0045 + soft)
         ink = np.maximum(ink, np.clip(0.5 + (0.0045 - distance) / soft, 0.0, 1.0))
-    blend(shell, whole(size), 0.88 * strength * ink, INK)
+    return ink
 
 
-def _spot(defect: Defect, pose: Pose) -> tuple[float, float]:
+def _spot(defect: Defect, pose: Pose) -> Point:
     """A point well inside the outline."""
     u, v = defect.between(-0.31, 0.31), defect.between(-0.105, 0.105)
     return pose.to_image((u, v))

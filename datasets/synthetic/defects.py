@@ -64,8 +64,14 @@ class Defect:
 
 def blend(image: Array, part: Window, alpha: Array, colour: Array | Sequence[float]) -> None:
     """Mix a colour into a window; `alpha` (h, w), `colour` (C,) or (h, w, C)."""
-    alpha = alpha[..., None]
-    image[part.index] = image[part.index] * (1.0 - alpha) + np.asarray(colour) * alpha
+    # Only where there is something to mix: marks are small, and their windows are not.
+    there = alpha > 0.0
+    paint = np.asarray(colour)
+    share = alpha[there][:, None]
+    under = image[part.index]
+    under[there] = (
+        under[there] * (1.0 - share) + (paint if paint.ndim == 1 else paint[there]) * share
+    )
 
 
 def blob(
@@ -118,9 +124,11 @@ def rust(
 def walk(
     rng: np.random.Generator, start: Point, angle: float, length: float, wiggle: float
 ) -> list[Point]:
-    """A random walk: `wiggle` is the standard deviation of the turn per step, in radians."""
+    """A random walk; `wiggle` is about the spread of the direction of its steps, in radians."""
     steps = int(np.clip(length / 0.008, 6, 40))
-    turns = angle + np.cumsum(rng.normal(0.0, wiggle, steps))
+    # Most of the wiggle is jitter about the direction: a pure walk of the angle would curl up.
+    jitter = rng.normal(0.0, 1.4 * wiggle, steps)
+    turns = angle + np.cumsum(rng.normal(0.0, 0.35 * wiggle, steps)) + jitter
     x = start[0] + np.cumsum(np.cos(turns)) * length / steps
     y = start[1] + np.cumsum(np.sin(turns)) * length / steps
     return [start, *((float(a), float(b)) for a, b in zip(x, y, strict=True))]
@@ -135,6 +143,11 @@ def line(size: int, points: Sequence[Point], width: float, soft: float = 0.0) ->
     )
 
 
+def hairline(width: float, size: int) -> float:
+    """A line's width, at least 0.6 pixels: finer ones cannot be seen in a small image."""
+    return max(width, 0.6 / size)
+
+
 def whole(size: int) -> Window:
     """The window of the whole image."""
     return around(size, (0.5, 0.5), 0.5)
@@ -146,7 +159,7 @@ def scratch(
     """A nearly straight line with a lit and a shaded flank."""
     size = image.shape[0]
     length = defect.between(*defect.pick((0.04, 0.08), (0.09, 0.18), (0.2, 0.36))) * defect.growth
-    width = defect.between(0.0022, 0.0042) * defect.pick(1.0, 1.15, 1.4)
+    width = hairline(defect.between(0.0022, 0.0042) * defect.pick(1.0, 1.15, 1.4), size)
     points = walk(defect.rng, start, angle, length, 0.025)
     side = (-np.sin(angle) * width * 0.55, np.cos(angle) * width * 0.55)
     if side[0] * LIGHT[0] + side[1] * LIGHT[1] > 0:
@@ -165,7 +178,7 @@ def crack(
     """A dark random walk with a thin light edge; with one branch from medium on."""
     size = image.shape[0]
     length = defect.between(*defect.pick((0.05, 0.09), (0.11, 0.2), (0.24, 0.42))) * defect.growth
-    width = defect.between(0.0026, 0.0045) * defect.pick(1.0, 1.15, 1.5)
+    width = hairline(defect.between(0.0026, 0.0045) * defect.pick(1.0, 1.15, 1.5), size)
     trunk = walk(defect.rng, start, angle, length, 0.3)
     lines = [trunk]
     if defect.severity != "hard":
@@ -201,7 +214,7 @@ def pit(
 def fibre(image: Array, defect: Defect, start: Point, colour: Sequence[float]) -> None:
     """A pale hair that casts a faint shadow."""
     size = image.shape[0]
-    width = defect.between(0.0022, 0.004)
+    width = hairline(defect.between(0.0022, 0.004), size)
     length = defect.between(*defect.pick((0.05, 0.1), (0.12, 0.22), (0.26, 0.45))) * defect.growth
     points = walk(defect.rng, start, defect.between(0.0, 6.3), length, 0.22)
     k, part = defect.contrast(), whole(size)

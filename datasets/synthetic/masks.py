@@ -30,7 +30,10 @@ def mask_of_change(change: Array, fill: bool) -> Mask:
         (H, W); components below 4 pixels at 256 are dropped.
     """
     scale = change.shape[0] / 256
-    mask = _close(change >= VISIBLE, max(1, round(scale)))
+    mask = change >= VISIBLE
+    # Below 128 pixels one step of closing would join marks that are far apart in the scene.
+    if scale >= 0.5:
+        mask = _close(mask, max(1, round(scale)))
     if fill:
         mask = ndimage.binary_fill_holes(_close(mask, max(1, round(4 * scale))))
     labels, count = ndimage.label(mask, structure=EIGHT)

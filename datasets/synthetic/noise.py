@@ -40,12 +40,16 @@ def smoothstep(low: float, high: float, x: Array) -> Array:
 
 
 def _spline(x: Array, cells: int) -> tuple[NDArray[np.intp], tuple[Array, Array, Array, Array]]:
-    """First lattice index and the four cubic B-spline weights at each position."""
+    """First lattice index and the four weights at each position."""
     u = (x + MARGIN) * cells
     first = np.floor(u).astype(np.intp)
-    t = u - first
+    return first, _weights(u - first)
+
+
+def _weights(t: Array) -> tuple[Array, Array, Array, Array]:
+    """The four cubic B-spline weights at a fraction of a cell."""
     s = 1.0 - t
-    return first, (
+    return (
         s * s * s / 6.0,
         (3.0 * t * t * t - 6.0 * t * t + 4.0) / 6.0,
         (3.0 * s * s * s - 6.0 * s * s + 4.0) / 6.0,
@@ -82,6 +86,19 @@ def octaves(rng: np.random.Generator, x: Array, y: Array, cells: int, count: int
     parts = [0.5**k * value_noise(rng, x, y, cells * 2**k) for k in range(count)]
     power = sum(0.25**k for k in range(count))
     return np.asarray(sum(parts)) / float(np.sqrt(power))
+
+
+def noise_along(values: Array, u: Array) -> Array:
+    """Smooth noise of one coordinate: cubic B-spline through given independent normal draws.
+
+    Args:
+        values: (n,) draws.
+        u: (H, W) positions in cells, within [0, n - 4]; clipped.
+    """
+    u = np.clip(u, 0.0, len(values) - 4.0)
+    first = np.minimum(u.astype(np.intp), len(values) - 4)
+    parts = (w * values[first + k] for k, w in enumerate(_weights(u - first)))
+    return np.asarray(sum(parts)) / float(np.sqrt(SPLINE_VARIANCE))
 
 
 def noise_at(lattice: Array, u: Array, v: Array) -> Array:

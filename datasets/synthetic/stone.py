@@ -22,15 +22,15 @@ from .scene import Scene
 
 GRAINS = 1500
 MINERALS = np.array(
-    [(0.62, 0.58, 0.53), (0.45, 0.42, 0.41), (0.74, 0.70, 0.63), (0.33, 0.27, 0.26)]
+    [(0.59, 0.55, 0.50), (0.51, 0.48, 0.45), (0.65, 0.61, 0.55), (0.45, 0.39, 0.36)]
 )
 SHARES = (0.38, 0.34, 0.16, 0.12)
 REACH = 0.06
 
 
 def _render(rng: np.random.Generator, size: int, defect: Defect | None) -> Array:
-    count = int(GRAINS * (1.0 + 2.0 * REACH) ** 2)
-    points = rng.uniform(-REACH, 1.0 + REACH, (count, 2))
+    points = _seeds(rng)
+    count = len(points)
     mineral = rng.choice(4, count, p=SHARES)
     tone = 1.0 + 0.08 * rng.uniform(-1.0, 1.0, count)
     x = axis(size)
@@ -44,10 +44,18 @@ def _render(rng: np.random.Generator, size: int, defect: Defect | None) -> Array
     joint = (distance[:, 1] - distance[:, 0]).reshape(size, size)
     crystals = 1.0 + 0.05 * octaves(rng, x, x, 70, 2) + 0.02 * value_noise(rng, x, x, 6)
     image = MINERALS[mineral[own]] * (tone[own] * crystals)[..., None]
-    image *= (1.0 - 0.45 * np.clip(1.0 - joint / 0.0065, 0.0, 1.0))[..., None]
+    image *= (1.0 - 0.30 * np.clip(1.0 - joint / 0.0065, 0.0, 1.0))[..., None]
     if defect:
         _mark(image, defect)
     return np.asarray(image)
+
+
+def _seeds(rng: np.random.Generator) -> Array:
+    """(n, 2) middles of the grains, a little beyond the image: a grid, thoroughly shaken."""
+    cells = round(np.sqrt(GRAINS) * (1.0 + 2.0 * REACH))
+    place = np.stack(np.meshgrid(np.arange(cells), np.arange(cells)), axis=-1).reshape(-1, 2)
+    shaken = place + 0.5 + rng.uniform(-0.5, 0.5, place.shape)
+    return np.asarray(shaken / cells * (1.0 + 2.0 * REACH) - REACH)
 
 
 def _finer(
@@ -60,13 +68,15 @@ def _finer(
     radius, (cx, cy) = 1.5 * defect.radius() + 0.012, defect.place(0.12)
     points = points.copy()
     points[np.hypot(points[:, 0] - cx, points[:, 1] - cy) < radius] = 9.0
+    # Smaller grains have more joints: made lighter, so that brightness does not give them away.
+    light = 1.085
     count = int(4 * GRAINS * np.pi * radius**2) + 3
     r, turn = radius * np.sqrt(defect.rng.uniform(0, 1, count)), defect.rng.uniform(0, 6.284, count)
     fresh = np.stack([cx + r * np.cos(turn), cy + r * np.sin(turn)], axis=1)
     return (
         np.concatenate([points, fresh]),
         np.concatenate([mineral, defect.rng.choice(4, count, p=SHARES)]),
-        np.concatenate([tone, 1.0 + 0.08 * defect.rng.uniform(-1.0, 1.0, count)]),
+        np.concatenate([tone, light + 0.08 * defect.rng.uniform(-1.0, 1.0, count)]),
     )
 
 
@@ -74,7 +84,7 @@ def _mark(image: Array, defect: Defect) -> None:
     if defect.kind == "crack":
         crack(image, defect, defect.place(0.2), defect.between(0.0, 6.28))
     elif defect.kind == "blowhole":
-        pit(image, defect.place(), 0.75 * defect.radius(), 0.35 + 0.65 * defect.contrast())
+        pit(image, defect.place(), 0.9 * defect.radius(), 0.45 + 0.55 * defect.contrast())
     elif defect.kind == "glue":
         _glue(image, defect)
     elif defect.kind == "metal_flake":
@@ -88,7 +98,7 @@ def _glue(image: Array, defect: Defect) -> None:
     length = defect.between(*defect.pick((0.06, 0.1), (0.14, 0.24), (0.3, 0.5)))
     points = walk(defect.rng, defect.place(0.2), defect.between(0.0, 6.28), length, 0.07)
     k, body = defect.contrast(), line(size, points, width, 0.004)
-    blend(image, part, 0.28 * k * body, (0.80, 0.77, 0.66))
+    blend(image, part, 0.42 * k * body, (0.80, 0.77, 0.66))
     shift = 0.0035
     for sign, colour, strength in ((1.0, 1.0, 0.55), (-1.0, 0.1, 0.3)):
         moved = [(x + sign * shift * LIGHT[0], y + sign * shift * LIGHT[1]) for x, y in points]

@@ -133,10 +133,13 @@ def _hole(image: Array, defect: Defect) -> None:
     radius, centre = 0.8 * defect.radius(), defect.place()
     part = around(image.shape[0], centre, 2.6 * radius + 0.01)
     shape = blob(part, centre, radius, defect.rng, 0.2)
-    frayed = shape + 0.12 * value_noise(defect.rng, part.x, part.y, 90, 160)
-    rim = np.exp(-(((shape - 1.2) / 0.2) ** 2))
-    blend(image, part, 0.4 * defect.contrast() * rim, (0.92, 0.88, 0.78))
-    blend(image, part, smoothstep(1.12, 0.92, frayed), (0.035, 0.035, 0.04))
+    # Torn along the two yarn directions.
+    frayed = shape + 0.14 * value_noise(defect.rng, part.x, part.y, 20, 70)
+    frayed += 0.14 * value_noise(defect.rng, part.x, part.y, 70, 20)
+    rim = np.exp(-(((shape - 1.25) / 0.22) ** 2))
+    pushed_up = np.minimum(image[part.index] * 1.3 + 0.06, 1.0)
+    blend(image, part, (0.4 + 0.6 * defect.contrast()) * rim, pushed_up)
+    blend(image, part, smoothstep(1.15, 0.85, frayed), (0.04, 0.04, 0.045))
 
 
 SCENE = Scene("weave", 3, ("broken_yarn", "slub", "hole", "stain", "foreign_fibre"), (), _render)
