@@ -317,6 +317,6 @@ def published_values(
     for name in names:
         if name not in PUBLISHED:
             raise ConfigError(f"unknown published metric {name!r}; {nearest(name, PUBLISHED)}")
-        value = PUBLISHED[name].compute(maps, masks)
+        value = float(PUBLISHED[name].compute(maps, masks))
         values[name] = value if math.isfinite(value) else None
     return values

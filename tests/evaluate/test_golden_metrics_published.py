@@ -1,0 +1,118 @@
+"""Evaluators of printed numbers against the output of the code that printed them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.errors import ConfigError
+from bench.evaluate import evaluate
+from bench.evaluate.explain import STRETCHES, explain_protocols, planted_maps
+from bench.evaluate.published import PUBLISHED, published_values
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SETS = ["gauss", "skew", "heavy", "sat", "ties9", "uint8", "float16", "tiny_regions"]
+SETS += ["nonsquare", "larger", "pimo", "bad_with_empty_mask"]
+
+# Name of ours -> where the golden file has it, and how close: the codes that compute in double
+# precision are met to rounding, the others to single precision.
+KEYS: dict[str, tuple[tuple[str, ...], float]] = {
+    "aupro_mvtec": (("mvtec_official", "aupro", "0.3"), 1e-12),
+    "aupro_mvtec_05": (("mvtec_official", "aupro", "0.05"), 1e-12),
+    "aupro_cflow": (("cflow_style", "aupro"), 1e-12),
+    "aupro_ader": (("ader_style", "aupro"), 1e-12),
+    "aupro_dinomaly": (("rd4ad_style", "pooled (Dinomaly)"), 1e-12),
+    "aupro_rd4ad": (("rd4ad_style", "per_image_mean (RD4AD)"), 1e-12),
+    "aupro_pyramidflow": (("pyramidflow_style", "aupro_full_range"), 1e-7),
+    "pixel_f1max_ader": (("ader_style", "pixel_f1max_21_thresholds"), 1e-8),
+    "aupro_adeval": (("adeval_1.1.0_nstrips1000", "aupro_0.3"), 1e-6),
+    "pixel_auroc_adeval": (("adeval_1.1.0_nstrips1000", "auroc"), 1e-6),
+    "pixel_aupr_adeval": (("adeval_1.1.0_nstrips1000", "aupr_trapz"), 2e-6),
+    "pixel_auroc_torchmetrics": (("torchmetrics", "auroc"), 2e-6),
+    "pixel_auroc_torchmetrics200": (("torchmetrics", "auroc_binned200"), 2e-6),
+}
+
+
+def read(name: str) -> tuple[list[Any], list[Any], dict[str, Any]]:
+    with np.load(GOLDEN / f"metrics_{name}.npz") as file:
+        masks = [mask.astype(bool) if mask.any() else None for mask in file["masks"]]
+        return list(file["maps"]), masks, json.loads(str(file["expected_json"]))["expected"]
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_golden_metrics_of_published_protocols_equal_their_own_code(name: str) -> None:
+    maps, masks, expected = read(name)
+    compared = 0
+    for key, (path, tolerance) in KEYS.items():
+        value: Any = expected
+        for part in path:
+            value = value.get(part, {})
+        if value == {}:
+            continue
+        ours = published_values(maps, masks, [key])[key]
+        if math.isnan(value):
+            assert ours is None, key
+        else:
+            assert ours == pytest.approx(value, abs=tolerance), key
+        compared += 1
+    assert compared >= 12 - 2 * (name in ("larger", "pimo"))
+
+
+def test_published_values_stand_beside_the_exact_ones_under_their_own_names() -> None:
+    maps, masks, _ = read("heavy")
+    labels = [int(mask is not None) for mask in masks]
+    result = evaluate(maps, masks, labels, published=["aupro_pyramidflow", "aupro_ader"])
+    assert set(result.published) == {"aupro_pyramidflow", "aupro_ader"}
+    assert not set(result.published) & set(result.values)
+
+
+def test_an_unknown_published_protocol_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="aupro_cflow"):
+        evaluate(np.zeros((1, 2, 2)), None, [0], published=["aupro_cflw"])
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_a_published_protocol_gives_none_where_its_code_fails(name: str) -> None:
+    constant = [np.full((6, 6), 0.5, np.float32)] * 2
+    mask = np.zeros((6, 6), bool)
+    mask[2:4, 2:4] = True
+    value = published_values(constant, [mask, None], [name])[name]
+    assert value is None or name.startswith(("aupro_mvtec", "pixel_auroc_torchmetrics"))
+    rising = [np.arange(36, dtype=np.float32).reshape(6, 6)] * 2
+    assert published_values(rising, [None, None], [name])[name] is None
+
+
+def test_a_prediction_in_the_hole_of_a_region_counts_for_cflow_only() -> None:
+    mask = np.zeros((60, 60), bool)
+    mask[2:9, 2:9] = True
+    mask[4:7, 4:7] = False
+    rng = np.random.default_rng(0)
+    scores = rng.random((60, 60)) + 2 * mask
+    scores[4:7, 4:7] = 5
+    values = published_values([scores], [mask], ["aupro_cflow", "aupro_mvtec"])
+    assert values["aupro_cflow"] is not None
+    assert values["aupro_mvtec"] is not None
+    assert values["aupro_cflow"] > 1 > values["aupro_mvtec"]
+
+
+def test_planted_maps_keep_their_order_in_every_stretch() -> None:
+    maps, _ = planted_maps(images=4, anomalous=3, size=32)
+    order = np.argsort(maps, axis=None)
+    for function in STRETCHES.values():
+        assert (np.diff(function(maps).ravel()[order]) > 0).all()
+
+
+@pytest.mark.slow
+def test_the_table_of_protocols_shows_one_value_for_exact_and_many_for_others() -> None:
+    lines = explain_protocols(seed=1).splitlines()
+    table = {line.split(" | ")[0].strip("| "): line.split(" | ")[2:] for line in lines[2:]}
+    assert len(lines) - 2 >= 15
+    for key in ("aupro_30", "aupro_05", "aupro_100", "pixel_auroc", "pixel_ap", "pixel_f1max"):
+        assert len({value.strip(" |") for value in table[key]}) == 1
+    for key in ("aupro_ader", "aupro_pyramidflow", "aupro_adeval50", "pixel_f1max_ader"):
+        assert len({value.strip(" |") for value in table[key]}) > 2
