@@ -44,8 +44,13 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """First 12 hex digits of SHA-256 over the canonical JSON of everything but names."""
+        """First 12 hex digits of SHA-256 over canonical JSON.
+
+        The protocol counts by its fields, not its name; the data set's options by what they make
+        of the data, which the fingerprint covers.
+        """
         identity = self.to_json() | {"protocol": self.protocol.identity()}
+        del identity["dataset_params"]
         return hashlib.sha256(canonical(identity).encode()).hexdigest()[:12]
 
     @property

@@ -17,6 +17,13 @@ if TYPE_CHECKING:
     from bench.config import Settings
 
 CATEGORY = "bolt"
+SMALL = {
+    "synthetic.categories_only": CATEGORY,
+    "synthetic.size": 64,
+    "synthetic.train": 8,
+    "synthetic.good": 4,
+    "synthetic.bad": 4,
+}
 
 
 def check_method(settings: Settings, name: str, say: Callable[[str], None]) -> list[str]:
@@ -26,7 +33,7 @@ def check_method(settings: Settings, name: str, say: Callable[[str], None]) -> l
         the promises that it breaks, a line each; empty if it keeps them all.
     """
     say(f"{name}: {discovery.describe('methods', name).summary}")
-    planned = plan_request(settings, Request([name], ["synthetic"], [CATEGORY]))[0]
+    planned = plan_request(settings, Request([name], ["synthetic"], [CATEGORY], SMALL))[0]
     planned.dataset.prepare()
     method, pixels, epochs = _fit(planned)
     problems = [] if epochs else ["fit must yield at least once"]

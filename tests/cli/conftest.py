@@ -54,7 +54,7 @@ class Tiny(Dataset):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{index}.png")
         if kind == "spot":
-            Image.fromarray(mask).save(folder / f"{index}.mask")
+            Image.fromarray(mask).save(folder / f"{index}.mask", format="PNG")
 
     def fingerprint(self, category):
         return f"tiny-{category}-{self.count}"
@@ -108,7 +108,8 @@ def project(tmp_path: Path) -> Path:
     for kind in ("methods", "datasets"):
         (tmp_path / kind).mkdir()
     (tmp_path / "bench.toml").write_text(
-        "[run]\nspeed = 'brief'\nprotocol = 'small'\n[protocols.small]\nresize = [32, 32]\n",
+        "[run]\nspeed = 'one'\nprotocol = 'small'\n[protocols.small]\nresize = [32, 32]\n"
+        "[speed.one]\nwarmup_steps_cpu = 1\nmin_steps_cpu = 1\nmin_s_cpu = 0\nmax_batch = 1\n",
         encoding="utf-8",
     )
     (tmp_path / "datasets" / "tiny.py").write_text(TINY, encoding="utf-8")

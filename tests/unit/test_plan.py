@@ -55,7 +55,6 @@ def test_renaming_a_protocol_changes_no_cell_and_editing_it_does() -> None:
         {"params": {"dimensions": 50}},
         {"dataset": "btad"},
         {"dataset_version": 2},
-        {"dataset_params": {"size": 64}},
         {"category": "other"},
         {"seed": 1},
         {"pretrained": "random"},
@@ -64,6 +63,10 @@ def test_renaming_a_protocol_changes_no_cell_and_editing_it_does() -> None:
 )
 def test_every_part_of_the_identity_makes_another_cell(change: dict[str, Any]) -> None:
     assert cell(**change).id != cell().id
+
+
+def test_options_of_the_data_set_count_only_by_the_data_that_they_make() -> None:
+    assert cell(dataset_params={"categories_only": "tile"}).id == cell().id
 
 
 def test_the_order_of_parameters_does_not_matter() -> None:
