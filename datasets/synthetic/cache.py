@@ -18,7 +18,7 @@ from .writer import MANIFEST, PARAMETERS, Entry, pixel_hash
 if TYPE_CHECKING:
     from .listing import Settings
 
-SAMPLE = 6
+SAMPLE = 8
 """Images of a category whose pixels are compared with the manifest when it is reused."""
 
 

@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
@@ -136,7 +137,13 @@ def _entries(
     if workers == 1:
         return map(_write, tasks)
     # Spawned, not forked: the caller may hold threads or a device.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        # Ctrl-C is this process's business; the workers end with the pool.
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
     stack.callback(pool.shutdown, wait=True, cancel_futures=True)
     return pool.map(_write, tasks, chunksize=2)
 
