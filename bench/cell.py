@@ -15,6 +15,7 @@ from bench.api import Method, MethodError
 from bench.artifacts import save_artifacts
 from bench.data import ImageSet, check_samples, load_masks
 from bench.errors import DataError
+from bench.manifest import find_leaks, find_shared_groups
 from bench.plan import canonical
 from bench.profile import FitMeter, profile
 from bench.row import Row, columns
@@ -111,6 +112,7 @@ def read_category(
     train = list(dataset.samples(cell.category, "train"))
     test = list(dataset.samples(cell.category, "test"))
     _check_split(cell, method, train, test)
+    leaks = _check_leaks(job, train, test)
     for warning in check_samples([*train, *test]):
         report({"warning": warning})
 
@@ -133,9 +135,10 @@ def read_category(
     half = Test(
         samples=test,
         images=test_images,
-        masks=load_masks(test, protocol, test_images.image_size),
+        masks=load_masks(test, protocol, test_images.image_size, method_size(method)),
         labels=[s.label for s in test],
         names=[_name(s.image, dataset.root) for s in test],
+        leaked=leaks,
     )
     return train_images, half
 
@@ -190,9 +193,21 @@ def _check_split(
     anomalous = [s.image for s in train if s.label]
     if anomalous:
         raise DataError(f"{place}: {len(anomalous)} anomalous training images: {anomalous[0]}")
-    both = {s.group for s in train if s.group} & {s.group for s in test if s.group}
+    both = find_shared_groups(train, test)
     if both:
-        raise DataError(f"{place}: {len(both)} parts are in both splits, first {min(both)}")
+        raise DataError(f"{place}: {len(both)} parts are in both splits, first {both[0]}")
+
+
+def _check_leaks(job: Job, train: Sequence[Sample], test: Sequence[Sample]) -> int:
+    """How many test images are training images too, byte for byte; refused unless allowed."""
+    leaks = find_leaks(train, test)
+    if leaks and not job.allow_leaks:
+        twin, image = leaks[0]
+        raise DataError(
+            f"{job.cell.dataset}/{job.cell.category}: {len(leaks)} test images are training images "
+            f"too, first {image} = {twin}; remove them, or say --allow-leaks: the row then counts them"
+        )
+    return len(leaks)
 
 
 def _name(image: Path, root: Path) -> str:

@@ -56,10 +56,11 @@ class Plugin:
 
     @property
     def files(self) -> list[Path]:
-        """The source files, sorted: of a folder all .py files below it."""
-        if self.path.name == "__init__.py":
-            return sorted(self.path.parent.rglob("*.py"))
-        return [self.path]
+        """The file, or all files of the folder (code and data) but compiled ones, sorted."""
+        if self.path.name != "__init__.py":
+            return [self.path]
+        found = (file for file in self.path.parent.rglob("*") if file.is_file())
+        return sorted(f for f in found if "__pycache__" not in f.parts)
 
     def code(self) -> str:
         """First 12 hex digits of the SHA-256 over the names and bytes of the source files."""

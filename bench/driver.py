@@ -46,6 +46,7 @@ class Request:
     weights_file: Path | None = None
     force: bool = False
     save_maps: bool = False
+    allow_leaks: bool = False
     in_process: bool = False
     command: str = ""
 
@@ -204,6 +205,7 @@ def _jobs(
             speed=speed,
             artifacts=_artifacts(settings, cell.id).with_suffix(".part"),
             save_maps=request.save_maps,
+            allow_leaks=request.allow_leaks,
             command=request.command,
             commit=commit,
             code=code[cell.method],

@@ -45,6 +45,7 @@ class Job:
     speed: Mapping[str, Any]
     artifacts: Path  # made by the worker, moved into place by the driver
     save_maps: bool = False
+    allow_leaks: bool = False
     command: str = ""
     commit: str = ""
     code: str = ""

@@ -26,7 +26,7 @@ class Protocol:
         resample: filter of the image resize, antialiased.
         crop: side of the centre crop after the resize; the share of regions lost is in the row.
         mask_size: size at which pixels are scored: that of the input after resize and crop, the
-            mask's own ("native"), or a square side. Maps are brought to it bilinearly.
+            mask's own ("native"), or its shorter side. Maps are brought to it bilinearly.
         mask_resample: "bilinear" is then rounded, as the PyramidFlow code does.
         image_score: the method's own image score, or the maximum of the map.
         epoch: which epoch's numbers the row carries. The oracles choose it on the test set.

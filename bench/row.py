@@ -66,6 +66,7 @@ class Row:
     n_test: int | None = _column(SCORE, default=None)
     n_anomalous: int | None = _column(SCORE, default=None)
     n_unmasked: int | None = _column(SCORE, default=None)
+    n_leaked: int | None = _column(SCORE, default=None)  # test images that are training images too
     regions: int | None = _column(SCORE, default=None)
     regions_lost: int | None = _column(SCORE, default=None)
 

@@ -46,6 +46,7 @@ class Test:
     masks: TestMasks
     labels: list[int]
     names: list[str]
+    leaked: int = 0
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
@@ -59,11 +60,16 @@ def predict(method: Method, images: ImageSet, batch: int) -> Prediction:
     with torch.inference_mode():
         for tensor in images.batches(batch):
             raw = method.predict(tensor)
-            maps.append(raw.maps.float().cpu())
+            maps.append(_on_host(raw.maps))
             if raw.scores is not None:
-                scores.append(raw.scores.float().cpu())
+                scores.append(_on_host(raw.scores))
         whole = Prediction(torch.cat(maps), torch.cat(scores) if scores else None)
         return method.finish(whole)
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    """On the CPU, as NumPy can read it: bfloat16 becomes float32, which holds every value of it."""
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu()
 
 
 def score(method: Method, test: Test, protocol: Protocol, batch: int, epoch: int) -> Scored:
@@ -109,6 +115,7 @@ def score_columns(
         "n_test": len(test.samples),
         "n_anomalous": sum(test.labels),
         "n_unmasked": len(test.masks.unmasked),
+        "n_leaked": test.leaked,
         "regions": counts.get("regions", test.masks.regions),
         "regions_lost": test.masks.regions_lost,
     }

@@ -79,6 +79,9 @@ def run(
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for each cell.")] = None,
     speed: Annotated[str | None, typer.Option(help="Name of a speed protocol.")] = None,
     save_maps: Annotated[bool, typer.Option(help="Keep every anomaly map as .npy.")] = False,
+    allow_leaks: Annotated[
+        bool, typer.Option(help="Run although test images are training images too; counted.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
     in_process: Annotated[
@@ -116,6 +119,7 @@ def run(
         weights_file=weights,
         force=force,
         save_maps=save_maps,
+        allow_leaks=allow_leaks,
         in_process=in_process,
         command=command_line(),
     )

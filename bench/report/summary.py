@@ -89,6 +89,11 @@ def notes(rows: Sequence[Row]) -> list[str]:
     lines = [f"{mark}  {text}" for mark, text in sorted(found.items())]
     unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
     lines += [f"{category}: {count} {UNMASKED}" for category, count in sorted(unmasked)]
+    leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
+    lines += [
+        f"{category}: LEAK: {count} test images are training images too"
+        for category, count in sorted(leaked)
+    ]
     lost = {(r.category, r.regions_lost, r.regions) for r in rows if r.regions_lost}
     lines += [
         f"{category}: {gone} defect regions vanish in the resize or crop, {left} are scored"
