@@ -35,8 +35,8 @@ __all__ = [
 
 Split = Literal["train", "test"]
 MaskRule = Literal["nonzero", ">=128", "auto"]
-"""Which pixels of a mask file are anomalous; "auto": by the values of the file, "nonzero" where none
-reaches 128 (0 and 1, class indices), else ">=128" (0 and 255, perhaps with grey edges)."""
+"""Which pixels of a mask file are anomalous; "auto": by the values of the file, "nonzero" where
+none reaches 128 (0 and 1, class indices), else ">=128" (0 and 255, perhaps with grey edges)."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

@@ -205,7 +205,7 @@ def _check_leaks(job: Job, train: Sequence[Sample], test: Sequence[Sample]) -> i
         twin, image = leaks[0]
         raise DataError(
             f"{job.cell.dataset}/{job.cell.category}: {len(leaks)} test images are training images "
-            f"too, first {image} = {twin}; remove them, or say --allow-leaks: the row then counts them"
+            f"too, first {image} = {twin}; remove them, or say --allow-leaks to run and count them"
         )
     return len(leaks)
 

@@ -9,7 +9,7 @@ import os
 import socket
 import tempfile
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _TYPES = {f.name: str(f.type) for f in fields(Row)}
 _GROUPS = {f.name: f.metadata.get("group") for f in fields(Row)}
+_REQUIRED = {f.name for f in fields(Row) if f.default is MISSING and f.name != "extra"}
 SORT = ("dataset", "method", "category", "protocol", "seed", "pretrained", "params", "cell")
 RESERVED = ("artifacts", "failures", "env", "tables", "published", "baseline")
 
@@ -221,8 +222,14 @@ def _alive(pid: int | None, started: float | None) -> bool:
 
 def _check_header(file: Path, header: list[str]) -> None:
     missing = [name for name in columns() if name not in header]
-    if missing:
-        raise StoreError(f"{file}:1: column {missing[0]!r} is missing ({len(missing)} in all)")
+    unknown = [name for name in header if name not in columns()]
+    # An older file may lack columns that were added since. One that lacks a column and has another
+    # that nobody knows was more likely edited by hand.
+    if missing and (unknown or missing[0] in _REQUIRED):
+        raise StoreError(
+            f"{file}:1: column {missing[0]!r} is missing"
+            + (f", and {unknown[0]!r} is unknown" if unknown else "")
+        )
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise StoreError(f"{file}:1: column {twice!r} stands twice")
@@ -233,7 +240,7 @@ def _parse(file: Path, line: int, header: list[str], values: list[str]) -> Row:
         raise StoreError(f"{file}:{line}: {len(values)} values for {len(header)} columns")
     record = upgrade(dict(zip(header, values, strict=True)), file, line)
     parsed: dict[str, Any] = {}
-    for name in columns():
+    for name in (name for name in columns() if name in record):
         try:
             parsed[name] = _value(record[name], _TYPES[name])
         except ValueError as error:

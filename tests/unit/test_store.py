@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import os
 import socket
@@ -85,6 +86,20 @@ def test_any_score_and_any_text_survive(
     (again,) = read_csv(file)
     assert again.command == text
     assert again.pixel_ap == pytest.approx(value, abs=5e-7)
+
+
+def test_a_file_from_before_a_column_was_added_is_read_with_its_default(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.put(row(n_leaked=None))
+    file = store.file("mtd", "padim")
+    with file.open(newline="", encoding="utf-8") as stream:
+        records = list(csv.DictReader(stream))
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        names = [name for name in records[0] if name != "n_leaked"]
+        writer = csv.DictWriter(stream, names, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+    assert store.rows() == [row()]
 
 
 def damage(file: Path, old: str, new: str) -> None:
