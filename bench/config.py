@@ -50,7 +50,6 @@ class RunSettings:
     protocol: str = "standard"
     seeds: tuple[int, ...] = (0,)
     device: str = "auto"  # cuda if there is one, else cpu
-    executor: str = "local"
     workers: int = 1  # cells at a time on a CPU; on GPUs one for each
     threads: int = 0  # CPU threads for each cell; 0: the cores divided by the workers
     loaders: int = 0  # processes that read images, for each cell
