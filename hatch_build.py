@@ -10,5 +10,6 @@ class PluginFolders(BuildHookInterface):  # type: ignore[misc]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "standard" and self.target_name == "wheel":
-            for path in ("methods", "datasets", "bench.toml", "results/tables"):
+            results = ("results/tables", "results/published")
+            for path in ("methods", "datasets", "bench.toml", *results):
                 build_data["force_include"][path] = f"bench/builtin/{path}"

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import bench
-from bench.commands import data, plugins, results, run, show
+from bench.commands import data, plugins, results, run, show, table
 from bench.config import find_project
 from bench.errors import BenchError, ConfigError
 
@@ -59,6 +59,7 @@ app.command("test-plugin")(plugins.test_plugin)
 app.command("status")(results.status)
 app.command("merge")(results.merge)
 app.command("show")(show.show)
+app.command("table")(table.table)
 app.command("explain-protocols")(results.explain_protocols)
 app.add_typer(data.app, name="data")
 

@@ -1,0 +1,153 @@
+"""`bench table`: a paper's table, published numbers beside measured ones."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from tabulate import tabulate
+
+from bench.commands.run import integers
+from bench.config import Settings, load_settings
+from bench.driver import Request, command_line, run_request
+from bench.errors import BenchError, ConfigError
+from bench.plan import canonical
+from bench.report.matching import Matcher
+from bench.report.paper_table import build
+from bench.report.published import Published, load_published
+from bench.report.render import render
+from bench.report.table_spec import TableSpec, load_table, read_table, table_files
+from bench.row import Row
+from bench.store import ResultStore, replace_file
+
+
+class Formats(str, Enum):
+    """How a table is written."""
+
+    md = "md"
+    tex = "tex"
+    html = "html"
+    csv = "csv"
+
+
+def table(
+    name: Annotated[
+        str | None, typer.Argument(help="PAPER/TABLE, as in pyramidflow/table4; none lists them.")
+    ] = None,
+    format: Annotated[Formats, typer.Option(help="How to write it.")] = Formats.md,
+    run: Annotated[bool, typer.Option("--run", help="Run the cells that are missing.")] = False,
+    seeds: Annotated[str | None, typer.Option(help="Seeds wanted, as in 0,1,2.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File to write; else the terminal.")] = None,
+    results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each cell.")] = None,
+) -> None:
+    """Published, measured and their difference; names the cells that are missing.
+
+    Exit code 0, or 1 where cells failed with --run.
+    """
+    settings = load_settings()
+    if results is not None:
+        settings = replace(settings, paths=replace(settings.paths, results=results.absolute()))
+    published = load_published()
+    if name is None:
+        typer.echo(listing(settings, published))
+        return
+    spec = load_table(name, settings, published)
+    wanted = integers(seeds) if seeds is not None else spec.seeds
+    failed = 0
+    if run:
+        options = {"device": device, "threads": threads}
+        given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
+        settings = replace(
+            settings, run=replace(settings.run, protocol=spec.protocol, seeds=wanted, **given)
+        )
+        failed = run_missing(spec, settings, wanted, data_root)
+    rows = ResultStore(settings.paths.results).rows()
+    text = render(build(spec, published, rows, settings, wanted), format.value)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        replace_file(out.absolute(), text.encode())
+        typer.echo(f"{out}")
+    raise typer.Exit(1 if failed else 0)
+
+
+def listing(settings: Settings, published: Published) -> str:
+    """Every table with its title, and how much of it is measured."""
+    rows = ResultStore(settings.paths.results).rows()
+    lines = []
+    for name, file in table_files(settings.project).items():
+        spec = read_table(file, settings, published)
+        lines.append([name, spec.title, _state(spec, settings, rows)])
+    return tabulate(lines, ["table", "title", "cells measured"])
+
+
+def _state(spec: TableSpec, settings: Settings, rows: list[Row]) -> str:
+    matcher = Matcher(spec, settings)
+    matches = [matcher.match(row, rows, spec.seeds) for row in spec.rows if row.method]
+    if not matches:
+        return "published only"
+    total = len(matches) * len(spec.wanted()) * len(spec.seeds)
+    return f"{total - sum(len(match.missing) for match in matches)} of {total}"
+
+
+def requests(
+    spec: TableSpec, settings: Settings, rows: list[Row], seeds: tuple[int, ...]
+) -> list[tuple[Request, tuple[int, ...]]]:
+    """The runs that fill the gaps: one for each set of parameters and of seeds."""
+    matcher = Matcher(spec, settings)
+    grouped: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
+    overrides: dict[str, dict[str, object]] = {}
+    for row in spec.rows:
+        gaps: dict[str, list[int]] = {}
+        for category, seed in matcher.match(row, rows, seeds).missing:
+            gaps.setdefault(category, []).append(seed)
+        for category, wanted in gaps.items():
+            chosen = {f"{row.method}.{k}": v for k, v in matcher.overrides(row, category).items()}
+            key = canonical(chosen)
+            overrides[key] = chosen
+            group = grouped.setdefault((row.method, key, tuple(wanted)), [])
+            group += [category] if category not in group else []
+    return [
+        (
+            Request(
+                methods=[method],
+                datasets=[spec.dataset],
+                categories=categories,
+                overrides=overrides[key],
+                command=command_line(),
+            ),
+            wanted,
+        )
+        for (method, key, wanted), categories in grouped.items()
+    ]
+
+
+def run_missing(
+    spec: TableSpec, settings: Settings, seeds: tuple[int, ...], data_root: Path | None
+) -> int:
+    """Run what is missing; returns the number of failed cells."""
+    if not any(row.method for row in spec.rows):
+        raise ConfigError(f"{spec.name} has published numbers only: no method of the harness")
+    rows = ResultStore(settings.paths.results).rows()
+    # Progress goes to stderr, so that the table alone can be piped into a file.
+    console = Console(stderr=True, no_color="NO_COLOR" in os.environ)
+    failed = 0
+    for request, wanted in requests(spec, settings, rows, seeds):
+        chosen = replace(settings, run=replace(settings.run, seeds=wanted))
+        request = replace(request, data_root=data_root)
+        try:
+            result = run_request(chosen, request, console)
+        except BenchError as error:
+            raise type(error)(f"{spec.name}: {error}") from error
+        failed += len(result.failures)
+        if result.interrupted:
+            raise typer.Exit(130)
+    return failed

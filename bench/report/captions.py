@@ -1,0 +1,95 @@
+"""What stands around a paper's table: protocol, devices, footnotes, cells that are missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.report.summary import BRIEF, ORACLE, TRANSDUCTIVE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bench.config import Settings
+    from bench.report.matching import Match
+    from bench.report.published import Published
+    from bench.report.ranking import Section
+    from bench.report.table_spec import TableSpec
+    from bench.row import Row
+
+MARKS = {"oracle": "†", "transductive": "‡"}
+_MEANINGS = {"†": ORACLE, "‡": TRANSDUCTIVE, "¶": BRIEF}
+
+
+def title(spec: TableSpec, published: Published) -> str:
+    """Title, paper, year and number of the table."""
+    paper = published.papers[spec.paper]
+    origin = ", ".join(p for p in (paper["title"].split(":")[0], paper["year"], spec.table) if p)
+    return f"{spec.title} ({origin})"
+
+
+def caption(spec: TableSpec, settings: Settings, used: Sequence[Row]) -> Iterable[str]:
+    """The protocols: a number never stands without its own."""
+    yield f"Published: {spec.published_protocol.rstrip('.')}"
+    if any(row.method for row in spec.rows):
+        fields = settings.protocol(spec.protocol).identity()
+        text = ", ".join(f"{k} {_plain(v)}" for k, v in fields.items() if v not in (None, []))
+        seeds = sorted({row.seed for row in used})
+        found = f"seeds {', '.join(map(str, seeds))}" if seeds else "no row yet"
+        yield f"Measured: data set {spec.dataset}, protocol {spec.protocol} ({text}); {found}"
+    if spec.rank:
+        yield "Best and second best of each block are marked, published and measured apart"
+    if spec.note:
+        yield spec.note.rstrip(".")
+
+
+def machine(rows: Sequence[Row], letter: str) -> str:
+    """The device of measured costs, and how they were measured."""
+    row = rows[0]
+    batches = sorted({r.fps_batch for r in rows if r.fps_batch})
+    parts = [
+        f"Measured{letter} on {row.device or 'an unnamed device'}",
+        f"{row.threads} threads",
+        f"speed protocol {row.speed or 'none'}",
+        f"memory by {row.memory or 'no means'}",
+    ]
+    if batches:
+        parts.append(f"throughput at batch {', '.join(map(str, batches))}")
+    return ", ".join(parts)
+
+
+def footnotes(
+    spec: TableSpec, published: Published, sections: Sequence[Section]
+) -> Iterable[tuple[str, str]]:
+    """Notes on numbers that are shown or on the table, then the meaning of marks."""
+    lines = [line for section in sections for line in section.lines]
+    ids = {n for line in lines for n in line.notes}
+    ids |= {n for line in lines for entry in line.entries for n in entry.notes}
+    ids |= set(published.notes_of_table(spec.paper, spec.table))
+    for id in sorted(ids, key=note_order):
+        yield id, published.note(id).text
+    for mark in sorted({mark for line in lines for mark in line.marks}):
+        yield mark, _MEANINGS[mark]
+
+
+def missing(spec: TableSpec, matched: Mapping[str, Match]) -> Iterable[str]:
+    """One line for each row and set of categories without measured rows."""
+    for label, match in matched.items():
+        by_seed: dict[int, list[str]] = {}
+        for category, seed in match.missing:
+            by_seed.setdefault(seed, []).append(category)
+        seeds_of: dict[tuple[str, ...], list[int]] = {}
+        for seed, categories in by_seed.items():
+            seeds_of.setdefault(tuple(categories), []).append(seed)
+        for names, seeds in seeds_of.items():
+            every = len(names) > 3 and names == spec.wanted()
+            what = f"all {len(names)} categories" if every else ", ".join(names)
+            yield f"{label}: {what}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+
+
+def note_order(note: str) -> tuple[int, str]:
+    """S2 before S10."""
+    return (int(note[1:]) if note[1:].isdigit() else 0, note)
+
+
+def _plain(value: object) -> str:
+    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,136 @@
+"""What a table or plot can show of a row: scores, cost, and what follows from them by division."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import TYPE_CHECKING
+
+from bench.report.summary import figure
+from bench.row import COMPLEXITY, SCORE, Row, columns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from bench.protocol import Protocol
+
+_TEXT = ("published", "undefined", "last_epoch", "speed", "memory", "flops_uncounted")
+_COUNTS = (
+    *("epoch", "epochs", "transductive", "n_train", "n_test", "n_anomalous", "n_unmasked"),
+    *("regions", "regions_lost", "fps_batch", "noisy", "steps", "pixel_f1max_threshold"),
+)
+
+SCORES = tuple(c for c in columns(SCORE) if c not in (*_TEXT, *_COUNTS))
+"""Columns that hold a fraction, higher is better."""
+
+COSTS = tuple(c for c in columns(COMPLEXITY) if c not in (*_TEXT, *_COUNTS))
+"""Columns that hold a time, a size or a rate."""
+
+_INVERSE = {"encoder_fps": "encoder_ms", "decoder_fps": "decoder_ms"}
+_THOUSANDTH = {
+    "latency_p50_s": "latency_p50_ms",
+    "state_gb": "state_mb",
+    "state_fitted_gb": "state_fitted_mb",
+    "fit_gb": "fit_mb",
+    "infer_gb": "infer_mb",
+}
+DERIVED = (*_INVERSE, *_THOUSANDTH)
+"""Images per second of a part (encoder; encoder and decoder) at batch 1; seconds; gigabytes."""
+
+LABELS = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1max": "image F1-max",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1max": "pixel F1-max",
+    "aupro_05": "AUPRO 0.05",
+    "aupro_30": "AUPRO 0.3",
+    "aupro_100": "AUPRO 1.0",
+    "aupimo": "AUPIMO",
+}
+_LOWER = ("_ms", "_mb", "_gb", "_s", "_m", "gflops", "latency_iqr")
+_HARDWARE = ("fps", "_ms", "_s", "infer_", "fit_")
+
+
+def published_metrics(protocols: Mapping[str, Protocol]) -> list[str]:
+    """Metrics under their papers' definitions that some protocol records."""
+    return sorted({name for protocol in protocols.values() for name in protocol.published})
+
+
+def known_quantities(protocols: Mapping[str, Protocol]) -> list[str]:
+    """Every name that `quantity` understands."""
+    return [*SCORES, *COSTS, *DERIVED, *published_metrics(protocols)]
+
+
+def quantity(row: Row, name: str) -> float | None:
+    """The value of a row, a fraction where it is a score; None where it is missing."""
+    if name in _INVERSE:
+        value = getattr(row, _INVERSE[name])
+        return 1000 / value if value else None
+    if name in _THOUSANDTH:
+        value = getattr(row, _THOUSANDTH[name])
+        return None if value is None else value / 1000
+    if name in SCORES or name in COSTS:
+        found: float | None = getattr(row, name)
+        return found
+    value = json.loads(row.published).get(name)
+    return None if value is None else float(value)
+
+
+def is_score(name: str) -> bool:
+    """Whether it is a fraction that tables print in percent."""
+    return name not in COSTS and name not in DERIVED
+
+
+def is_lower_better(name: str) -> bool:
+    """Times and sizes; scores and rates are better when higher."""
+    return not is_score(name) and name.endswith(_LOWER)
+
+
+def depends_on_hardware(name: str) -> bool:
+    """Whether numbers of two machines must not be subtracted."""
+    if is_score(name) or name.startswith(("params", "state", "gflops")):
+        return False
+    return any(part in name for part in _HARDWARE) or name.endswith(("_ms", "_s"))
+
+
+def label(name: str) -> str:
+    """How tables call it."""
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def show(name: str, value: float | None, decimals: int = 1) -> str:
+    """The value as printed: percent for a score, three significant digits otherwise."""
+    if value is None:
+        return ""
+    return f"{100 * value:.{decimals}f}" if is_score(name) else figure(value)
+
+
+def over_seeds(
+    rows: Iterable[Row], name: str, categories: Sequence[str]
+) -> tuple[float | None, float | None]:
+    """Mean over categories within a seed, then mean and deviation over seeds.
+
+    A seed that lacks one of the categories does not count; with none left there is no mean, and
+    with fewer than two no deviation.
+    """
+    by_seed: dict[int, dict[str, float]] = {}
+    for row in rows:
+        value = quantity(row, name)
+        if value is not None and row.category in categories:
+            by_seed.setdefault(row.seed, {})[row.category] = value
+    whole = [v for v in by_seed.values() if len(v) == len(set(categories))]
+    if not whole or not categories:
+        return None, None
+    means = [statistics.fmean(values.values()) for values in whole]
+    spread = statistics.stdev(means) if len(means) > 1 else None
+    return statistics.fmean(means), spread
+
+
+def group_by(rows: Iterable[Row], key: Callable[[Row], tuple[object, ...]]) -> list[list[Row]]:
+    """Rows with equal keys together, sorted by key as text."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return [groups[k] for k in sorted(groups, key=lambda k: tuple(map(str, k)))]

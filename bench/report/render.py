@@ -1,0 +1,231 @@
+"""A paper's table as Markdown, LaTeX (booktabs), HTML or CSV."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from typing import TYPE_CHECKING, Literal
+
+from tabulate import tabulate
+
+from bench.report.ranking import DIFFERENCE, MEASURED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from bench.report.paper_table import PaperTable
+    from bench.report.ranking import Entry, Line, Section
+
+Format = Literal["md", "tex", "html", "csv"]
+
+NONE = "–"
+"""Where there is no number."""
+
+RUN = "Run them: bench table {name} --run"
+
+
+def render(table: PaperTable, format: Format) -> str:
+    """The table in a format; every format carries protocol, footnotes and what is missing."""
+    return {"md": _markdown, "tex": _latex, "html": _html, "csv": _csv}[format](table)
+
+
+def _rows(
+    section: Section,
+    entry: Callable[[Entry], str],
+    label: Callable[[Line], str],
+    kind: Callable[[str], str] = str,
+) -> list[list[str]]:
+    return [
+        [label(line), kind(line.kind), *(entry(e) if e.text else NONE for e in line.entries)]
+        for line in section.lines
+    ]
+
+
+def _remarks(table: PaperTable) -> list[str]:
+    """What is missing and what was left out, one line each."""
+    lines = [f"Missing: {text}" for text in table.missing]
+    if lines:
+        lines.append(RUN.format(name=table.spec.name))
+    return [*lines, *(f"Not shown: {text}" for text in table.left_out)]
+
+
+def _markdown(table: PaperTable) -> str:
+    def entry(e: Entry) -> str:
+        text = {1: f"**{e.text}**", 2: f"_{e.text}_"}.get(e.place, e.text)
+        std = f" ± {e.std}" if e.std else ""
+        return f"{text}{std}{_brackets(e.notes)}"
+
+    def label(line: Line) -> str:
+        return _pipe(f"{line.label}{line.marks}{_brackets(line.notes)}")
+
+    parts = [f"### {table.title}", "\n".join(f"- {text}" for text in table.caption)]
+    for section in table.sections:
+        if section.title:
+            parts.append(f"**{section.title}**")
+        head = ["method", "", *section.columns]
+        rows = _rows(section, entry, label)
+        align = ["left", "left", *["right"] * len(section.columns)]
+        parts.append(tabulate(rows, head, "pipe", disable_numparse=True, colalign=align))
+    notes = [f"- {id}: {text}" for id, text in table.footnotes]
+    notes += [f"- {text}" for text in _remarks(table)]
+    if table.spec.rank:
+        notes.insert(0, "- **best**, _second best_ of a block")
+    return "\n\n".join([*parts, "\n".join(notes)]) + "\n"
+
+
+def _brackets(notes: Iterable[str]) -> str:
+    text = ",".join(notes)
+    return f" [{text}]" if text else ""
+
+
+def _pipe(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "–": "--",
+    "†": r"\dag{}",
+    "‡": r"\ddag{}",
+    "§": r"\S{}",
+    "¶": r"\P{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
+
+
+def tex(text: str) -> str:
+    """The text with everything that LaTeX would take as a command escaped."""
+    return "".join(_TEX.get(character, character) for character in text)
+
+
+def _latex(table: PaperTable) -> str:
+    def entry(e: Entry) -> str:
+        number = tex(re.sub(r"^-", "\N{MINUS SIGN}", e.text)).replace("\N{MINUS SIGN}", "$-$")
+        text = {1: rf"\textbf{{{number}}}", 2: rf"\underline{{{number}}}"}.get(e.place, number)
+        std = rf" $\pm$ {tex(e.std)}" if e.std else ""
+        return f"{text}{std}{_superscript(e.notes)}"
+
+    def label(line: Line) -> str:
+        return f"{tex(line.label)}{tex(line.marks)}{_superscript(line.notes)}"
+
+    caption = tex(f"{table.title}. {'. '.join(table.caption)}.")
+    parts = [
+        "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
+        *(f"% {text}" for text in _remarks(table)),
+        r"\begin{table*}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\label{{tab:{table.spec.name.replace('/', ':')}}}",
+    ]
+    for section in table.sections:
+        if section.title:
+            parts.append(rf"\par\smallskip {tex(section.title)}\par\nopagebreak")
+        head = ["method", "", *map(tex, section.columns)]
+        rows = _rows(section, entry, label, tex)
+        body = tabulate(rows, head, "latex_raw", disable_numparse=True, colalign=_align(section))
+        grid = _booktabs(body, section.lines)
+        parts.append(
+            rf"\resizebox{{\ifdim\width>\linewidth\linewidth\else\width\fi}}{{!}}{{{grid}}}"
+        )
+    notes = [rf"\textsuperscript{{{tex(id)}}} {tex(text)}" for id, text in table.footnotes]
+    if notes:
+        parts.append(r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize")
+        parts += [f"{note}\\par" for note in notes] + [r"\end{minipage}"]
+    return "\n".join([*parts, r"\end{table*}"]) + "\n"
+
+
+def _align(section: Section) -> list[str]:
+    return ["left", "left", *["right"] * len(section.columns)]
+
+
+def _superscript(notes: Sequence[str]) -> str:
+    return rf"\textsuperscript{{{','.join(map(tex, notes))}}}" if notes else ""
+
+
+def _booktabs(body: str, lines: Sequence[Line]) -> str:
+    """tabulate's `\\hline`s as booktabs rules, and a rule between blocks."""
+    text = body.splitlines()
+    rules = [i for i, line in enumerate(text) if line == r"\hline"]
+    for i, name in zip(rules, ("top", "mid", "bottom"), strict=True):
+        text[i] = rf"\{name}rule"
+    for i in range(len(lines) - 1, 0, -1):
+        if lines[i].block != lines[i - 1].block:
+            text.insert(rules[1] + 1 + i, r"\midrule")
+    return "\n".join(text)
+
+
+def _html(table: PaperTable) -> str:
+    esc = html.escape
+
+    def entry(e: Entry) -> str:
+        text = esc(e.text)
+        text = {1: f"<strong>{text}</strong>", 2: f"<u>{text}</u>"}.get(e.place, text)
+        std = f" ± {esc(e.std)}" if e.std else ""
+        return f"{text}{std}{_links(e.notes)}"
+
+    def label(line: Line) -> str:
+        return f"{esc(line.label)}{esc(line.marks)}{_links(line.notes)}"
+
+    parts = ['<section class="paper-table">', f"<h3>{esc(table.title)}</h3>"]
+    parts += [f"<p>{esc(text)}.</p>" for text in table.caption]
+    for section in table.sections:
+        if section.title:
+            parts.append(f"<h4>{esc(section.title)}</h4>")
+        head = ["method", "kind", *map(esc, section.columns)]
+        rows = _rows(section, entry, label, esc)
+        body = tabulate(rows, head, "unsafehtml", disable_numparse=True, colalign=_align(section))
+        parts.append(_kinds(body, section.lines))
+    parts += [
+        f'<p id="note-{esc(id)}"><sup>{esc(id)}</sup> {esc(text)}</p>'
+        for id, text in table.footnotes
+    ]
+    parts += [f"<p>{esc(text)}</p>" for text in _remarks(table)]
+    return "\n".join([*parts, "</section>"]) + "\n"
+
+
+def _links(notes: Iterable[str]) -> str:
+    links = ", ".join(f'<a href="#note-{html.escape(n)}">{html.escape(n)}</a>' for n in notes)
+    return f"<sup>{links}</sup>" if links else ""
+
+
+def _kinds(body: str, lines: Sequence[Line]) -> str:
+    """A class on each line, so that a style can tell published from measured."""
+    before, start, rest = body.partition("<tbody>")
+    pieces = rest.split("<tr>")
+    rows = [
+        f'<tr class="{_kind_class(line.kind)}">{piece}'
+        for line, piece in zip(lines, pieces[1:], strict=True)
+    ]
+    return before.replace("<th ", '<th scope="col" ') + start + pieces[0] + "".join(rows)
+
+
+def _kind_class(kind: str) -> str:
+    return MEASURED if kind.startswith(MEASURED) else kind.replace(" ", "-")
+
+
+def _csv(table: PaperTable) -> str:
+    """One line for each number, with its protocol and notes."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    names = "table,metric,column,method,block,kind,value,std,place,marks,notes,protocol"
+    writer.writerow(names.split(","))
+    spec = table.spec
+    for section in table.sections:
+        for line in section.lines:
+            measured = line.kind.startswith((MEASURED, DIFFERENCE))
+            protocol = spec.protocol if measured else spec.published_protocol
+            for head, e in zip(section.columns, line.entries, strict=True):
+                metric, column = (section.title, head) if section.title else (head, spec.column)
+                notes = " ".join((*line.notes, *e.notes))
+                where = (spec.name, metric, column, line.label, line.block, line.kind)
+                if e.text:
+                    what = (e.text, e.std, e.place or "", line.marks, notes, protocol)
+                    writer.writerow([*where, *what])
+    return buffer.getvalue()
