@@ -100,8 +100,8 @@ class Dataset(ABC):
             DataError: if files are missing, surplus or ambiguous; the message names them.
         """
 
-    def prepare(self) -> None:  # noqa: B027 - most data sets have nothing to prepare
-        """Make the files, where the data set is generated. Called once before cells run."""
+    def prepare(self, categories: Sequence[str]) -> None:  # noqa: B027 - most need nothing
+        """Make the files of these categories, where the data set is generated."""
 
     def fingerprint(self, category: str) -> str | None:
         """Identity of a generated category; None: the harness hashes the files themselves."""

@@ -150,8 +150,9 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
             console.print(f"{skipped} of {len(cells)} cells have a row already (--force reruns)")
         wanted = {cell.id for cell in todo}
         for part in planned:
-            if any(cell.id in wanted for cell in part.cells):
-                part.dataset.prepare()
+            needed = dict.fromkeys(cell.category for cell in part.cells if cell.id in wanted)
+            if needed:
+                part.dataset.prepare(list(needed))
         jobs = _jobs(settings, request, planned, wanted)
         outcomes = _execute(settings, request, store, jobs, console)
         failures = [o for o in outcomes if isinstance(o, Failure)]

@@ -34,7 +34,7 @@ def check_method(settings: Settings, name: str, say: Callable[[str], None]) -> l
     """
     say(f"{name}: {discovery.describe('methods', name).summary}")
     planned = plan_request(settings, Request([name], ["synthetic"], [CATEGORY], SMALL))[0]
-    planned.dataset.prepare()
+    planned.dataset.prepare([CATEGORY])
     method, pixels, epochs = _fit(planned)
     problems = [] if epochs else ["fit must yield at least once"]
     problems += _check_shapes(method, pixels)

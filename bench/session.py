@@ -51,7 +51,7 @@ class CellRun(Run):
                 "or stem names it, so its weights would not be part of the cell"
             )
         module, identity = load_backbone(
-            name, layers, self.weights, seed=seed_of(self.seed, "weights"), device=self.device
+            name, layers, self.weights, seed=self.seed, device=self.device
         )
         self.backbones.append(module)
         self.identities.append(identity)

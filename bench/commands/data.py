@@ -35,7 +35,7 @@ def verify(
     plugin = discovery.describe("datasets", dataset)
     overrides = split_overrides(pairs(set_), [plugin])[dataset]
     found, _ = open_dataset(load_settings(), plugin, overrides, data_root)
-    found.prepare()
+    found.prepare(found.categories())
     report = check(found, dataset)
     for line in report.lines:
         typer.echo(line)

@@ -102,13 +102,13 @@ class Synthetic(Dataset):
             self._known(name)
         return [name for name in SCENES if name in wanted or not wanted]
 
-    def prepare(self) -> None:
-        """Make what is not there yet, and check what is.
+    def prepare(self, categories: Sequence[str] = ()) -> None:
+        """Make what is not there yet, and check what is; of all categories if none is named.
 
         Raises:
             DataError: a category that was made earlier is damaged; the message names the file.
         """
-        self._ensure(self.categories())
+        self._ensure(categories or self.categories())
 
     def samples(self, category: str, split: Split) -> Sequence[Sample]:
         """The images of one category and split, made if needed.

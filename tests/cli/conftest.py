@@ -37,8 +37,8 @@ class Tiny(Dataset):
     def categories(self):
         return ["left", "right"]
 
-    def prepare(self):
-        for category in self.categories():
+    def prepare(self, categories):
+        for category in categories:
             rng = np.random.default_rng(len(category))
             for split, kind in (("train", "good"), ("test", "good"), ("test", "spot")):
                 for index in range(self.count):
