@@ -5,7 +5,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class PluginFolders(BuildHookInterface):  # type: ignore[misc]
+class PluginFolders(BuildHookInterface[Any]):
     """An editable install reads the folders in place; a wheel carries them under bench/builtin."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
