@@ -162,6 +162,7 @@ def test_a_second_writer_is_refused_while_the_first_one_lives(tmp_path: Path) ->
         json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "started": 1.0}),
         '{"pid": 1',
     ],
+    ids=["gone", "number used again", "cut off"],
 )
 def test_a_lock_of_a_dead_process_is_taken(tmp_path: Path, owner: str) -> None:
     (tmp_path / ".lock").write_text(owner, encoding="utf-8")
