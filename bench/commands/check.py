@@ -1,0 +1,56 @@
+"""`bench check`: the regression gate."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.check import Tolerances
+from bench.check import check as compare_folders
+from bench.config import load_settings
+from bench.report.check_output import as_json, as_junit, as_text
+
+
+class Format(str, Enum):
+    """How the outcome is printed."""
+
+    text = "text"
+    json = "json"
+    junit = "junit"
+
+
+WRITERS = {Format.text: as_text, Format.json: as_json, Format.junit: as_junit}
+
+
+def check(
+    baseline: Annotated[Path, typer.Option(help="Folder of the rows to compare with.")],
+    results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
+    format_: Annotated[
+        Format, typer.Option("--format", help="For people, programs, or CI servers.")
+    ] = Format.text,
+    out: Annotated[
+        Path | None, typer.Option(help="Write it to a file, and the text to the terminal.")
+    ] = None,
+    complete: Annotated[
+        bool, typer.Option("--complete", help="Fail where a cell of the baseline is missing.")
+    ] = False,
+) -> None:
+    """Compare the results with a baseline; tolerances: the table `check` of bench.toml.
+
+    Exit code 0: every compared cell agrees. 1: scores, parameters or FLOPs changed, up or down.
+    2: bad input. 3: no cell is in both folders. Speed is reported, never gated.
+    """
+    settings = load_settings()
+    where = str(settings.file or "bench.toml")
+    tolerances = Tolerances.from_table(settings.check, where)
+    outcome = compare_folders(baseline, results or settings.paths.results, tolerances)
+    text = WRITERS[format_](outcome, complete)
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text + "\n", encoding="utf-8")
+        text = as_text(outcome, complete)
+    typer.echo(text)
+    raise typer.Exit(outcome.exit_code(complete))
