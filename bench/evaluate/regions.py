@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
 __all__ = ["Regions", "label_masks", "label_regions"]
+
+BATCH = 8
+"""Images read at a time, so that few calls are made and the copy stays in the cache."""
 
 
 @dataclass(frozen=True)
@@ -65,42 +68,80 @@ def label_masks(masks: Sequence[NDArray[Any] | None]) -> Regions:
     Raises:
         ValueError: if a mask is not 2-D.
     """
-    found = [_Runs.of(index, mask) for index, mask in enumerate(masks) if mask is not None]
-    pixels = np.zeros(len(masks) + 1, np.int64)
-    for runs in found:
-        pixels[runs.image + 1] = (runs.stops - runs.starts).sum()
-    starts, stops, strides = _on_one_axis(found)
-    count, region = _components(starts, stops, strides)
-    lengths = stops - starts
-    sizes = np.bincount(region, weights=lengths, minlength=count).astype(np.int64)
+    runs = _runs(masks)
+    count, region = _components(runs)
+    lengths = runs.stops - runs.starts
+    pixels = np.bincount(runs.images, weights=lengths, minlength=len(masks))
+    sizes = np.bincount(region, weights=lengths, minlength=count)
     images = np.zeros(count, np.int64)
-    images[region] = np.repeat([runs.image for runs in found], [len(runs.starts) for runs in found])
-    return Regions(np.repeat(region, lengths), np.cumsum(pixels), sizes, images)
+    images[region] = runs.images
+    return Regions(
+        np.repeat(region, lengths),
+        np.concatenate([[0], np.cumsum(pixels)]).astype(np.int64),
+        sizes.astype(np.int64),
+        images,
+    )
 
 
 @dataclass(frozen=True)
 class _Runs:
-    """Foreground runs of one image, as positions in rows that end with one background pixel."""
+    """Foreground runs of all images, rows first, as positions on one axis.
 
-    image: int
+    Attributes:
+        starts: first pixel.
+        stops: pixel after the last.
+        strides: distance to the pixel below: one more than the width, for a background column.
+        images: image of the run.
+    """
+
     starts: NDArray[np.int64]
     stops: NDArray[np.int64]
-    stride: int
-    length: int
+    strides: NDArray[np.int64]
+    images: NDArray[np.int64]
 
-    @classmethod
-    def of(cls, image: int, mask: NDArray[Any]) -> _Runs:
-        if mask.ndim != 2:
-            raise ValueError(f"mask {image} has shape {mask.shape}; (height, width) is needed")
-        height, width = mask.shape
-        # The extra column ends every run in its own row; the extra first pixel starts the first.
-        length = height * (width + 1)
-        padded = np.zeros(length + 1, bool)
-        np.not_equal(mask, 0, out=padded[1:].reshape(height, width + 1)[:, :width])
-        changes = np.zeros(-(-length // 8) * 8, bool)
-        np.not_equal(padded[1:], padded[:-1], out=changes[:length])
+
+def _runs(masks: Sequence[NDArray[Any] | None]) -> _Runs:
+    """Runs of every mask; some images of one shape are read at a time."""
+    parts: list[_Runs] = []
+    base = 0
+    for indices in _batches(masks):
+        found = [mask for index in indices if (mask := masks[index]) is not None]
+        height, width = found[0].shape
+        # A background column ends every row, and a background row every image, so that runs and
+        # neighbours stay apart; the extra pixel in front lets the first run begin.
+        length = (height + 1) * (width + 1)
+        padded = np.zeros(len(found) * length + 1, bool)
+        room = padded[1:].reshape(len(found), height + 1, width + 1)[:, :height, :width]
+        for target, mask in zip(room, found, strict=True):
+            np.not_equal(mask, 0, out=target)
+        changes = np.zeros(-(-len(padded) // 8) * 8, bool)
+        np.not_equal(padded[1:], padded[:-1], out=changes[: len(padded) - 1])
         edges = _positions(changes)
-        return cls(image, edges[::2], edges[1::2], width + 1, length)
+        starts = edges[::2]
+        images = np.array(indices)[starts // length]
+        strides = np.full(len(starts), width + 1)
+        parts.append(_Runs(starts + base, edges[1::2] + base, strides, images))
+        base += len(padded) + 2 * width
+    empty = np.zeros(0, np.int64)
+    names = ("starts", "stops", "strides", "images")
+    return _Runs(*(np.concatenate([empty, *(getattr(p, n) for p in parts)]) for n in names))
+
+
+def _batches(masks: Sequence[NDArray[Any] | None]) -> Iterator[list[int]]:
+    """Successive images with a mask, of one shape."""
+    batch: list[int] = []
+    for index, mask in enumerate(masks):
+        if mask is None:
+            continue
+        if mask.ndim != 2:
+            raise ValueError(f"mask {index} has shape {mask.shape}; (height, width) is needed")
+        last = masks[batch[-1]] if batch else None
+        if len(batch) == BATCH or (last is not None and last.shape != mask.shape):
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def _positions(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -112,27 +153,9 @@ def _positions(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     return positions
 
 
-def _on_one_axis(
-    found: list[_Runs],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Starts, stops and row strides of all runs, images two background rows apart."""
-    empty = np.zeros(0, np.int64)
-    widest = max((runs.stride for runs in found), default=0)
-    base = np.cumsum([0] + [runs.length + 2 * widest for runs in found])
-    starts = [runs.starts + at for runs, at in zip(found, base, strict=False)]
-    stops = [runs.stops + at for runs, at in zip(found, base, strict=False)]
-    strides = [np.full(len(runs.starts), runs.stride, np.int64) for runs in found]
-    return (
-        np.concatenate([empty, *starts]),
-        np.concatenate([empty, *stops]),
-        np.concatenate([empty, *strides]),
-    )
-
-
-def _components(
-    starts: NDArray[np.int64], stops: NDArray[np.int64], strides: NDArray[np.int64]
-) -> tuple[int, NDArray[np.int32]]:
+def _components(runs: _Runs) -> tuple[int, NDArray[np.int32]]:
     """Number of components, and the component of every run, in the order of the runs."""
+    starts, stops, strides = runs.starts, runs.stops, runs.strides
     if not len(starts):
         return 0, np.zeros(0, np.int32)
     # scipy takes a tenth of a second to import, and only labelling needs it.
@@ -141,11 +164,24 @@ def _components(
 
     # Runs [a, b) and [c, d) of the next row touch, diagonals included, where c <= b and a <= d.
     first = np.searchsorted(stops, starts + strides, side="left")
-    last = np.searchsorted(starts, stops + strides, side="right")
-    degree = np.maximum(last - first, 0)
+    degree = _touching(starts, first, stops + strides)
     pointers = np.concatenate([[0], np.cumsum(degree)])
     neighbours = np.arange(pointers[-1]) + np.repeat(first - pointers[:-1], degree)
     joined = np.ones(len(neighbours))
     graph = csr_array((joined, neighbours, pointers), shape=(len(starts), len(starts)))
     count, component = connected_components(graph, directed=False)
     return int(count), component.astype(np.int32, copy=False)
+
+
+def _touching(
+    starts: NDArray[np.int64], first: NDArray[np.int64], bounds: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Number of starts from `first` on that are at most the bound; mostly 0, 1 or 2."""
+    ended = np.append(starts, np.iinfo(np.int64).max)
+    last: NDArray[np.int64] = first.copy()
+    for _ in range(2):
+        last += ended[last] <= bounds
+    more = np.flatnonzero(ended[last] <= bounds)
+    last[more] = np.searchsorted(starts, bounds[more], side="right")
+    degree: NDArray[np.int64] = last - first
+    return degree

@@ -11,7 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.evaluate import Evaluation, aupimo, aupro, evaluate, label_masks, label_regions, ranks
+from bench.errors import DataError
+from bench.evaluate import (
+    Evaluation,
+    aupimo,
+    aupro,
+    evaluate,
+    inputs,
+    label_masks,
+    label_regions,
+    ranks,
+)
 from bench.evaluate.binary import BinarySums, binary_metrics
 from bench.evaluate.ranks import Piece, SearchedRanks
 
@@ -324,3 +334,35 @@ def test_detail_gives_the_pixel_auroc_of_every_masked_image() -> None:
             )
         else:
             assert value is None
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8", "int32"])
+def test_the_engine_of_accelerators_gives_the_same_metrics(
+    dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    maps, masks, labels = planted(21)
+    scores = np.clip(maps * 40 + 100, 0, 255).astype(dtype)
+    expected = evaluate(scores, masks, labels, aupimo_bounds=(0.01, 0.2))
+    # Tensors on the CPU share memory with arrays; here they stay tensors, as on an accelerator.
+    monkeypatch.setattr(inputs, "as_array", lambda value, what: value)
+    tensors = evaluate(torch.from_numpy(scores), masks, labels, aupimo_bounds=(0.01, 0.2))
+    assert_same(expected, tensors)
+    assert tensors.detail["aupimo"] == pytest.approx(expected.detail["aupimo"])
+    broken = torch.from_numpy(maps.copy())
+    broken[1, 2, 3] = torch.nan
+    with pytest.raises(DataError, match=r"1 NaN .* image 1"):
+        evaluate(broken, masks, labels)
+
+
+@pytest.mark.gpu
+def test_cuda_tensors_give_the_metrics_of_arrays() -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    maps, masks, labels = planted(22)
+    scores = maps.max((1, 2))
+    on_device = torch.from_numpy(maps).cuda(), torch.from_numpy(masks).cuda()
+    assert_same(evaluate(maps, masks, labels, scores), evaluate(*on_device, labels, scores))
