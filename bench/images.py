@@ -30,7 +30,7 @@ _FORMATS = ("PNG", "JPEG", "BMP", "DIB", "TIFF", "WEBP", "PPM", "GIF")
 _ORIENTATION = 0x0112
 
 # What Pillow's readers raise on malformed files.
-_MALFORMED = (
+MALFORMED = (
     OSError,
     SyntaxError,
     ValueError,
@@ -155,7 +155,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             yield image
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise DataError(f"{path}: {error}; shrink the image") from error
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise DataError(f"{path}: {_reason(path, error)}") from error
 
 

@@ -1,0 +1,199 @@
+"""`bench fit` and `bench predict`: a fitted method on disk, and maps of new images."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench import discovery, provenance
+from bench.commands.run import pairs
+from bench.config import Settings, load_settings
+from bench.driver import Planned, Request, plan_request
+from bench.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from bench.plan import Cell
+    from bench.weights import Weights
+
+
+class MapFormat(str, Enum):
+    """How maps are written."""
+
+    tiff = "tiff"
+    npy = "npy"
+
+
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+
+
+def fit(
+    method: Annotated[str, typer.Option("--method", "-m", help="The method.")],
+    out: Annotated[Path, typer.Option(help="Folder of the model.")],
+    dataset: Annotated[str, typer.Option("--dataset", "-d", help="The data set.")] = "synthetic",
+    category: Annotated[
+        str | None, typer.Option("--category", "-c", help="The category, if there are several.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="The seed.")] = None,
+    protocol: Annotated[str | None, typer.Option(help="Name of a protocol.")] = None,
+    preset: Annotated[str | None, typer.Option(help="A [presets.NAME] of bench.toml.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value for the method; NAME.key=value for one plugin."),
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    device: Device = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Backbone weights: .safetensors or a state dict.")
+    ] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Random encoder weights: for tests.")
+    ] = False,
+    threads: Threads = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the model in the folder.")
+    ] = False,
+) -> None:
+    """Train a method on the training images of one category, and save it for `bench predict`."""
+    if weights is not None and random_weights:
+        raise ConfigError("--weights and --random-weights exclude each other")
+    _refuse_filled(out, force)
+    given: dict[str, Any] = {
+        "seeds": (seed,) if seed is not None else None,
+        "protocol": protocol,
+        "device": device,
+        "threads": threads,
+        "weights": "random" if random_weights else None,
+    }
+    settings = load_settings(preset=preset)
+    run = replace(settings.run, **{k: v for k, v in given.items() if v is not None})
+    settings = replace(settings, run=run)
+    request = Request(
+        methods=[method],
+        datasets=[dataset],
+        categories=[category] if category else [],
+        overrides=pairs(set_),
+        data_root=data_root,
+        weights_file=weights,
+    )
+    planned, cell = _only_cell(settings, request)
+    from bench.checkpoint import save_model
+    from bench.fitting import Options, fit_model
+
+    _limit_threads(run.threads)
+    planned.dataset.prepare([cell.category])
+    options = Options(_weights(settings, weights), run.device, run.loaders, run.batch)
+    model = fit_model(cell, planned.dataset, options, lambda text: typer.echo(text, err=True))
+    code = discovery.describe("methods", method).code()
+    save_model(out, model, code=code, commit=provenance.commit(settings.project))
+    typer.echo(f"{out}: {cell.label}, epoch {model.epochs}, protocol {cell.protocol.name}")
+    if model.train is not None:
+        typer.echo(f"threshold {_threshold_text(model.train.score_max, model.train.images)}")
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Images.")],
+    model: Annotated[Path, typer.Option(help="Folder that `bench fit` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for maps and overlays; without it only scores.")
+    ] = None,
+    format_: Annotated[MapFormat, typer.Option("--format", help="How maps are written.")] = (
+        MapFormat.tiff
+    ),
+    csv_file: Annotated[
+        Path | None, typer.Option("--csv", help="Write the scores to this file.  [stdout]")
+    ] = None,
+    device: Device = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 8,
+    threads: Threads = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Load a model of another version of the method.")
+    ] = False,
+) -> None:
+    """Score new images with a fitted model; maps are float32 at the size of each image.
+
+    The CSV holds file, score, and whether the score exceeds that of every training image.
+    """
+    settings = load_settings()
+    from bench.checkpoint import load_model
+    from bench.inference import output_names, overlay, predict_images
+    from bench.map_files import write_map
+
+    _limit_threads(threads or settings.run.threads)
+    # The same image twice is one result.
+    images = list(dict.fromkeys(images))
+    names = output_names(images) if out is not None else {}
+    loaded = load_model(model, device or settings.run.device, force=force)
+    for note in loaded.notes:
+        typer.echo(f"note: {note}", err=True)
+    if loaded.train is not None:
+        text = _threshold_text(loaded.train.score_max, loaded.train.images)
+        typer.echo(f"threshold {text}", err=True)
+    with _open_csv(csv_file) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["file", "score", "above_training"])
+        for found in predict_images(loaded, images, batch):
+            above = "" if loaded.train is None else int(found.score > loaded.train.score_max)
+            writer.writerow([found.image, repr(found.score), above])
+            if out is not None:
+                name = names[found.image]
+                write_map(out / f"{name}.{format_.value}", found.map)
+                overlay(found, loaded.train).save(out / f"{name}.overlay.png")
+
+
+def _only_cell(settings: Settings, request: Request) -> tuple[Planned, Cell]:
+    """The one cell that was asked for, with its data set."""
+    (planned,) = plan_request(settings, request)
+    categories = list(dict.fromkeys(cell.category for cell in planned.cells))
+    if len(categories) > 1:
+        raise ConfigError(
+            f"{planned.plugin.name} has {len(categories)} categories and a model is of one; give "
+            f"--category: {', '.join(categories)}"
+        )
+    if len(planned.cells) > 1:
+        raise ConfigError(f"{len(planned.cells)} seeds are set and a model is of one; give --seed")
+    return planned, planned.cells[0]
+
+
+def _weights(settings: Settings, file: Path | None) -> Weights:
+    from bench.weights import Weights
+
+    folder = settings.paths.weights
+    if file is not None:
+        return Weights("file", file=file, folder=folder)
+    return Weights("random" if settings.run.weights == "random" else "pretrained", folder=folder)
+
+
+def _refuse_filled(out: Path, force: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise StoreError(f"--out {out} is not a folder")
+    if out.is_dir() and any(out.iterdir()) and not force:
+        raise StoreError(f"--out {out} is not empty; name another folder, or replace by --force")
+
+
+def _limit_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count or os.cpu_count() or 1)
+
+
+def _threshold_text(value: float, images: int) -> str:
+    return f"{value:.6g}: the highest score of the {images} training images"
+
+
+def _open_csv(file: Path | None) -> Any:
+    if file is None:
+        return nullcontext(sys.stdout)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file.open("w", encoding="utf-8", newline="")
+    except OSError as error:
+        raise StoreError(f"--csv {file} cannot be written: {error.strerror}") from error
