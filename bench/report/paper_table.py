@@ -18,7 +18,7 @@ from bench.report.ranking import (
     Section,
     rank,
 )
-from bench.report.summary import marks
+from bench.report.summary import figure, marks
 from bench.report.table_spec import ANY, MetricSpec, RowSpec, TableSpec
 
 if TYPE_CHECKING:
@@ -212,7 +212,11 @@ def _difference(entry: Entry, number: PublishedNumber | None, name: str) -> Entr
     if entry.number is None or number is None or q.depends_on_hardware(name):
         return Entry()
     gap = entry.number - number.number
-    return Entry(f"{gap:+.1f}" if q.is_score(name) else f"{gap:+.3g}", gap, ranked=False)
+    return Entry(
+        f"{gap:+.1f}" if q.is_score(name) else f"{'+' if gap >= 0 else ''}{figure(gap)}",
+        gap,
+        ranked=False,
+    )
 
 
 def _machine(row: Row) -> tuple[object, ...]:

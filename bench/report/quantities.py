@@ -48,6 +48,20 @@ LABELS = {
     "aupro_30": "AUPRO 0.3",
     "aupro_100": "AUPRO 1.0",
     "aupimo": "AUPIMO",
+    "aupro_pyramidflow": "AUPRO (PyramidFlow's code)",
+    "aupro_cflow": "AUPRO (CFLOW-AD's code)",
+    "fps": "FPS at its batch",
+    "fps_b1": "FPS at batch 1",
+    "encoder_fps": "encoder FPS",
+    "latency_p50_ms": "p50 ms",
+    "latency_p95_ms": "p95 ms",
+    "params_m": "parameters M",
+    "gflops": "GFLOPs",
+    "state_mb": "state MB",
+    "state_backbone_mb": "encoder MB",
+    "infer_mb": "inference MB",
+    "fit_mb": "training MB",
+    "fit_s": "training s",
 }
 _LOWER = ("_ms", "_mb", "_gb", "_s", "_m", "gflops", "latency_iqr")
 _HARDWARE = ("fps", "_ms", "_s", "infer_", "fit_")
