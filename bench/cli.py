@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 import bench
-from bench.commands import data, plugins, results, run, show, table
+from bench.commands import (
+    check,
+    compare,
+    data,
+    model,
+    plot,
+    plugins,
+    results,
+    run,
+    show,
+    table,
+)
 from bench.config import find_project
 from bench.errors import BenchError, ConfigError
 
@@ -57,11 +68,16 @@ app.command("list")(plugins.list_plugins)
 app.command("init")(plugins.init)
 app.command("test-plugin")(plugins.test_plugin)
 app.command("status")(results.status)
+app.command("fit")(model.fit)
+app.command("predict")(model.predict)
 app.command("merge")(results.merge)
+app.command("check")(check.check)
 app.command("show")(show.show)
 app.command("table")(table.table)
+app.command("compare")(compare.compare)
 app.command("explain-protocols")(results.explain_protocols)
 app.add_typer(data.app, name="data")
+app.add_typer(plot.app, name="plot")
 
 
 def main() -> None:
