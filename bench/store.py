@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import math
 import os
-import socket
+import sys
 import tempfile
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from bench.errors import StoreError
+from bench.lock import Lock
 from bench.row import SCHEMA, SCORE, Row, columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from types import TracebackType
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _TYPES = {f.name: str(f.type) for f in fields(Row)}
 _GROUPS = {f.name: f.metadata.get("group") for f in fields(Row)}
@@ -60,9 +58,18 @@ class ResultStore:
         kept = [old for old in read_csv(file) if old.cell != row.cell] if file.exists() else []
         write_csv(file, sort_rows([*kept, row]))
 
-    def lock(self) -> Lock:
-        """Refuses a second writer in this folder while it is held."""
-        return Lock(self.folder / ".lock")
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Refuses a second writer in this folder; removes what a killed one left half-written.
+
+        Raises:
+            StoreError: another writer is at work, or the folder cannot be written.
+        """
+        with Lock(self.folder / ".lock"):
+            for left in self.folder.glob("*/.*.tmp"):
+                with suppress(OSError):
+                    left.unlink()
+            yield
 
 
 def sort_rows(rows: Iterable[Row]) -> list[Row]:
@@ -90,7 +97,8 @@ def read_csv(file: Path) -> list[Row]:
         raise StoreError(f"{file}:{reader.line_num}: not valid CSV: {error}") from error
     if not lines:
         raise StoreError(f"{file} is empty; delete it or restore it from version control")
-    header = lines[0][1]
+    # Interned: keyword arguments are found by identity, several times faster for so many columns.
+    header = [sys.intern(name) for name in lines[0][1]]
     _check_header(file, header)
     rows = [_parse(file, line, header, record) for line, record in lines[1:]]
     seen: dict[str, int] = {}
@@ -108,16 +116,18 @@ def write_csv(file: Path, rows: Sequence[Row]) -> None:
     """Replace a file in one step: a reader sees the old or the new one, never a part.
 
     Raises:
-        StoreError: the folder cannot be written; what was there is kept.
+        StoreError: the folder cannot be written, or a number is not finite; what was there is
+            kept.
     """
     extra = list(dict.fromkeys(key for row in rows for key in row.extra))
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*columns(), *extra])
     for row in rows:
-        values = [_format(name, getattr(row, name)) for name in columns()]
+        values = [_format(row, name) for name in columns()]
         writer.writerow([*values, *(row.extra.get(key, "") for key in extra)])
-    replace_file(file, buffer.getvalue().encode())
+    # A path on the command line need not be UTF-8; its odd bytes are kept as \\xNN.
+    replace_file(file, buffer.getvalue().encode(errors="backslashreplace"))
 
 
 def replace_file(file: Path, content: bytes) -> None:
@@ -133,6 +143,7 @@ def replace_file(file: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
         temporary.replace(file)
+        _flush_folder(file.parent)
     except OSError as error:
         if temporary is not None:
             with suppress(OSError):
@@ -141,12 +152,25 @@ def replace_file(file: Path, content: bytes) -> None:
         raise StoreError(f"{file} cannot be written ({reason}); what was there is kept") from error
 
 
+def _flush_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, on systems that can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems cannot; the row is in place all the same.
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def upgrade(record: dict[str, str], file: Path, line: int) -> dict[str, str]:
     """A record of an older schema as one of the present schema."""
     version = record.get("schema", "")
     if version == str(SCHEMA):
         return record
-    if version.isdigit() and int(version) > SCHEMA:
+    if version.isdecimal() and int(version) > SCHEMA:
         raise StoreError(
             f"{file}:{line}: schema {version} is newer than this program's {SCHEMA}; "
             "install a newer flawbench"
@@ -154,80 +178,15 @@ def upgrade(record: dict[str, str], file: Path, line: int) -> dict[str, str]:
     raise StoreError(f"{file}:{line}: column 'schema' holds {version!r}, not {SCHEMA}")
 
 
-class Lock:
-    """An exclusively created file that names its process; one left by a dead process is taken."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def __enter__(self) -> Lock:
-        mine = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "started": psutil.Process().create_time(),
-        }
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            for _ in range(2):
-                try:
-                    with self.file.open("x", encoding="utf-8") as stream:
-                        json.dump(mine, stream)
-                except FileExistsError:
-                    self._remove_if_stale()
-                else:
-                    return self
-        except OSError as error:
-            raise StoreError(
-                f"{self.file.parent} cannot be written ({error.strerror}); "
-                "choose another folder with --results"
-            ) from error
-        raise StoreError(f"{self.file} was taken by another run just now; try again")
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.file.unlink(missing_ok=True)
-
-    def _remove_if_stale(self) -> None:
-        try:
-            owner = json.loads(self.file.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return
-        except ValueError:
-            owner = {}  # cut off while it was written: its process is gone or about to fail
-        if owner.get("host") not in (None, socket.gethostname()):
-            raise StoreError(
-                f"{self.file.parent} is in use by a run on {owner['host']}; use another --results "
-                f"folder, or delete {self.file} if that run is over"
-            )
-        if _alive(owner.get("pid"), owner.get("started")):
-            raise StoreError(
-                f"{self.file.parent} is in use by process {owner['pid']}; wait for it, or use "
-                "another folder with --results and `bench merge` afterwards"
-            )
-        self.file.unlink(missing_ok=True)
-
-
-def _alive(pid: int | None, started: float | None) -> bool:
-    if pid is None or started is None:
-        return False
-    try:
-        return abs(psutil.Process(pid).create_time() - started) < 1.0
-    except psutil.Error:
-        return False
-
-
 def _check_header(file: Path, header: list[str]) -> None:
     missing = [name for name in columns() if name not in header]
     unknown = [name for name in header if name not in columns()]
     # An older file may lack columns that were added since. One that lacks a column and has another
     # that nobody knows was more likely edited by hand.
-    if missing and (unknown or missing[0] in _REQUIRED):
+    needed = [name for name in missing if name in _REQUIRED]
+    if needed or (missing and unknown):
         raise StoreError(
-            f"{file}:1: column {missing[0]!r} is missing"
+            f"{file}:1: column {(needed or missing)[0]!r} is missing"
             + (f", and {unknown[0]!r} is unknown" if unknown else "")
         )
     if len(set(header)) != len(header):
@@ -238,44 +197,57 @@ def _check_header(file: Path, header: list[str]) -> None:
 def _parse(file: Path, line: int, header: list[str], values: list[str]) -> Row:
     if len(values) != len(header):
         raise StoreError(f"{file}:{line}: {len(values)} values for {len(header)} columns")
-    record = upgrade(dict(zip(header, values, strict=True)), file, line)
-    parsed: dict[str, Any] = {}
-    for name in (name for name in columns() if name in record):
-        try:
-            parsed[name] = _value(record[name], _TYPES[name])
-        except ValueError as error:
-            raise StoreError(
-                f"{file}:{line}: column {name!r} holds {record[name]!r}, not {_TYPES[name]}"
-            ) from error
-    known = set(columns())
-    return Row(**parsed, extra={k: v for k, v in record.items() if k not in known})
+    record: dict[str, Any] = upgrade(dict(zip(header, values, strict=True)), file, line)
+    extra = {name: record.pop(name) for name in header if name not in _TYPES}
+    name = ""
+    try:
+        for name, parse, optional in _PARSERS:
+            text = record.get(name)
+            if text:
+                record[name] = parse(text)
+            elif optional:
+                record[name] = None
+            elif text is not None:
+                raise ValueError("empty")
+    except ValueError as error:
+        raise StoreError(
+            f"{file}:{line}: column {name!r} holds {record[name]!r}, not {_TYPES[name]}"
+        ) from error
+    return Row(**record, extra=extra)
 
 
-def _value(text: str, annotation: str) -> Any:
-    optional = annotation.endswith("| None")
-    kind = annotation.split(" ")[0]
-    if kind == "str":
-        return text
-    if text == "":
-        if optional:
-            return None
-        raise ValueError("empty")
-    if kind == "bool":
-        if text not in ("true", "false"):
-            raise ValueError("neither true nor false")
-        return text == "true"
-    value = int(text) if kind == "int" else float(text)
-    if value != value or value in (float("inf"), float("-inf")):
+def _bool(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("neither true nor false")
+    return text == "true"
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
         raise ValueError("not finite")
     return value
 
 
-def _format(name: str, value: Any) -> str:
+def _parsers() -> list[tuple[str, Callable[[str], Any], bool]]:
+    """(name, how its text is read, whether it may be empty) of the columns that hold no text."""
+    known: dict[str, Callable[[str], Any]] = {"bool": _bool, "int": int, "float": _float}
+    kinds = {name: _TYPES[name].partition(" ") for name in columns()}
+    return [(n, known[kind], bool(rest)) for n, (kind, _, rest) in kinds.items() if kind in known]
+
+
+_PARSERS = _parsers()
+
+
+def _format(row: Row, name: str) -> str:
+    value = getattr(row, name)
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
+        if not math.isfinite(value):
+            raise StoreError(f"cell {row.cell}: column {name!r} is {value}; not stored")
         if _GROUPS[name] == SCORE and not name.endswith("threshold"):
             return f"{value:.6f}"
         return f"{value:.9g}" if name.endswith("threshold") else f"{value:.6g}"
