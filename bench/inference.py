@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import matplotlib as mpl
@@ -23,6 +22,7 @@ from bench.session import method_size, seed_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path, PurePath
 
     from numpy.typing import NDArray
     from torch import Tensor
