@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import discovery, provenance
-from bench.errors import ConfigError, nearest
+from bench.errors import ConfigError, StoreError, nearest
 from bench.executors import Done, Failure, InProcessExecutor, Job, LocalExecutor
 from bench.manifest import file_digest, fingerprint
 from bench.plan import Category, plan, resolve_params, split_overrides
@@ -252,13 +252,16 @@ def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> No
     part = outcome.job.artifacts
     if isinstance(outcome, Failure):
         head = f"{outcome.job.cell.label}\n{outcome.cause}\n\n"
-        replace_file(log, (head + outcome.log).encode())
+        replace_file(log, (head + outcome.log).encode(errors="backslashreplace"))
         shutil.rmtree(part, ignore_errors=True)
         return
     target = _artifacts(settings, cell)
     if part.is_dir():
-        shutil.rmtree(target, ignore_errors=True)
-        part.replace(target)
+        try:
+            shutil.rmtree(target, ignore_errors=True)
+            part.replace(target)
+        except OSError as error:
+            raise StoreError(f"{target} cannot be written: {error.strerror}") from error
     environment = results / "env" / f"{outcome.row.env}.json"
     if not environment.exists():
         text = json.dumps(outcome.environment, indent=1, sort_keys=True) + "\n"

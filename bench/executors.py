@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 EVENT = "@bench "
 """Start of a worker's line that is an event for the driver; every other line belongs to the log."""
+
+LOG_LINES = 2000
+"""Lines of a worker's output that are kept, the last ones."""
 
 GRACE_S = 5.0
 """Seconds between asking a worker to end and killing it."""
@@ -144,26 +148,28 @@ class LocalExecutor:
         waiting: queue.Queue[Job],
         outcomes: queue.Queue[Done | Failure | None],
     ) -> None:
-        while not self._stopping:
-            try:
-                job = waiting.get_nowait()
-            except queue.Empty:
-                break
-            outcome = self._run(job, slot)
-            # A cell that we ended ourselves did not fail.
-            if not (self._stopping and isinstance(outcome, Failure)):
-                outcomes.put(outcome)
-        outcomes.put(None)
+        try:
+            while not self._stopping:
+                try:
+                    job = waiting.get_nowait()
+                except queue.Empty:
+                    break
+                try:
+                    outcome = self._run(job, slot)
+                except OSError as error:  # no room for its files, no more processes
+                    outcome = Failure(job, f"the worker could not be run: {error}", "", 0.0)
+                # A cell that we ended ourselves did not fail.
+                if not (self._stopping and isinstance(outcome, Failure)):
+                    outcomes.put(outcome)
+        finally:
+            outcomes.put(None)  # whatever happened: the driver must not wait for this slot
 
     def _run(self, job: Job, slot: Mapping[str, str]) -> Done | Failure:
         start = time.monotonic()
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             result = Path(folder) / "result.json"
             environment = {**os.environ, **slot, **_thread_limits(job.threads)}
-            try:
-                child = _spawn(result, environment)
-            except OSError as error:
-                return Failure(job, f"the worker could not be started: {error}", "", 0.0)
+            child = _spawn(result, environment)
             self._children[child.pid] = child
             log, timed_out = self._watch(job, child)
             self._children.pop(child.pid, None)
@@ -185,7 +191,8 @@ class LocalExecutor:
         if timer is not None:
             timer.daemon = True
             timer.start()
-        lines: list[str] = []
+        threading.Thread(target=_reap, args=(child,), daemon=True).start()
+        lines: deque[str] = deque(maxlen=LOG_LINES)
         assert child.stdin is not None
         assert child.stdout is not None
         with suppress(BrokenPipeError):  # a worker that died at once: its exit status says why
@@ -193,8 +200,9 @@ class LocalExecutor:
             child.stdin.flush()
         for line in child.stdout:
             if line.startswith(EVENT):
-                with suppress(ValueError):
-                    self.on_event(job, json.loads(line[len(EVENT) :]))
+                # Anything else is a line that a plugin made up.
+                with suppress(ValueError, TypeError):
+                    self.on_event(job, dict(json.loads(line[len(EVENT) :])))
             else:
                 lines.append(line)
         child.wait()
@@ -203,7 +211,7 @@ class LocalExecutor:
             child.stdin.close()
         if timer is not None:
             timer.cancel()
-        return "".join(lines[-2000:]), expired.is_set()
+        return "".join(lines), expired.is_set()
 
 
 def _spawn(result: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
@@ -234,6 +242,14 @@ def _end(child: subprocess.Popen[str]) -> None:
             child.wait(GRACE_S)
         except subprocess.TimeoutExpired:
             continue
+
+
+def _reap(child: subprocess.Popen[str]) -> None:
+    """Once a worker is over, end what it started: a process left behind holds its output open."""
+    child.wait()
+    if os.name == "posix":
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def _outcome(job: Job, status: int, result: Path, log: str, seconds: float) -> Done | Failure:
