@@ -21,6 +21,8 @@ from bench.commands import (
     results,
     run,
     show,
+    site,
+    submission,
     table,
 )
 from bench.config import find_project
@@ -70,9 +72,12 @@ app.command("test-plugin")(plugins.test_plugin)
 app.command("status")(results.status)
 app.command("fit")(model.fit)
 app.command("predict")(model.predict)
+app.command("export")(submission.export)
+app.command("score")(submission.score)
 app.command("merge")(results.merge)
 app.command("check")(check.check)
 app.command("show")(show.show)
+app.command("site")(site.site)
 app.command("table")(table.table)
 app.command("compare")(compare.compare)
 app.command("explain-protocols")(results.explain_protocols)

@@ -1,0 +1,157 @@
+"""Pictures of a cell from its artifacts: curves as SVG inside the page, the gallery as a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.errors import StoreError
+from bench.report.summary import marks, percent
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from bench.row import Row
+
+SIDE = 200
+"""Width and height of a plot, in its own units; the page scales it."""
+
+_CURVES = {
+    "pixel_roc": ("Pixel ROC", "false-positive rate", "true-positive rate"),
+    "pixel_pr": ("Pixel precision and recall", "recall", "precision"),
+    "pro": ("Per-region overlap", "false-positive rate", "mean region overlap"),
+    "image_roc": ("Image ROC", "false-positive rate", "true-positive rate"),
+    "image_pr": ("Image precision and recall", "recall", "precision"),
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A line as an SVG path in a square of `SIDE`, the origin at the bottom left.
+
+    Attributes:
+        low, high: texts at the ends of the vertical axis.
+        last: text at the end of the horizontal axis; `start` at its beginning.
+    """
+
+    title: str
+    path: str
+    across: str
+    up: str
+    low: str = "0"
+    high: str = "1"
+    start: str = "0"
+    last: str = "1"
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A picture file, its size, and its text."""
+
+    file: str
+    width: int
+    height: int
+    alt: str
+    caption: str
+
+
+def plots(folder: Path) -> list[Plot]:
+    """Curves of `curves.npz` and the loss of `history.json`, where the folder holds them.
+
+    Raises:
+        StoreError: a file that is damaged.
+    """
+    found = []
+    if (folder / "curves.npz").is_file():
+        from bench.evaluate.curves import load_curves
+
+        for name, curve in sorted(load_curves(folder / "curves.npz").items()):
+            title, across, up = _CURVES.get(name, (name.replace("_", " "), "x", "y"))
+            points = list(zip(curve.x.tolist(), curve.y.tolist(), strict=True))
+            found.append(Plot(title, _path(points), across, up))
+    losses = _losses(folder / "history.json")
+    if len(losses) > 1:
+        found.append(_loss_plot(losses))
+    return found
+
+
+def _losses(file: Path) -> list[float]:
+    if not file.is_file():
+        return []
+    try:
+        history = json.loads(file.read_text(encoding="utf-8"))
+        return [float(epoch["loss"]) for epoch in history if "loss" in epoch]
+    except (OSError, ValueError, TypeError) as error:
+        raise StoreError(f"{file}: not a history ({error}); run the cell again") from error
+
+
+def _loss_plot(losses: Sequence[float]) -> Plot:
+    low, high = min(losses), max(losses)
+    span = high - low or 1.0
+    points = [(i / (len(losses) - 1), (v - low) / span) for i, v in enumerate(losses)]
+    return Plot(
+        "Training loss",
+        _path(points),
+        "epoch",
+        "loss",
+        f"{low:.3g}",
+        f"{high:.3g}",
+        "1",
+        str(len(losses)),
+    )
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    """An SVG path; x and y from 0 to 1."""
+    steps = [f"{SIDE * x:.1f} {SIDE * (1 - y):.1f}" for x, y in points]
+    return "M" + "L".join(dict.fromkeys(steps))
+
+
+def gallery(folder: Path, row: Row, target: Path, file: str) -> Gallery | None:
+    """Draw the panels of a cell into a PNG.
+
+    Args:
+        folder: of the cell's artifacts, with `panels.npz`.
+        target: where the PNG goes; `file` is how pages call it.
+
+    Returns:
+        None, and no file, where there are panels but no image among them.
+
+    Raises:
+        StoreError: panels that are damaged.
+    """
+    # matplotlib takes a second to import, and most sites are made without artifacts.
+    from PIL import Image
+
+    from bench.report.gallery import render
+    from bench.report.panels import load_panels
+
+    panels, threshold = load_panels(folder / "panels.npz")
+    if not panels:
+        return None
+    place = f"{row.method} on {row.dataset}/{row.category}, seed {row.seed}"
+    caption = _caption(row)
+    render(panels, threshold, target, place, caption)
+    with Image.open(target) as image:
+        width, height = image.size
+        reduced = image.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    # A palette of 256 colours takes a third of the bytes and hides no outline.
+    reduced.save(target, "PNG", optimize=True)
+    alt = (
+        f"{len(panels)} test images of {place}, failures first: image, truth, anomaly map and "
+        "contour of the map on the image"
+    )
+    return Gallery(file, width, height, alt, f"{place}. {caption}")
+
+
+def _caption(row: Row) -> str:
+    scores: Mapping[str, float | None] = {
+        "image AUROC": row.image_auroc,
+        "pixel AUROC": row.pixel_auroc,
+        "AUPRO 0.3": row.aupro_30,
+    }
+    texts = [f"{name} {percent(value) or 'n/a'}" for name, value in scores.items()]
+    parts = [f"protocol {row.protocol}: {', '.join(texts)}; cell {row.cell}", *marks(row).values()]
+    return ". ".join(parts)
