@@ -99,7 +99,8 @@ def is_score(name: str) -> bool:
 
 def is_lower_better(name: str) -> bool:
     """Times and sizes; scores and rates are better when higher."""
-    return not is_score(name) and name.endswith(_LOWER)
+    is_rate = "per_s" in name or "fps" in name
+    return not is_score(name) and not is_rate and name.endswith(_LOWER)
 
 
 def depends_on_hardware(name: str) -> bool:

@@ -1,0 +1,90 @@
+"""Rows that a table would measure, made without running anything."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench.config import Settings, load_settings
+from bench.report.matching import Matcher
+from bench.report.published import Published, load_published
+from bench.report.table_spec import TableSpec, load_table
+from bench.row import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    MakeRow = Callable[..., Row]
+    MakeRows = Callable[..., list[Row]]
+
+
+@pytest.fixture(scope="session")
+def published() -> Published:
+    return load_published()
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.delenv("BENCH_PROJECT", raising=False)
+    return load_settings()
+
+
+@pytest.fixture
+def spec(settings: Settings, published: Published) -> Callable[[str], TableSpec]:
+    """`spec("pyramidflow/table4")`."""
+    return lambda name: load_table(name, settings, published)
+
+
+@pytest.fixture
+def make_row() -> MakeRow:
+    """`make_row(method="padim", image_auroc=0.9)`: a row with defaults for the rest."""
+    count = iter(range(10**6))
+
+    def make(**changes: Any) -> Row:
+        values: dict[str, Any] = {
+            "cell": f"{next(count):012x}",
+            "method": "padim",
+            "method_version": 1,
+            "dataset": "synthetic",
+            "dataset_version": 1,
+            "category": "weave",
+            "seed": 0,
+            "protocol": "standard",
+            "pretrained": "pretrained",
+            "data": "feed",
+            "code": "beef",
+        }
+        return Row(**{**values, **changes})
+
+    return make
+
+
+@pytest.fixture
+def rows_of(settings: Settings, make_row: MakeRow) -> MakeRows:
+    """`rows_of(spec, image_auroc=0.9)`: every row that the table asks for."""
+
+    def make(spec: TableSpec, **changes: Any) -> list[Row]:
+        matcher = Matcher(spec, settings)
+        fields = json.dumps(settings.protocol(spec.protocol).identity())
+        return [
+            make_row(
+                **{
+                    "dataset": spec.dataset,
+                    "protocol": spec.protocol,
+                    "protocol_fields": fields,
+                    "method": row.method,
+                    "category": category,
+                    "seed": seed,
+                    "params": json.dumps(matcher.params(row, category)),
+                    **changes,
+                }
+            )
+            for row in spec.rows
+            if row.method
+            for category in spec.wanted()
+            for seed in spec.seeds
+        ]
+
+    return make

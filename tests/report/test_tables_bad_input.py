@@ -1,0 +1,121 @@
+"""A table's file with something unknown: the message has file, line and the nearest name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.errors import ConfigError
+from bench.report.table_spec import load_table, read_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.config import Settings
+    from bench.report.published import Published
+
+TABLE = """\
+title = "Comparison on BTAD"
+paper = "pyramidflow"
+table = "Table 4"
+source = "Lei et al., Table 4"
+dataset = "btad"
+protocol = "pyramidflow"
+published_protocol = "1024 pixels"
+categories = [
+  "01",
+  "02",
+]
+means = ["mean"]
+
+[[metric]]
+published = "image_auroc"
+measured = "image_auroc"
+label = "image AUROC"
+
+[[metric]]
+published = "pixel_auroc"
+measured = "pixel_auroc"
+label = "pixel AUROC"
+
+[[row]]
+label = "VT-ADL"
+published = { method = "VT-ADL" }
+
+[[row]]
+label = "PaDiM"
+published = { method = "PaDiM" }
+method = "padim"
+params = { dimensions = 550 }
+marks = ["oracle"]
+
+[row.category_params]
+"01" = { dimensions = 100 }
+"""
+
+
+def read(text: str, folder: Path, settings: Settings, published: Published) -> None:
+    file = folder / "table4.toml"
+    file.write_text(text, encoding="utf-8")
+    read_table(file, settings, published)
+
+
+def test_the_table_as_it_stands_is_fine(
+    tmp_path: Path, settings: Settings, published: Published
+) -> None:
+    read(TABLE, tmp_path, settings, published)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ('"pyramidflow"\ntable', '"pyramidflov"\ntable', 2, "unknown paper 'pyramidflov'; did you"),
+        ('"Table 4"\nsource', '"Table 9"\nsource', 3, "unknown table of the paper 'Table 9'"),
+        ('dataset = "btad"', 'dataset = "btda"', 5, "data set 'btda'; did you mean 'btad'"),
+        ('protocol = "pyramidflow"', 'protocol = "pyramid"', 6, "did you mean 'pyramidflow'"),
+        ('  "02",', '  "O2",', 10, "unknown category 'O2'; did you mean '02'"),
+        ('means = ["mean"]', 'means = ["maen"]', 12, "unknown mean 'maen'; did you mean 'mean'"),
+        ('published = "pixel_auroc"', 'published = "pixel_aurok"', 20, "mean 'pixel_auroc'"),
+        ('measured = "pixel_auroc"', 'measured = "pixel_auc"', 21, "unknown metric 'pixel_auc'"),
+        ('method = "padim"\n', 'method = "pad1m"\n', 31, "unknown method 'pad1m'; did you mean"),
+        ("dimensions = 550", "dimension = 550", 32, "unknown field of padim 'dimension'; did you"),
+        ("dimensions = 550", 'dimensions = "550"', 32, "padim.dimensions = '550' is not int"),
+        ('"oracle"', '"orakel"', 33, "unknown mark 'orakel'; did you mean 'oracle'"),
+        ('"01" = {', '"04" = {', 36, "unknown category '04'"),
+        ('{ method = "VT-ADL" }', '{ method = "VTADL" }', 26, "fits no number of the table"),
+        ('{ method = "VT-ADL" }', '{ metod = "VT-ADL" }', 26, "column 'metod'; did you mean"),
+        ('{ method = "VT-ADL" }', '{ encoder = "" }', 26, "fits 5 numbers"),
+        ("means =", "meens =", 12, "unknown key 'meens'; did you mean 'means'"),
+        ('label = "VT-ADL"', 'label = "PaDiM"', 29, "a `label` of its own"),
+        ('means = ["mean"]', 'means = "mean"', 12, "means = 'mean' is not a tuple"),
+        ('source = "Lei et al., Table 4"\n', "", 1, "key 'source' is missing"),
+        ("params = { dimensions = 550 }", "params = 3", 32, "params = 3 is not a table"),
+    ],
+)
+def test_something_unknown_is_named_with_its_line(
+    old: str,
+    new: str,
+    line: int,
+    message: str,
+    tmp_path: Path,
+    settings: Settings,
+    published: Published,
+) -> None:
+    assert TABLE.count(old) >= 1
+    with pytest.raises(ConfigError) as caught:
+        read(TABLE.replace(old, new, 1), tmp_path, settings, published)
+    assert message in str(caught.value)
+    assert f"table4.toml:{line}: " in str(caught.value)
+
+
+def test_text_that_is_no_toml_is_refused_with_its_line(
+    tmp_path: Path, settings: Settings, published: Published
+) -> None:
+    with pytest.raises(ConfigError, match=r"table4\.toml.*line 2"):
+        read("title = 1\ntable = = 2\n", tmp_path, settings, published)
+
+
+def test_an_unknown_table_names_the_nearest(settings: Settings, published: Published) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'pyramidflow/table4'"):
+        load_table("pyramidflow/tabel4", settings, published)
