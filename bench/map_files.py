@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tokenize
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,11 +64,14 @@ def _read_npy(path: Path) -> NDArray[Any]:
 
 def _read_tiff(path: Path) -> NDArray[Any]:
     try:
-        with Image.open(path, formats=("TIFF",)) as image:
-            if getattr(image, "n_frames", 1) > 1:
-                raise ValueError("holds more than one picture")
-            _refuse_large((image.height, image.width))
-            return np.array(image)
+        with warnings.catch_warnings():
+            # Of odd tags, which a map does not need.
+            warnings.simplefilter("ignore", UserWarning)
+            with Image.open(path, formats=("TIFF",)) as image:
+                if getattr(image, "n_frames", 1) > 1:
+                    raise ValueError("holds more than one picture")
+                _refuse_large((image.height, image.width))
+                return np.array(image)
     except UnidentifiedImageError:
         # Pillow knows 32-bit floats only; half and double precision are legal TIFF too.
         return _read_rare_tiff(path)
