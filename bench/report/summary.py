@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RANDOM = "random encoder weights: for tests, never beside published numbers"
 ORACLE = "epoch chosen on the test set"
 TRANSDUCTIVE = "transductive: an image's score depends on the other test images"
+SUBMITTED = "submitted: maps made elsewhere, evaluated here; nothing else of it was measured"
 BRIEF = "not timed by speed-1: figures are rough"
 UNMASKED = "anomalous images without a usable mask: in the image metrics, not in the pixel metrics"
 
@@ -76,8 +77,9 @@ def caption(rows: Sequence[Row]) -> str:
     parts = [
         f"{first.dataset}, protocol {first.protocol}",
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
-        f"{first.device}, {first.threads} threads",
     ]
+    if first.device:
+        parts.append(f"{first.device}, {first.threads} threads")
     if speeds:
         parts.append(f"{' and '.join(speeds)}, FPS at batch {_list(batches)}, latency at batch 1")
     return "; ".join(parts)
@@ -111,6 +113,8 @@ def marks(row: Row) -> dict[str, str]:
         found["‡"] = TRANSDUCTIVE
     if row.pretrained == "random":
         found["§"] = RANDOM
+    if row.kind == "submitted":
+        found["◊"] = SUBMITTED
     if row.speed and row.speed.split(" ")[0] != "speed-1":
         found["¶"] = BRIEF
     return found
