@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from bench.row import Row
 
 MARKS = {"oracle": "†", "transductive": "‡"}
-_MEANINGS = {"†": ORACLE, "‡": TRANSDUCTIVE, "¶": BRIEF}
+ROUGH = "¶"
+"""Not timed by speed-1: says nothing about scores."""
+
+_MEANINGS = {"†": ORACLE, "‡": TRANSDUCTIVE, ROUGH: BRIEF}
 
 
 def title(spec: TableSpec, published: Published) -> str:

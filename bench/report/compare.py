@@ -11,6 +11,7 @@ import numpy as np
 from tabulate import tabulate
 
 from bench.report import quantities as q
+from bench.report.captions import ROUGH
 from bench.report.significance import (
     ALPHA,
     FEWEST,
@@ -225,22 +226,32 @@ def text_table(table: Table, style: str = "pipe") -> str:
     for index, name in enumerate(table.methods):
         cells = [table.cells.get((name, c), "n/a") for c in table.group.categories]
         rank = f"{table.ranks[index].mean():.2f}" if table.shared else "n/a"
-        lines.append([marked(table.group, name), *cells, table.means[name] or "n/a", rank])
+        lines.append(
+            [marked(table.group, name, table.metric), *cells, table.means[name] or "n/a", rank]
+        )
     unit = " (%)" if q.is_score(table.metric) else ""
     body = tabulate(lines, head, style, disable_numparse=True, stralign="right")
     title = f"{q.label(table.metric)}{unit} on {table.group.title}"
     return "\n".join([title, "", body, "", *conclusions(table)])
 
 
-def marked(group: Group, name: str) -> str:
-    """The method's name with the marks of its rows."""
-    return name + "".join(sorted({mark for row in group.variants[name] for mark in marks(row)}))
+def marked(group: Group, name: str, metric: str) -> str:
+    """The method's name with the marks of its rows that concern a metric."""
+    rows = group.variants[name]
+    return name + "".join(sorted({m for row in rows for m in _marks(row, metric)}))
 
 
-def meanings(group: Group) -> list[str]:
-    """What the marks say."""
+def meanings(group: Group, metric: str) -> list[str]:
+    """What those marks say."""
     rows = [row for rows in group.variants.values() for row in rows]
-    return sorted({f"{m}  {text}" for row in rows for m, text in marks(row).items()})
+    return sorted({f"{m}  {text}" for row in rows for m, text in _marks(row, metric).items()})
+
+
+def _marks(row: Row, metric: str) -> dict[str, str]:
+    found = marks(row)
+    if not q.depends_on_hardware(metric):
+        found.pop(ROUGH, None)
+    return found
 
 
 def conclusions(table: Table) -> list[str]:
@@ -256,7 +267,7 @@ def conclusions(table: Table) -> list[str]:
         left = [c for c in table.group.categories if c not in table.shared]
         lines.append(f"mean and ranks without {', '.join(left)}: not measured for every method")
     lines += table.group.settings
-    return [*lines, *meanings(table.group), *verdict(table)]
+    return [*lines, *meanings(table.group, table.metric), *verdict(table)]
 
 
 def verdict(table: Table) -> list[str]:

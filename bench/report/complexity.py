@@ -65,7 +65,7 @@ def costs(group: Group, metric: str) -> list[Cost]:
         sides = [s for row in rows if (s := input_side(row)) is not None]
         result.append(
             Cost(
-                label=marked(group, name),
+                label=marked(group, name, "fps"),
                 method=rows[0].method,
                 costs=medians,
                 score=score,
@@ -111,7 +111,7 @@ def complexity_table(group: Group, metric: str) -> str:
         "enc+dec: network and method, without upsampling and copies",
         "MB of 10^6 bytes; state includes the encoder",
         *group.settings,
-        *meanings(group),
+        *meanings(group, "fps"),
     ]
     if any(cost.is_noisy for cost in costs(group, metric)):
         notes.append("*  step times spread by more than 10 %: speed is uncertain")

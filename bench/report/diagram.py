@@ -55,12 +55,13 @@ def _draw(axis: object, table: Table) -> None:
         depth = position if left else count - 1 - position
         height = -0.6 - 0.35 * len(runs) - 0.5 * depth
         rank = comparison.ranks[method]
+        name = marked(table.group, table.methods[method], table.metric)
         edge = 0.9 if left else count + 0.1
         axis.plot([rank, rank, edge], [0.1, height, height], color="0.35", linewidth=1)
         axis.text(
             edge,
             height,
-            f" {marked(table.group, table.methods[method])} ({rank:.2f}) ",
+            f" {name} ({rank:.2f}) ",
             ha="right" if left else "left",
             va="center",
         )
@@ -68,6 +69,6 @@ def _draw(axis: object, table: Table) -> None:
     axis.set_title(
         f"{q.label(table.metric)}, {table.group.title}\nmean rank over {len(table.shared)} "
         f"categories (1 is best){friedman}; bars: not told apart at {ALPHA}"
-        + "".join(f"\n{line}" for line in meanings(table.group)),
+        + "".join(f"\n{line}" for line in meanings(table.group, table.metric)),
         fontsize=9,
     )

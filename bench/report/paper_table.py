@@ -151,7 +151,9 @@ class _Builder:
             self._measured_entry(group, name, metric, column)
             for (metric, column), name in zip(pairs, names, strict=True)
         )
-        text = "".join(sorted({mark for r in group for mark in marks(r)}))
+        timed = any(name and q.depends_on_hardware(name) for name in names)
+        found = {mark for r in group for mark in marks(r) if timed or mark != captions.ROUGH}
+        text = "".join(sorted(found))
         yield Line(row.label, f"{MEASURED}{letter}", row.block, entries, text)
         gaps = tuple(
             _difference(entry, number, name)

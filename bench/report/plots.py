@@ -175,4 +175,4 @@ def memory_saving(curves: Sequence[Curve], file: Path) -> None:
 
 def _title(group: Group) -> str:
     place, _, machine = group.title.partition("; ")
-    return "\n".join([place, machine, *meanings(group)])
+    return "\n".join([place, machine, *meanings(group, "fps")])
