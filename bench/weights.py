@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import safetensors
 import safetensors.torch
-import timm
 import torch
 from torch import nn
 
@@ -60,6 +59,8 @@ def load_backbone(
     Raises:
         MethodError: unknown name or layer, weights that cannot be had or do not fit.
     """
+    import timm
+
     architecture, tag = split_name(name)
     with torch.random.fork_rng(devices=[]):
         backbone = build_backbone(name, layers)
@@ -129,6 +130,8 @@ def _network_errors() -> tuple[type[BaseException], ...]:
 
 
 def _download_state(name: str) -> dict[str, Tensor]:
+    import timm
+
     cfg = timm.get_pretrained_cfg(name)
     if cfg is None or not cfg.has_weights:
         raise MethodError(f"timm has no pretrained weights for {name}; {_WAYS_OUT}")

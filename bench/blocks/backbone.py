@@ -1,11 +1,13 @@
-"""Feature maps of a timm network: which layers exist, in which order, and their sizes."""
+"""Feature maps of a timm network: which layers exist, in which order, and their sizes.
+
+timm is imported where it is used: it takes seconds, and a method without a backbone needs none.
+"""
 
 from __future__ import annotations
 
 import difflib
 from typing import TYPE_CHECKING, Any, cast
 
-import timm
 import torch
 from torch import nn
 
@@ -79,6 +81,8 @@ def split_name(name: str) -> tuple[str, str]:
     Raises:
         MethodError: no such network, or no such tag; the message names the nearest.
     """
+    import timm
+
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)
@@ -95,6 +99,8 @@ def split_name(name: str) -> tuple[str, str]:
 
 def create_network(name: str, **options: Any) -> nn.Module:
     """timm's network, made to accept any image size that its patches tile."""
+    import timm
+
     cfg = timm.get_pretrained_cfg(name)
     if cfg is not None and cfg.fixed_input_size:
         # Vision transformers interpolate their position code only when told to; relatives of
@@ -117,6 +123,8 @@ def build_backbone(name: str, layers: Sequence[int]) -> Backbone:
     Raises:
         MethodError: unknown name, a layer that does not exist, a network without feature maps.
     """
+    import timm
+
     split_name(name)
     with torch.device("meta"):
         known = getattr(timm.create_model(name), "feature_info", None)
