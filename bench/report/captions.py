@@ -40,7 +40,10 @@ def caption(spec: TableSpec, settings: Settings, used: Sequence[Row]) -> Iterabl
         found = f"seeds {', '.join(map(str, seeds))}" if seeds else "no row yet"
         yield f"Measured: data set {spec.dataset}, protocol {spec.protocol} ({text}); {found}"
     if spec.rank:
-        yield "Best and second best of each block are marked, published and measured apart"
+        yield (
+            "Best (bold) and second best (underlined or italic) of each block are marked, "
+            "published and measured apart"
+        )
     if spec.note:
         yield spec.note.rstrip(".")
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bench import discovery
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bench.config import Settings
+    from bench.discovery import Plugin
     from bench.report.table_spec import RowSpec, TableSpec
     from bench.row import Row
 
@@ -42,7 +44,12 @@ class Matcher:
         self.spec = spec
         self.protocol = settings.protocol(spec.protocol)
         self.settings = settings
+        self.wanted = spec.wanted()
+        self._fields = self.protocol.identity()
+        self._numbers = {row.label: i for i, row in enumerate(spec.rows)}
+        self._plugins: dict[str, Plugin] = {}
         self._params: dict[tuple[int, str], dict[str, Any]] = {}
+        self._reasons: dict[tuple[object, ...], str] = {}
         self._options: dict[str, Any] = {}
         if any(row.method for row in spec.rows):
             plugin = discovery.describe("datasets", spec.dataset)
@@ -54,9 +61,11 @@ class Matcher:
 
     def params(self, row: RowSpec, category: str) -> dict[str, Any]:
         """Every parameter of the cell."""
-        key = (self.spec.rows.index(row), category)
+        key = (self._numbers[row.label], category)
         if key not in self._params:
-            plugin = discovery.describe("methods", row.method)
+            if row.method not in self._plugins:
+                self._plugins[row.method] = discovery.describe("methods", row.method)
+            plugin = self._plugins[row.method]
             place = f"{self.spec.dataset}/{category}"
             self._params[key] = resolve_params(
                 plugin, self.settings, self.overrides(row, category), place
@@ -65,18 +74,26 @@ class Matcher:
 
     def reason(self, spec_row: RowSpec, row: Row) -> str:
         """Why a measured row does not belong here; empty where it does."""
-        if row.category not in self.spec.wanted():
+        # Rows differ in few of these: thousands of rows ask the same question.
+        setting = (row.category, row.pretrained, row.protocol, row.protocol_fields)
+        key = (self._numbers[spec_row.label], *setting, row.dataset_params, row.params)
+        if key not in self._reasons:
+            self._reasons[key] = self._reason(spec_row, row)
+        return self._reasons[key]
+
+    def _reason(self, spec_row: RowSpec, row: Row) -> str:
+        if row.category not in self.wanted:
             return "category outside the table"
         if row.pretrained == "random":
             return "random encoder weights, never beside published numbers"
         if row.protocol != self.protocol.name:
             return f"protocol {row.protocol}, not {self.protocol.name}"
-        if changed := _changed(self.protocol.identity(), json.loads(row.protocol_fields)):
+        if changed := _changed(self._fields, _parsed(row.protocol_fields)):
             return f"protocol {row.protocol} with {changed}"
-        if changed := _changed(self._options, json.loads(row.dataset_params)):
+        if changed := _changed(self._options, _parsed(row.dataset_params)):
             return f"data set with {changed}"
         expected = self.params(spec_row, row.category)
-        measured = json.loads(row.params)
+        measured = _parsed(row.params)
         named = self.overrides(spec_row, row.category)
         if absent := [key for key in named if key not in measured]:
             return f"no parameter {absent[0]}"
@@ -99,7 +116,7 @@ class Matcher:
         found = {(row.category, row.seed) for row in kept}
         missing = [
             (category, seed)
-            for category in self.spec.wanted()
+            for category in self.wanted
             for seed in seeds
             if (category, seed) not in found
         ]
@@ -123,6 +140,13 @@ class Matcher:
         ]
 
 
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> dict[str, Any]:
+    """JSON of a row's column; few texts stand in many rows. Not to be changed."""
+    values: dict[str, Any] = json.loads(text)
+    return values
+
+
 def _nearness(reason: str) -> int:
     order = ("category", "random", "protocol", "data set", "no parameter", "other parameters", "")
     return next(i for i, start in enumerate(order) if reason.startswith(start))
@@ -140,7 +164,8 @@ def _one_kind(rows: list[Row]) -> tuple[list[Row], list[Row]]:
     newest = sorted(groups[-1], key=lambda row: row.started)
     by_cell = {(row.category, row.seed): row for row in newest}
     kept = [by_cell[key] for key in sorted(by_cell)]
-    return kept, [row for row in rows if row not in kept]
+    used = {row.cell for row in kept}
+    return kept, [row for row in rows if row.cell not in used]
 
 
 def _changed(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:

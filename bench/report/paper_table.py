@@ -134,7 +134,8 @@ class _Builder:
         if len(self.machines) < 2:
             return [("", found)]
         groups = [
-            (_letter(i), [r for r in found if r in group]) for i, group in enumerate(self.machines)
+            (_letter(i), [r for r in found if _machine(r) == _machine(group[0])])
+            for i, group in enumerate(self.machines)
         ]
         return [(letter, group) for letter, group in groups if group]
 

@@ -70,8 +70,6 @@ def _markdown(table: PaperTable) -> str:
         parts.append(tabulate(rows, head, "pipe", disable_numparse=True, colalign=align))
     notes = [f"- {id}: {text}" for id, text in table.footnotes]
     notes += [f"- {text}" for text in _remarks(table)]
-    if table.spec.rank:
-        notes.insert(0, "- **best**, _second best_ of a block")
     return "\n\n".join([*parts, "\n".join(notes)]) + "\n"
 
 
@@ -125,8 +123,7 @@ def _latex(table: PaperTable) -> str:
         rf"\label{{tab:{table.spec.name.replace('/', ':')}}}",
     ]
     for section in table.sections:
-        if section.title:
-            parts.append(rf"\par\smallskip {tex(section.title)}\par\nopagebreak")
+        parts.append(rf"\par\smallskip {tex(section.title)}\par\nopagebreak")
         head = ["method", "", *map(tex, section.columns)]
         rows = _rows(section, entry, label, tex)
         body = tabulate(rows, head, "latex_raw", disable_numparse=True, colalign=_align(section))
