@@ -134,7 +134,12 @@ def test_the_interval_is_that_of_scipys_bootstrap() -> None:
         return auroc(np.concatenate([a, b]), np.arange(len(a) + len(b)) >= len(a))
 
     theirs = stats.bootstrap(
-        (normal, anomalous), area, n_resamples=2000, vectorized=False, method="percentile", rng=rng
+        (normal, anomalous),
+        area,
+        n_resamples=2000,
+        vectorized=False,
+        method="percentile",
+        random_state=rng,
     ).confidence_interval
     labels = np.arange(60) >= 30
     ours = interval(resampled_aurocs(np.concatenate([normal, anomalous]), labels, 4000, 0))
