@@ -49,8 +49,8 @@ class SiteData:
         return sorted({row.method for row in self.rows})
 
 
-def load_site_data(folders: Sequence[Path], published: Path | None = None) -> SiteData:
-    """Read the results folders, and the published numbers of a folder or those shipped.
+def load_site_data(folders: Sequence[Path]) -> SiteData:
+    """Read the results folders, and the published numbers.
 
     Raises:
         StoreError: a folder that is missing, a file that cannot be read, no row at all.
@@ -68,7 +68,7 @@ def load_site_data(folders: Sequence[Path], published: Path | None = None) -> Si
     return SiteData(
         rows=rows,
         boards=boards(rows),
-        published=load_published(published),
+        published=load_published(),
         environments=_environments(folders, {row.env for row in rows}),
         artifacts=_artifacts(folders, cells),
     )

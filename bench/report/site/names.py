@@ -45,9 +45,9 @@ def slug(name: str) -> str:
     file systems do not tell apart, gets a hash.
     """
     clean = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-")[:60]
-    if clean == name:
+    if clean and clean == name:
         return clean
-    return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:6]}".lstrip("-")
+    return f"{clean}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 def networks(row: Row) -> list[str]:

@@ -1,0 +1,113 @@
+"""A small site: two methods on one data set, published numbers beside them, and hostile names."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from bench.protocol import PROTOCOLS
+from bench.report.site import build_site, load_site_data
+from bench.row import Row
+from bench.store import write_csv
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    SiteRow = Callable[..., Row]
+    WriteResults = Callable[[Path, Sequence[Row]], Path]
+
+HOSTILE = "\"><script>alert('x')</script><img src=x onerror=alert(1)>&amp;{{ 7 * 7 }}/../é"
+
+
+def _row(count: itertools.count[int], **changes: Any) -> Row:
+    protocol = PROTOCOLS[changes.get("protocol", "standard")]
+    values: dict[str, Any] = {
+        "cell": f"{next(count):012x}",
+        "method": "padim",
+        "method_version": 1,
+        "dataset": "mvtec",
+        "dataset_version": 1,
+        "category": "carpet",
+        "seed": 0,
+        "protocol": protocol.name,
+        "protocol_fields": json.dumps(protocol.identity(), sort_keys=True),
+        "pretrained": "none",
+        "params": "{}",
+        "image_auroc": 0.9,
+        "pixel_auroc": 0.95,
+        "aupro_30": 0.85,
+        "weights": "none",
+        "data": "feed",
+        "code": "beef",
+        "device": "CPU",
+        "started": "2026-01-01T00:00:00+00:00",
+    }
+    return Row(**{**values, **changes})
+
+
+@pytest.fixture(scope="session")
+def site_row() -> SiteRow:
+    """`site_row(method="padim", image_auroc=0.9)`: a row with defaults for the rest."""
+    count = itertools.count()
+    return lambda **changes: _row(count, **changes)
+
+
+@pytest.fixture(scope="session")
+def write_results() -> WriteResults:
+    """`write_results(folder, rows)`: the rows as a results folder, whatever their names."""
+
+    def write(folder: Path, rows: Sequence[Row]) -> Path:
+        write_csv(folder / "rows" / "all.csv", rows)
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def rows(site_row: SiteRow) -> list[Row]:
+    """Three measured lines (one lacks a category), one with random weights, another protocol."""
+    weights = {"pretrained": "pretrained", "weights": "resnet18.tv_in1k@0123456789ab"}
+    found = []
+    for category, score in (("carpet", 0.91), ("grid", 0.93)):
+        for seed in (0, 1):
+            padim = {"image_auroc": score + seed / 100, "command": "bench run -m padim"}
+            found.append(site_row(category=category, seed=seed, **padim, **weights))
+        found.append(site_row(method="cflow", category=category, image_auroc=0.97, device="CUDA"))
+        found.append(
+            site_row(method="cflow", category=category, pretrained="random", image_auroc=0.999)
+        )
+        found.append(site_row(method="pyramidflow", category=category, protocol="pyramidflow"))
+    found.append(site_row(method="mean", category="grid", image_auroc=0.99))
+    return found
+
+
+@pytest.fixture(scope="session")
+def hostile_rows(site_row: SiteRow) -> list[Row]:
+    """Every text that a row may hold, as an attacker would write it."""
+    texts = (
+        *("method", "dataset", "category", "protocol", "weights", "data", "code", "commit"),
+        *("env", "device", "command", "started", "speed", "cell", "pretrained", "kind"),
+    )
+    values: dict[str, Any] = dict.fromkeys(texts, HOSTILE)
+    values |= {name: json.dumps({HOSTILE: HOSTILE}) for name in ("params", "dataset_params")}
+    values |= {"undefined": json.dumps({"aupro_30": HOSTILE}), "epochs": 1}
+    return [replace(site_row(), protocol_fields=json.dumps({HOSTILE: HOSTILE}), **values)]
+
+
+@pytest.fixture(scope="session")
+def site(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[Row],
+    hostile_rows: list[Row],
+    write_results: WriteResults,
+) -> Path:
+    """The folder of a whole site."""
+    folder = tmp_path_factory.mktemp("site")
+    results = write_results(folder / "results", [*rows, *hostile_rows])
+    build_site(load_site_data([results]), folder / "out")
+    return folder / "out"

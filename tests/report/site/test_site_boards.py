@@ -1,0 +1,268 @@
+"""What stands in one table, in one line, and what is best."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.protocol import PROTOCOLS
+from bench.report.published import load_published
+from bench.report.site.boards import COLUMNS, Board, Line, boards
+from bench.report.site.names import PRIORS, backbone, prior, protocol_words, slug
+from bench.report.site.printed import beside, paper_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bench.row import Row
+
+    SiteRow = Callable[..., Row]
+
+CATEGORIES = ("carpet", "grid", "tile")
+
+
+def one_board(rows: list[Row]) -> Board:
+    found = boards(rows)
+    assert len(found) == 1
+    return found[0]
+
+
+def texts(line: Line) -> dict[str, str]:
+    return {name: value.text for name, value in zip(COLUMNS, line.values, strict=True)}
+
+
+def test_protocols_that_share_a_name_are_kept_apart_and_numbered(site_row: SiteRow) -> None:
+    other = replace(PROTOCOLS["standard"], crop=224).identity()
+    rows = [site_row(), site_row(protocol_fields=json.dumps(other))]
+    found = boards(rows)
+    assert sorted(board.title for board in found) == ["standard (1)", "standard (2)"]
+    assert len({board.anchor for board in found}) == 2
+
+
+def test_options_of_a_data_set_are_kept_apart(site_row: SiteRow) -> None:
+    rows = [site_row(dataset_params=json.dumps({"size": size})) for size in (128, 256)]
+    assert [board.options for board in boards(rows)] == [{"size": 128}, {"size": 256}]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"device": "CUDA"},
+        {"method_version": 2},
+        {"kind": "submitted"},
+        {"pretrained": "file:abc", "weights": "resnet18.tv_in1k[file]@abc"},
+    ],
+)
+def test_what_is_not_comparable_is_a_line_of_its_own(
+    site_row: SiteRow, change: dict[str, Any]
+) -> None:
+    assert len(one_board([site_row(), site_row(**change)]).lines) == 2
+
+
+def test_parameters_set_by_category_are_one_configuration_that_says_so(site_row: SiteRow) -> None:
+    rows = [
+        site_row(category=category, params=json.dumps({"levels": 8 if category == "tile" else 4}))
+        for category in CATEGORIES
+    ]
+    (line,) = one_board(rows).lines
+    assert line.complete
+    assert line.label == "levels by category"
+
+
+def test_parameters_that_share_a_category_are_two_lines_named_by_what_differs(
+    site_row: SiteRow,
+) -> None:
+    rows = [
+        site_row(category=c, params=json.dumps({"levels": levels, "batch": 2}))
+        for c in CATEGORIES
+        for levels in (4, 8)
+    ]
+    labels = {line.label for line in one_board(rows).lines}
+    assert labels == {"levels 4", "levels 8"}
+
+
+def test_a_set_of_parameters_joins_the_one_from_which_it_differs_least(site_row: SiteRow) -> None:
+    near = {"levels": 4, "kernel": 7, "augment": "none"}
+    far = {"levels": 2, "kernel": 3, "augment": "flips"}
+    rows = [
+        site_row(category=c, params=json.dumps(params))
+        for c in ("carpet", "grid")
+        for params in (near, far)
+    ]
+    rows.append(site_row(category="tile", params=json.dumps({**near, "levels": 8})))
+    complete = [line for line in one_board(rows).lines if line.complete]
+    assert [json.loads(line.first.params)["kernel"] for line in complete] == [7]
+
+
+def test_random_weights_of_several_seeds_are_one_line_apart_from_the_others(
+    site_row: SiteRow,
+) -> None:
+    random = [
+        site_row(pretrained="random", seed=seed, weights=f"resnet18.tv_in1k[random:{seed}]@{seed}")
+        for seed in (0, 1)
+    ]
+    board = one_board([*random, site_row()])
+    assert [line.seeds for line in board.random] == [(0, 1)]
+    assert [line.first.pretrained for line in board.lines] == ["none"]
+
+
+def test_scores_are_a_mean_over_categories_then_mean_and_deviation_over_seeds(
+    site_row: SiteRow,
+) -> None:
+    values = {("carpet", 0): 0.8, ("grid", 0): 0.9, ("carpet", 1): 0.9, ("grid", 1): 1.0}
+    rows = [site_row(category=c, seed=s, image_auroc=v) for (c, s), v in values.items()]
+    (line,) = one_board(rows).lines
+    assert texts(line)["image_auroc"] == "90.0 ± 7.1"
+
+
+def test_a_seed_that_lacks_a_category_does_not_enter_the_mean(site_row: SiteRow) -> None:
+    rows = [site_row(category=c, image_auroc=0.9) for c in CATEGORIES]
+    rows.append(site_row(seed=1, image_auroc=0.1))
+    (line,) = one_board(rows).lines
+    assert line.seeds == (0,)
+    assert texts(line)["image_auroc"] == "90.0"
+
+
+def test_a_line_that_lacks_categories_is_last_and_never_best(site_row: SiteRow) -> None:
+    rows = [
+        site_row(category=c, method=method, image_auroc=score)
+        for c in CATEGORIES
+        for method, score in (("padim", 0.9), ("cflow", 0.8))
+    ]
+    rows.append(site_row(method="partial", image_auroc=1.0))
+    lines = one_board(rows).lines
+    assert [line.first.method for line in lines] == ["padim", "cflow", "partial"]
+    assert [line.values[0].best for line in lines] == [True, False, False]
+
+
+def test_equal_as_printed_is_equally_best(site_row: SiteRow) -> None:
+    rows = [site_row(image_auroc=0.9001), site_row(method="cflow", image_auroc=0.9004)]
+    assert [line.values[0].best for line in one_board(rows).lines] == [True, True]
+
+
+def test_a_single_line_is_not_called_best(site_row: SiteRow) -> None:
+    (line,) = one_board([site_row()]).lines
+    assert not any(value.best for value in line.values)
+
+
+def test_an_undefined_score_is_not_a_number(site_row: SiteRow) -> None:
+    (line,) = one_board([site_row(image_auroc=None)]).lines
+    assert line.values[0].text == "n/a"
+    assert line.values[0].number is None
+
+
+def test_speeds_under_different_conditions_are_not_averaged(site_row: SiteRow) -> None:
+    timing: dict[str, Any] = {"speed": "speed-1", "fps_batch": 8, "params_m": 2.0}
+    rows = [site_row(category=c, fps=10.0 + i, **timing) for i, c in enumerate(CATEGORIES)]
+    assert texts(one_board(rows).lines[0])["fps"] == "11"
+    rows[0] = replace(rows[0], threads=4)
+    shown = texts(one_board(rows).lines[0])
+    assert shown["fps"] == "mixed"
+    assert shown["params_m"] == "2"
+
+
+def test_of_one_category_and_seed_the_newest_row_counts_and_the_other_is_kept(
+    site_row: SiteRow,
+) -> None:
+    old = site_row(image_auroc=0.5, data="old")
+    new = site_row(image_auroc=0.6, data="new", started="2026-02-01T00:00:00+00:00")
+    (line,) = one_board([new, old]).lines
+    assert (line.rows, line.older) == ((new,), (old,))
+
+
+def test_the_standard_protocol_comes_first(site_row: SiteRow) -> None:
+    names = ("pyramidflow", "cflow", "standard")
+    found = boards([site_row(protocol=name) for name in names])
+    assert [board.title for board in found] == ["standard", "cflow", "pyramidflow"]
+
+
+def test_a_protocol_of_a_paper_shows_aupro_as_the_paper_defines_it(site_row: SiteRow) -> None:
+    published = json.dumps({"aupro_pyramidflow": 0.875})
+    (line,) = one_board([site_row(protocol="pyramidflow", published=published)]).lines
+    assert texts(line)["aupro_printed"] == "87.5"
+    (plain,) = one_board([site_row()]).lines
+    assert texts(plain)["aupro_printed"] == ""
+
+
+@pytest.mark.parametrize(
+    ("weights", "pretrained", "expected"),
+    [
+        ("none", "none", "none"),
+        ("resnet18.tv_in1k@0123", "pretrained", "ImageNet"),
+        ("wide_resnet50_2.racm_in1k@0123", "pretrained", "ImageNet"),
+        ("tf_efficientnet_b5.ns_jft_in1k@0123", "pretrained", "extra data"),
+        ("vit_base_patch14_dinov2.lvd142m@0123", "pretrained", "extra data"),
+        ("convnext_tiny.in12k_ft_in1k@0123", "pretrained", "extra data"),
+        ("resnet18.tv_in1k@01, vit.clip_laion2b@02", "pretrained", "extra data"),
+        ("resnet18.tv_in1k[random:7]@0123", "random", "none"),
+        ("resnet18.tv_in1k[file]@0123", "file:0123", "not stated"),
+    ],
+)
+def test_the_prior_is_read_from_the_tag_of_the_weights(
+    site_row: SiteRow, weights: str, pretrained: str, expected: str
+) -> None:
+    assert prior(site_row(weights=weights, pretrained=pretrained)) == expected
+    assert expected in PRIORS
+
+
+def test_backbones_have_the_names_that_papers_use(site_row: SiteRow) -> None:
+    assert backbone(site_row(weights="wide_resnet50_2.tv_in1k@01")) == "WRN50"
+    assert backbone(site_row(weights="some_net.in1k@01, resnet18.x[random:1]@2")) == (
+        "some_net, ResNet18"
+    )
+
+
+def test_every_field_of_a_protocol_is_in_its_words() -> None:
+    words = protocol_words(PROTOCOLS["padim"].identity())
+    assert words == (
+        "shorter side 256, lanczos; centre crop 224; masks at the input's size, nearest; "
+        "image score: maximum; last epoch"
+    )
+    assert "training = unified" in protocol_words({"training": "unified"})
+
+
+@given(st.text(), st.text())
+def test_file_names_are_plain_and_different_for_different_texts(a: str, b: str) -> None:
+    allowed = set("abcdefghijklmnopqrstuvwxyz0123456789-_")
+    assert slug(a)
+    assert set(slug(a)) <= allowed
+    assert (slug(a) == slug(b)) == (a == b)
+
+
+def test_published_means_stand_in_one_line_for_each_setting_with_their_tables() -> None:
+    lines = beside(load_published(), "mvtec", "padim")
+    assert lines[0].paper == "padim"
+    (padim,) = [x for x in lines if (x.paper, x.method, x.variant) == ("padim", "PaDiM", "Rd550")]
+    assert padim.tables == ("Table III", "Table V")
+    shown = {name: v.text for name, v in zip(COLUMNS, padim.values, strict=True)}
+    assert (shown["image_auroc"], shown["pixel_auroc"]) == ("95.3", "97.5")
+    assert (shown["aupro_30"], shown["aupro_printed"]) == ("", "92.1")
+
+
+def test_a_published_mean_over_fewer_categories_says_so() -> None:
+    lines = beside(load_published(), "mvtec", "pyramidflow")
+    found = {x.coverage for x in lines if x.tables == ("Table 3",) and x.paper == "pyramidflow"}
+    assert found == {"12 of 15"}
+
+
+def test_known_contradictions_are_notes_on_their_numbers() -> None:
+    lines = beside(load_published(), "btad", "pyramidflow")
+    (vt_adl,) = [x for x in lines if x.method == "VT-ADL" and x.paper == "pyramidflow"]
+    assert "S4" in vt_adl.values[COLUMNS.index("pixel_auroc")].notes
+
+
+def test_every_published_number_is_on_the_page_of_its_paper() -> None:
+    published = load_published()
+    for paper in published.papers:
+        shown = sum(
+            value.text != ""
+            for table in paper_tables(published, paper)
+            for _, values in table.lines
+            for value in values
+        )
+        assert shown == sum(number.paper == paper for number in published.numbers), paper

@@ -1,0 +1,217 @@
+"""The pages in headless Chromium, opened from disk: sorting, filters, keyboard, widths, colours."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+CHROMIUM = next(
+    (p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None
+)
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(
+        importlib.util.find_spec("playwright") is None,
+        reason="the playwright package is not installed: pip install playwright",
+    ),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no chromium on the path: apt-get install chromium"
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    # Chromium refuses its sandbox to the superuser, as in containers.
+    flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield opened
+        opened.close()
+
+
+class Tab:
+    """One page, with everything that went wrong in it."""
+
+    def __init__(self, browser: Any, site: Path, **options: Any) -> None:
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.site = site
+        self.wrong: list[str] = []
+        self.page.on("console", lambda message: self.wrong.append(message.text))
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("requestfailed", lambda request: self.wrong.append(request.url))
+        self.page.on("request", self._local)
+
+    def _local(self, request: Any) -> None:
+        if not request.url.startswith("file://"):
+            self.wrong.append(request.url)
+
+    def go(self, name: str) -> Any:
+        self.page.goto((self.site / name).resolve().as_uri())
+        return self.page
+
+    def methods(self, group: str = "measured") -> list[str]:
+        """First column of the visible lines of the first table."""
+        lines = self.page.locator("table").first.locator(f"tbody.{group} tr.line:visible")
+        return [text.split("\n")[0] for text in lines.locator("th").all_inner_texts()]
+
+
+@pytest.fixture
+def tab(browser: Any, site: Path) -> Iterator[Tab]:
+    opened = Tab(browser, site)
+    yield opened
+    opened.context.close()
+    assert not opened.wrong
+
+
+def test_every_kind_of_page_opens_without_an_error_or_a_request(tab: Tab, site: Path) -> None:
+    folders = ("datasets", "methods", "runs", "papers")
+    names = ["index.html"] + [
+        file.relative_to(site).as_posix()
+        for folder in folders
+        for file in sorted((site / folder).glob("*.html"))[:3]
+    ]
+    for name in names:
+        assert tab.go(name).locator("h1").is_visible()
+
+
+def test_a_heading_sorts_its_column_both_ways_within_each_group(tab: Tab) -> None:
+    page = tab.go("datasets/mvtec.html")
+    table = page.locator("table").first
+    assert tab.methods() == ["cflow", "padim", "mean"]
+    published = tab.methods("published")
+    heading = table.locator("thead th", has_text="Image AUROC")
+    assert heading.get_attribute("aria-sort") == "descending"
+    heading.get_by_role("button").click()
+    assert heading.get_attribute("aria-sort") == "ascending"
+    # The line that lacks a category stays last.
+    assert tab.methods() == ["padim", "cflow", "mean"]
+    assert sorted(tab.methods("published")) == sorted(published)
+    table.locator("thead th", has_text="Method").get_by_role("button").click()
+    assert heading.get_attribute("aria-sort") is None
+    names = tab.methods("published")
+    assert names[:5] == sorted(names[:5], key=str.lower)
+
+
+def test_missing_numbers_stay_last_whichever_way_is_sorted(tab: Tab) -> None:
+    page = tab.go("datasets/mvtec.html")
+    table = page.locator("table").first
+    button = table.locator("thead th", has_text="Image AUROC").get_by_role("button")
+    for _ in range(2):
+        button.click()
+        rows = table.locator("tbody.published tr.line:not(.partial) td:nth-child(2)")
+        present = [bool(text.strip()) for text in rows.all_inner_texts()]
+        assert present == sorted(present, reverse=True)
+
+
+def test_filters_hide_lines_and_say_how_many_are_left(tab: Tab) -> None:
+    page = tab.go("datasets/mvtec.html")
+    everything = len(tab.methods("published"))
+    page.get_by_role("combobox", name="Prior").select_option("ImageNet")
+    assert tab.methods() == ["padim"]
+    assert 0 < len(tab.methods("published")) < everything
+    assert "lines shown" in page.get_by_role("status").inner_text()
+    page.get_by_role("checkbox", name="Published rows").uncheck()
+    assert tab.methods("published") == []
+    page.get_by_role("button", name="Clear").click()
+    page.wait_for_function("document.querySelector('.status').textContent === ''")
+    assert len(tab.methods("published")) == everything
+    page.get_by_role("searchbox", name="Method").fill("CFL")
+    assert tab.methods() == ["cflow"]
+    page.get_by_role("searchbox", name="Method").fill("")
+    page.get_by_role("combobox", name="Device").select_option("CUDA")
+    assert tab.methods() == ["cflow"]
+    page.get_by_role("combobox", name="Device").select_option("")
+    page.get_by_role("combobox", name="Backbone").select_option("ResNet18")
+    assert tab.methods() == ["padim"]
+
+
+def test_the_keyboard_alone_reaches_and_sorts(tab: Tab) -> None:
+    page = tab.go("datasets/mvtec.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    heading = page.locator("thead th", has_text="Pixel AUROC").first
+    heading.get_by_role("button").focus()
+    page.keyboard.press("Enter")
+    assert heading.get_attribute("aria-sort") == "descending"
+    page.keyboard.press("Space")
+    assert heading.get_attribute("aria-sort") == "ascending"
+
+
+def test_a_line_leads_to_its_runs_and_back(tab: Tab) -> None:
+    page = tab.go("datasets/mvtec.html")
+    page.locator("tr.line", has_text="padim").first.get_by_role("link").last.click()
+    assert page.locator("h1").inner_text() == "Runs of padim on mvtec"
+    page.locator("table").first.get_by_role("link").first.click()
+    assert page.locator("tr:target").count() == 1
+    page.locator("h1").get_by_role("link", name="mvtec").click()
+    assert page.locator("h1").inner_text() == "mvtec"
+
+
+def test_random_weights_are_folded_until_asked_for(tab: Tab) -> None:
+    page = tab.go("datasets/mvtec.html")
+    hidden = page.locator("details.random table").first
+    assert not hidden.is_visible()
+    page.locator("details.random summary").first.click()
+    assert hidden.is_visible()
+
+
+@pytest.mark.parametrize("width", [320, 390, 1400])
+def test_no_page_is_wider_than_the_window(browser: Any, site: Path, width: int) -> None:
+    tab = Tab(browser, site, viewport={"width": width, "height": 800})
+    for name in ("index.html", "datasets/mvtec.html", "methods/padim.html", "papers/cflow.html"):
+        page = tab.go(name)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        captions = page.locator("caption span:visible")
+        boxes = [box for box in (c.bounding_box() for c in captions.all()[:3]) if box]
+        assert all(box["x"] + box["width"] <= width for box in boxes), name
+    tab.context.close()
+    assert not tab.wrong
+
+
+def _brightness(colour: str) -> float:
+    """Relative luminance of "rgb(r, g, b)" (WCAG 2.2)."""
+    parts = [float(p) / 255 for p in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_in_both_colour_schemes(browser: Any, site: Path, scheme: str) -> None:
+    tab = Tab(browser, site, color_scheme=scheme)
+    page = tab.go("datasets/mvtec.html")
+    background = "e => { while (getComputedStyle(e).backgroundColor === 'rgba(0, 0, 0, 0)') "
+    background += "e = e.parentElement; return getComputedStyle(e).backgroundColor; }"
+    places = ("h1", "caption", "tbody.published th", "tbody.published small", ".mark", "tr.line a")
+    for place in places:
+        element = page.locator(place).first
+        back = _brightness(element.evaluate(background))
+        front = _brightness(element.evaluate("e => getComputedStyle(e).color"))
+        contrast = (max(back, front) + 0.05) / (min(back, front) + 0.05)
+        assert contrast >= 4.5, f"{place}: {contrast:.1f}"
+        assert (front < back) == (scheme == "light")
+    tab.context.close()
+
+
+def test_without_scripts_the_tables_are_whole(browser: Any, site: Path) -> None:
+    tab = Tab(browser, site, java_script_enabled=False)
+    page = tab.go("datasets/mvtec.html")
+    assert not page.locator("form.filters").is_visible()
+    assert tab.methods() == ["cflow", "padim", "mean"]
+    assert len(tab.methods("published")) > 10
+    tab.context.close()
+    assert not tab.wrong

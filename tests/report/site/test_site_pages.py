@@ -1,0 +1,356 @@
+"""The pages as HTML: valid, linked, escaped, accessible, and of nobody else's host."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+
+from bench.errors import StoreError
+from bench.evaluate.curves import Curve, save_curves
+from bench.report.panels import Panel, save_panels
+from bench.report.site import build_site, load_site_data
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from bench.row import Row
+
+    WriteResults = Callable[[Path, Sequence[Row]], Path]
+
+VOID = {"meta", "link", "img", "input", "br", "path"}
+
+
+@dataclass
+class Element:
+    """A tag with its attributes, its text and the tags around it, outermost first."""
+
+    tag: str
+    attributes: dict[str, str]
+    around: tuple[Element, ...]
+    text: str = ""
+
+    def within(self, tag: str) -> Element | None:
+        return next((e for e in reversed(self.around) if e.tag == tag), None)
+
+
+@dataclass
+class Page(HTMLParser):
+    """Every element of a page; wrong nesting is an error."""
+
+    file: Path
+    elements: list[Element] = field(default_factory=list)
+    open: list[Element] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.feed(self.file.read_text(encoding="utf-8"))
+        self.close()
+        assert not self.open, f"{self.file}: {self.open[-1].tag} is not closed"
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), f"{self.file}: {tag} repeats an attribute"
+        element = Element(tag, {k: v or "" for k, v in attrs}, tuple(self.open))
+        self.elements.append(element)
+        if tag not in VOID:
+            self.open.append(element)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open, f"{self.file}: {tag} ends without a start"
+        assert self.open[-1].tag == tag, f"{self.file}: {tag} ends inside {self.open[-1].tag}"
+        self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        for element in self.open:
+            element.text += data
+
+    def all(self, *tags: str) -> list[Element]:
+        return [e for e in self.elements if e.tag in tags]
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> list[Page]:
+    return [Page(file) for file in sorted(site.rglob("*.html"))]
+
+
+@pytest.fixture(scope="module")
+def mvtec(site: Path) -> Page:
+    return Page(site / "datasets" / "mvtec.html")
+
+
+def test_every_link_leads_to_a_file_and_an_id_of_the_site(site: Path, pages: list[Page]) -> None:
+    ids = {p.file.resolve(): {e.attributes.get("id") for e in p.elements} for p in pages}
+    for page in pages:
+        for element in page.all("a", "link", "script", "img"):
+            target = element.attributes.get("href", element.attributes.get("src", ""))
+            if element.attributes.get("rel") == "external noreferrer":
+                continue
+            name, _, anchor = unquote(target).partition("#")
+            file = (page.file.parent / name).resolve() if name else page.file.resolve()
+            assert site.resolve() in file.parents, f"{page.file}: {target} leaves the site"
+            assert file.is_file(), f"{page.file}: {target} leads nowhere"
+            assert not anchor or anchor in ids[file], f"{page.file}: no {target}"
+
+
+def test_nothing_is_loaded_from_another_host(site: Path, pages: list[Page]) -> None:
+    for page in pages:
+        for element in page.elements:
+            for name, value in element.attributes.items():
+                if "//" not in value:
+                    continue
+                allowed = element.tag == "a" and value.startswith("https://")
+                assert (allowed and name == "href") or name == "title", f"{page.file}: {value}"
+    for file in (site / "static").iterdir():
+        text = file.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http" not in text
+        assert "url(" not in text
+
+
+def test_ids_are_unique_on_each_page(pages: list[Page]) -> None:
+    for page in pages:
+        ids = [e.attributes["id"] for e in page.elements if "id" in e.attributes]
+        assert len(ids) == len(set(ids)), page.file
+
+
+def test_no_text_of_a_row_becomes_markup(pages: list[Page], site: Path) -> None:
+    seen = 0
+    for page in pages:
+        seen += "<script>alert('x')</script>" in "".join(e.text for e in page.all("main"))
+        assert [e.attributes["src"].endswith("site.js") for e in page.all("script")] == [True]
+        for element in page.elements:
+            assert not [n for n in element.attributes if n.startswith("on")], page.file
+            assert not element.attributes.get("href", "").lower().startswith("javascript")
+            assert element.tag != "img" or element.attributes["src"] != "x"
+    assert seen >= 4  # the index, its data set, its method, its runs
+    assert not [f for f in site.rglob("*") if set(f.name) & set('<>"&é')]
+
+
+def test_templates_in_data_are_not_run(site: Path) -> None:
+    text = (site / "index.html").read_text(encoding="utf-8")
+    assert "{{ 7 * 7 }}" in text
+
+
+def test_every_table_has_a_caption_and_headings_with_a_scope(pages: list[Page]) -> None:
+    for page in pages:
+        captions = {id(e.within("table")) for e in page.all("caption") if e.text.strip()}
+        for table in page.all("table"):
+            assert id(table) in captions, page.file
+        for heading in page.all("th"):
+            assert heading.attributes.get("scope") in ("col", "row", "rowgroup"), page.file
+
+
+def test_every_caption_of_scores_names_its_protocol(pages: list[Page]) -> None:
+    for page in pages:
+        if page.file.name == "index.html":
+            continue
+        for caption in page.all("caption"):
+            if caption.attributes["id"] in ("cap-fields", "cap-provenance"):
+                continue
+            assert "protocol" in caption.text, f"{page.file}: {caption.text}"
+
+
+def test_pages_can_be_used_with_a_keyboard_and_a_screen_reader(pages: list[Page]) -> None:
+    for page in pages:
+        assert [e.attributes["lang"] for e in page.all("html")] == ["en"]
+        assert len(page.all("h1")) == 1
+        assert page.all("title")[0].text.strip()
+        assert page.all("a")[0].attributes == {"class": "skip", "href": "#main"}
+        assert len(page.all("main")) == 1
+        for scroll in [e for e in page.all("div") if e.attributes.get("class") == "scroll"]:
+            assert scroll.attributes["tabindex"] == "0"
+            assert scroll.attributes["role"] == "region"
+        for control in page.all("input", "select"):
+            assert control.within("label"), page.file
+        for link in page.all("a"):
+            assert link.text.strip() or link.attributes.get("aria-label") or link.around
+
+
+def table_texts(page: Page) -> list[str]:
+    return [e.text for e in page.all("table")]
+
+
+def test_published_numbers_stand_in_a_group_of_their_own(mvtec: Page) -> None:
+    groups = [e.attributes["class"] for e in mvtec.all("tbody")]
+    assert "published" in groups
+    for line in [e for e in mvtec.all("tr") if "line" in e.attributes.get("class", "")]:
+        body = line.within("tbody")
+        assert body is not None
+        is_published = "papers/" in "".join(
+            e.attributes.get("href", "") for e in mvtec.all("a") if line in e.around
+        )
+        assert is_published == (body.attributes["class"] == "published")
+    for best in mvtec.all("strong"):
+        body = best.within("tbody")
+        assert body is not None
+        assert body.attributes["class"] == "measured"
+
+
+def test_random_weights_never_stand_beside_published_numbers(mvtec: Page) -> None:
+    tables = [t for t in table_texts(mvtec) if "99.9" in t]
+    assert len(tables) == 1
+    assert "§ Random encoder weights" in tables[0]
+    assert "Published" not in tables[0]
+    folded = next(e for e in mvtec.all("details") if e.attributes.get("class") == "random")
+    assert "open" not in folded.attributes
+
+
+def test_only_random_weights_leave_published_numbers_away(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    results = write_results(tmp_path / "r", [site_row(pretrained="random")])
+    build_site(load_site_data([results]), tmp_path / "out")
+    page = Page(tmp_path / "out" / "datasets" / "mvtec.html")
+    assert "No line with trained encoder weights" in page.all("main")[0].text
+    assert not [e for e in page.all("tbody") if e.attributes.get("class") == "published"]
+
+
+def test_marks_stand_with_their_meaning(site: Path) -> None:
+    text = (site / "datasets" / "mvtec.html").read_text(encoding="utf-8")
+    assert '<abbr class="mark" title="random encoder weights' in text
+    assert "<dt>§</dt>" in text
+
+
+def test_a_number_is_one_link_away_from_what_made_it(site: Path, mvtec: Page) -> None:
+    row = next(e for e in mvtec.all("tr") if e.attributes.get("data-method", "") == "padim ")
+    links = [e.attributes["href"] for e in mvtec.all("a") if row in e.around]
+    runs = next(link for link in links if "runs/" in link)
+    text = (mvtec.file.parent / runs).resolve().read_text(encoding="utf-8")
+    for fact in ("bench run -m padim", "resnet18.tv_in1k@0123456789ab", "feed", "beef"):
+        assert fact in text
+
+
+def test_the_download_holds_the_rows(site: Path, rows: Sequence[Row]) -> None:
+    with (site / "data" / "mvtec.csv").open(encoding="utf-8", newline="") as stream:
+        cells = {record["cell"] for record in csv.DictReader(stream)}
+    assert cells == {row.cell for row in rows}
+
+
+def test_curves_losses_and_panels_of_a_cell_are_shown(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    row = site_row()
+    results = write_results(tmp_path / "r", [row])
+    artifacts = results / "artifacts" / row.cell
+    artifacts.mkdir(parents=True)
+    curve = Curve(np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.0)
+    save_curves(artifacts / "curves.npz", {"pro": curve})
+    (artifacts / "history.json").write_text('[{"loss": 2.5}, {"loss": 1.25}]')
+    zeros = np.zeros((8, 8))
+    panel = Panel("a.png", np.zeros((8, 8, 3), np.uint8), zeros, zeros, 0.5, 1, "hole", "lowest")
+    save_panels(artifacts / "panels.npz", [panel], 0.5)
+    build_site(load_site_data([results]), tmp_path / "out")
+    page = Page(tmp_path / "out" / "methods" / "padim.html")
+    titles = [e.attributes["aria-label"] for e in page.all("svg")]
+    assert [t.split(" of ")[0] for t in titles] == ["Per-region overlap", "Training loss"]
+    assert "from 1.25 to 2.5" in titles[1]
+    image = page.all("img")[0].attributes
+    assert (page.file.parent / image["src"]).resolve().is_file()
+    assert "failures first" in image["alt"]
+    build_site(load_site_data([results]), tmp_path / "out", galleries=False)
+    assert not list((tmp_path / "out").rglob("*.png"))
+
+
+def test_the_same_rows_give_the_same_bytes(
+    tmp_path: Path, site: Path, rows: list[Row], hostile_rows: list[Row], write_results: Any
+) -> None:
+    results = write_results(tmp_path / "r", [*reversed(rows), *hostile_rows])
+    build_site(load_site_data([results]), tmp_path / "out")
+    names = sorted(f.relative_to(site) for f in site.rglob("*") if f.is_file())
+    assert names == sorted(
+        f.relative_to(tmp_path / "out") for f in (tmp_path / "out").rglob("*") if f.is_file()
+    )
+    for name in names:
+        assert (site / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
+
+
+def test_a_later_site_replaces_an_earlier_one_and_nothing_else(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    out = tmp_path / "out"
+    first = write_results(tmp_path / "a", [site_row(method="padim")])
+    build_site(load_site_data([first]), out)
+    (out / "CNAME").write_text("mine")
+    second = write_results(tmp_path / "b", [site_row(method="cflow")])
+    build_site(load_site_data([second]), out)
+    assert (out / "CNAME").read_text() == "mine"
+    assert (out / "methods" / "cflow.html").is_file()
+    assert not (out / "methods" / "padim.html").exists()
+
+
+def test_a_folder_that_holds_other_files_is_refused(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    data = load_site_data([write_results(tmp_path / "r", [site_row()])])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.tex").write_text("years")
+    with pytest.raises(StoreError, match="holds other files"):
+        build_site(data, tmp_path / "out")
+    with pytest.raises(StoreError, match="is a file"):
+        build_site(data, tmp_path / "out" / "thesis.tex")
+
+
+def test_no_row_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="bench run --method"):
+        load_site_data([tmp_path])
+    with pytest.raises(StoreError, match="not a folder"):
+        load_site_data([tmp_path / "absent"])
+
+
+def test_broken_files_are_named(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    row = site_row(env="abc")
+    bad = write_results(tmp_path / "a", [replace(row, params="{")])
+    with pytest.raises(StoreError, match=f"cell {row.cell}.*'params' is not JSON"):
+        load_site_data([bad])
+    good = write_results(tmp_path / "b", [row])
+    (good / "env").mkdir()
+    (good / "env" / "abc.json").write_text("[]")
+    with pytest.raises(StoreError, match=r"abc\.json holds no table"):
+        load_site_data([good])
+
+
+def test_of_one_cell_in_two_folders_the_newest_is_shown(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    old = site_row(image_auroc=0.5)
+    new = replace(old, image_auroc=0.6, started="2026-02-01T00:00:00+00:00")
+    folders = [write_results(tmp_path / name, [row]) for name, row in (("a", new), ("b", old))]
+    assert [row.image_auroc for row in load_site_data(folders).rows] == [0.6]
+
+
+def test_the_command_writes_the_site_without_importing_torch(
+    tmp_path: Path, rows: list[Row], write_results: WriteResults
+) -> None:
+    results = write_results(tmp_path / "r", rows)
+    command = ["bench", "site", "--out", str(tmp_path / "out"), "--results", str(results)]
+    code = (
+        "import json, sys\n"
+        f"sys.argv = {json.dumps(command)}\n"
+        "from bench.cli import app\n"
+        "app(standalone_mode=False)\n"
+        "heavy = {'torch', 'timm', 'sklearn', 'skimage', 'matplotlib'} & set(sys.modules)\n"
+        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"pages from {len(rows)} rows; open" in done.stdout
+    assert (tmp_path / "out" / "index.html").is_file()
