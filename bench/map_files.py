@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tokenize
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SUFFIXES = (".tiff", ".tif", ".npy")
+PIXELS_PER_BYTE = 2000
+"""Deflate and LZW hold at most about 1300; a header that promises more is damaged or hostile."""
 
 
 def write_map(path: Path, values: NDArray[Any]) -> None:
@@ -65,12 +68,13 @@ def _read_npy(path: Path) -> NDArray[Any]:
 def _read_tiff(path: Path) -> NDArray[Any]:
     try:
         with warnings.catch_warnings():
-            # Of odd tags, which a map does not need.
+            # Of odd tags, which a map does not need, and of sizes, which are checked here.
             warnings.simplefilter("ignore", UserWarning)
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(path, formats=("TIFF",)) as image:
                 if getattr(image, "n_frames", 1) > 1:
                     raise ValueError("holds more than one picture")
-                _refuse_large((image.height, image.width))
+                _refuse_large((image.height, image.width), path.stat().st_size)
                 return np.array(image)
     except UnidentifiedImageError:
         # Pillow knows 32-bit floats only; half and double precision are legal TIFF too.
@@ -87,13 +91,14 @@ def _read_rare_tiff(path: Path) -> NDArray[Any]:
     with tifffile.TiffFile(path) as file:
         if len(file.pages) != 1:
             raise ValueError("holds more than one picture")
-        _refuse_large(file.pages[0].shape)
+        _refuse_large(file.pages[0].shape, path.stat().st_size)
         return np.asarray(file.pages[0].asarray())
 
 
-def _refuse_large(shape: tuple[int, ...]) -> None:
-    pixels = 1
-    for side in shape:
-        pixels *= side
+def _refuse_large(shape: tuple[int, ...], file_bytes: int | None = None) -> None:
+    pixels = math.prod(shape)
+    text = f"{' x '.join(map(str, shape))} values"
     if pixels > MAX_PIXELS:
-        raise ValueError(f"{' x '.join(map(str, shape))} values are more than {MAX_PIXELS}")
+        raise ValueError(f"{text} are more than {MAX_PIXELS}")
+    if file_bytes is not None and pixels > PIXELS_PER_BYTE * file_bytes:
+        raise ValueError(f"{text} cannot be in {file_bytes} bytes")

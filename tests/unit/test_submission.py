@@ -357,3 +357,19 @@ def test_any_damage_is_an_error_or_an_array(
         path.write_bytes(content[: len(content) - cut % 120])
         with contextlib.suppress(BenchError):
             assert read_map(path).dtype.kind in "uif"
+
+
+def test_a_tiff_that_promises_more_than_it_can_hold_allocates_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "map.tiff"
+    write_map(path, np.zeros((4, 4)))
+    content = path.read_bytes()
+    # Width and length are tags 256 and 257, each a long with the value at byte 8 of its entry.
+    for tag in (256, 257):
+        place = content.index(tag.to_bytes(2, "little"), 8)
+        kind = content[place + 2]
+        size = 2 if kind == 3 else 4
+        value = (9000).to_bytes(size, "little")
+        content = content[: place + 8] + value + content[place + 8 + size :]
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"9000 x 9000 values cannot be in \d+ bytes"):
+        read_map(path)
