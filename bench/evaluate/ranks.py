@@ -17,6 +17,7 @@ import numpy as np
 
 from bench.evaluate.coding import Coding
 from bench.evaluate.inputs import is_tensor
+from bench.evaluate.positions import positions_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -135,19 +136,25 @@ class KeyedRanks(Ranks):
             int(np.count_nonzero(p.anomalous)) for p in pieces if p.anomalous is not None
         )
         self.negatives = size - self.positives
-        self.groups = None if groups is None else _in_order(coding, pieces, groups)
-        # One odd number in front: what comes before the first key is no normal score.
-        self.padded = np.ones(size + 1, np.uint32)
+        self.padded = np.empty(size + 1, np.uint32)
+        # An odd number in front: what comes before the first key is no normal score.
+        self.padded[0] = 1
         self.keys = self.padded[1:]
-        at = 0
+        self.anomalous = _Anomalous(self.positives, groups)
+        at = done = 0
         for piece in pieces:
             codes = coding.encode(piece.scores.reshape(-1))
             target = self.keys[at : at + len(codes)]
             np.left_shift(codes, _ONE, out=target)
-            if piece.anomalous is not None:
-                target |= piece.anomalous.reshape(-1)
             at += len(codes)
+            if piece.anomalous is not None:
+                flags = piece.anomalous.reshape(-1)
+                target |= flags
+                marked = target[flags]
+                self.anomalous.keys[done : done + len(marked)] = marked
+                done += len(marked)
         self.keys.sort()
+        self.anomalous.sort()
 
     def score_of(self, key: Any) -> float:
         """See `Ranks`."""
@@ -161,47 +168,54 @@ class KeyedRanks(Ranks):
         """See `Ranks`."""
         done = 0
         last: _Level | None = None
-        for positions in self._positions():
-            block, last = self._block(positions, done, last)
+        for positions, before in self._positions():
+            block, last = self._block(positions, before, done, last)
             done += len(positions)
             yield block
 
-    def _positions(self) -> Iterator[NDArray[np.int64]]:
-        """Where the keys of anomalous samples lie, at least BLOCK at a time but for the last."""
+    def _positions(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint32]]]:
+        """Where the keys of anomalous samples lie, at least BLOCK at a time but for the last.
+
+        Beside them the key before each, read while it is in the cache.
+        """
         waiting: list[NDArray[np.int64]] = []
+        keys: list[NDArray[np.uint32]] = []
         count = 0
         for at in range(0, len(self.keys), 4 * BLOCK):
             chunk = self.keys[at : at + 4 * BLOCK]
-            found = np.flatnonzero((chunk.astype(np.uint8) & np.uint8(1)).view(bool))
+            found = _odd(chunk)
             if not len(found):
                 continue
+            keys.append(self.padded[at : at + 4 * BLOCK].take(found))
             found += at
             waiting.append(found)
             count += len(found)
             if count >= BLOCK:
-                yield np.concatenate(waiting) if len(waiting) > 1 else found
-                waiting, count = [], 0
+                yield np.concatenate(waiting), np.concatenate(keys)
+                waiting, keys, count = [], [], 0
         if waiting:
-            yield np.concatenate(waiting)
+            yield np.concatenate(waiting), np.concatenate(keys)
 
     def _block(
-        self, positions: NDArray[np.int64], done: int, last: _Level | None
+        self,
+        positions: NDArray[np.int64],
+        before: NDArray[np.uint32],
+        done: int,
+        last: _Level | None,
     ) -> tuple[Block, _Level]:
         """Ranks of the samples at these positions, of which `done` samples lie below.
 
-        `last` is the last level of the block before, which may go on here; this block's last is
-        returned beside it.
+        `before` are the keys before them; `last` is the last level of the block before, which may
+        go on here. This block's last is returned beside it.
         """
-        keys = self.keys[positions]
+        keys, groups = self.anomalous.read(done, done + len(positions))
         below = np.arange(done, done + len(keys))
         not_above = positions - below
         smaller = not_above.copy()
-        tied, equal = self._equal_normal(positions, keys)
-        smaller[tied] -= equal
+        tied = positions_of(before == keys - _ONE)
+        if len(tied):
+            smaller[tied] -= self._equal_normal(positions[tied], before[tied])
         self._share(keys, below, smaller, last)
-        groups = None
-        if self.groups is not None:
-            groups = self.groups[done : done + len(positions)].astype(np.int64)
         level = _Level(int(keys[-1]), int(below[-1]), int(smaller[-1]))
         at_or_above = np.subtract(self.negatives, smaller, out=smaller)
         doubled = np.subtract(self.negatives, not_above, out=not_above)
@@ -210,21 +224,19 @@ class KeyedRanks(Ranks):
         return Block(doubled, at_or_above, hits, keys, groups), level
 
     def _equal_normal(
-        self, positions: NDArray[np.int64], keys: NDArray[np.uint32]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Samples that are the first of their score and equal normal ones, and how many of these.
+        self, positions: NDArray[np.int64], wanted: NDArray[np.uint32]
+    ) -> NDArray[np.int64]:
+        """How many keys just before these positions are the wanted ones: at least one each.
 
-        Equal normal samples come just before, so a few steps back mostly find them all.
+        A few steps back mostly find them all.
         """
-        tied = np.flatnonzero(self.padded[positions] == keys - _ONE)
-        wanted, at = keys[tied] - _ONE, positions[tied]
-        equal = np.ones(len(tied), np.int64)
-        left = np.arange(len(tied))
-        for step in range(1, 4):
-            left = left[self.padded[np.maximum(at[left] - step, 0)] == wanted[left]]
+        equal = np.ones(len(positions), np.int64)
+        left = positions_of(self.padded.take(positions - 1) == wanted)
+        for step in range(2, 4):
             equal[left] += 1
-        equal[left] = at[left] - np.searchsorted(self.keys, wanted[left])
-        return tied, equal
+            left = left[self.padded[np.maximum(positions[left] - step, 0)] == wanted[left]]
+        equal[left] = positions[left] - np.searchsorted(self.keys, wanted[left])
+        return equal
 
     @staticmethod
     def _share(
@@ -234,8 +246,9 @@ class KeyedRanks(Ranks):
         last: _Level | None,
     ) -> None:
         """Give samples of equal score the ranks of the first of them, in place."""
-        repeated = np.flatnonzero(keys[1:] == keys[:-1]) + 1
+        repeated = positions_of(keys[1:] == keys[:-1])
         if len(repeated):
+            repeated += 1
             # Successive repeats belong to one level, whose first sample lies before them.
             begins = np.append(True, repeated[1:] != repeated[:-1] + 1)
             first = (repeated[begins] - 1)[np.cumsum(begins) - 1]
@@ -254,25 +267,42 @@ class _Level:
     smaller: int
 
 
-def _in_order(
-    coding: Coding, pieces: Sequence[Piece], groups: NDArray[np.int32]
-) -> NDArray[np.uint32]:
-    """The groups in ascending order of their samples' scores: one keys-only sort of 64 bits."""
-    tagged = np.empty(len(groups), np.uint64)
-    # Two words for each key: the group below, the score above.
-    words = tagged.view(np.uint32).reshape(-1, 2)
-    lower, upper = (0, 1) if sys.byteorder == "little" else (1, 0)
-    words[:, lower] = groups
-    at = 0
-    for piece in pieces:
-        if piece.anomalous is None:
-            continue
-        codes = coding.encode(piece.scores[piece.anomalous])
-        words[at : at + len(codes), upper] = codes
-        at += len(codes)
-    tagged.sort()
-    ordered: NDArray[np.uint32] = words[:, lower].copy()
-    return ordered
+def _odd(keys: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Where the odd keys are."""
+    flags = keys.astype(np.uint8)
+    flags &= np.uint8(1)
+    return positions_of(flags.view(bool))
+
+
+class _Anomalous:
+    """The keys of the anomalous samples, with their groups: one keys-only sort orders both.
+
+    Attributes:
+        keys: (P,) uint32, to be written by the owner.
+    """
+
+    def __init__(self, count: int, groups: NDArray[np.int32] | None) -> None:
+        """Room for the keys; the groups are those of the samples in the order of writing."""
+        self.groups: NDArray[np.uint32] | None = None
+        if groups is None:
+            self.sorted = self.keys = np.empty(count, np.uint32)
+            return
+        # Two words of one number: the key above, the group below.
+        self.sorted = np.empty(count, np.uint64)
+        words = self.sorted.view(np.uint32).reshape(-1, 2)
+        lower, upper = (0, 1) if sys.byteorder == "little" else (1, 0)
+        self.keys, self.groups = words[:, upper], words[:, lower]
+        self.groups[:] = groups
+
+    def sort(self) -> None:
+        """Put them in ascending order."""
+        self.sorted.sort()
+
+    def read(self, start: int, stop: int) -> tuple[NDArray[np.uint32], NDArray[np.int64] | None]:
+        """Some successive keys and their groups."""
+        keys = np.ascontiguousarray(self.keys[start:stop])
+        groups = None if self.groups is None else self.groups[start:stop].astype(np.int64)
+        return keys, groups
 
 
 class SearchedRanks(Ranks):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.evaluate.positions import positions_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Regions", "label_masks", "label_regions"]
 
-BATCH = 8
+BATCH = 4
 """Images read at a time, so that few calls are made and the copy stays in the cache."""
 
 
@@ -113,10 +115,10 @@ def _runs(masks: Sequence[NDArray[Any] | None]) -> _Runs:
         padded = np.zeros(len(found) * length + 1, bool)
         room = padded[1:].reshape(len(found), height + 1, width + 1)[:, :height, :width]
         for target, mask in zip(room, found, strict=True):
-            np.not_equal(mask, 0, out=target)
+            np.copyto(target, mask, casting="unsafe")
         changes = np.zeros(-(-len(padded) // 8) * 8, bool)
         np.not_equal(padded[1:], padded[:-1], out=changes[: len(padded) - 1])
-        edges = _positions(changes)
+        edges = positions_of(changes)
         starts = edges[::2]
         images = np.array(indices)[starts // length]
         strides = np.full(len(starts), width + 1)
@@ -142,15 +144,6 @@ def _batches(masks: Sequence[NDArray[Any] | None]) -> Iterator[list[int]]:
         batch.append(index)
     if batch:
         yield batch
-
-
-def _positions(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """`flatnonzero` of few flags, in a number that 8 divides: whole words are skipped first."""
-    words = flags.view(np.uint64)
-    occupied = np.flatnonzero(words != 0)
-    inside = np.flatnonzero(words[occupied].view(bool))
-    positions: NDArray[np.int64] = (occupied[inside >> 3] << 3) + (inside & 7)
-    return positions
 
 
 def _components(runs: _Runs) -> tuple[int, NDArray[np.int32]]:
