@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _TEXT = ("published", "undefined", "last_epoch", "speed", "memory", "flops_uncounted")
 _COUNTS = (
     *("epoch", "epochs", "transductive", "n_train", "n_test", "n_anomalous", "n_unmasked"),
-    *("regions", "regions_lost", "fps_batch", "noisy", "steps", "pixel_f1max_threshold"),
+    *("n_leaked", "regions", "regions_lost", "fps_batch", "noisy", "steps"),
+    "pixel_f1max_threshold",
 )
 
 SCORES = tuple(c for c in columns(SCORE) if c not in (*_TEXT, *_COUNTS))

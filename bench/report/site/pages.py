@@ -28,7 +28,7 @@ from bench.report.site.data import describe
 from bench.report.site.names import PRIORS, protocol_words, slug
 from bench.report.site.pictures import SIDE, Gallery, Plot, gallery, plots
 from bench.report.site.printed import PrintedLine, beside, paper_tables
-from bench.report.summary import percent
+from bench.report.summary import notes, percent
 from bench.row import MAIN_SCORES
 from bench.store import write_csv
 
@@ -61,20 +61,19 @@ class Shown:
     columns: Sequence[tuple[int, str, str]]  # index into values, heading, better
     by_category: Sequence[tuple[str, Sequence[tuple[Line, Sequence[Value]]]]]
 
-    @property
-    def marks(self) -> dict[str, str]:
-        """Every mark of its lines, with its meaning."""
-        return {m: t for line in self.board.all_lines for m, t in sorted(line.marks.items())}
+    def marks(self, lines: Sequence[Line]) -> dict[str, str]:
+        """Every mark of the lines, with its meaning."""
+        return {mark: text for line in lines for mark, text in line.marks.items()}
 
-    @property
-    def timing(self) -> str:
+    def timing(self, lines: Sequence[Line]) -> str:
         """Batch sizes and speed protocols of the timed columns."""
-        rows = [row for line in self.board.all_lines for row in line.rows if row.speed]
+        rows = [row for line in lines for row in line.rows if row.speed]
         batches = sorted({row.fps_batch for row in rows if row.fps_batch})
         if not batches:
             return ""
         speeds = " and ".join(sorted({row.speed for row in rows}))
-        return f"FPS at batch {', '.join(map(str, batches))}, latency at batch 1, timed by {speeds}"
+        sizes = ", ".join(map(str, batches))
+        return f" FPS at batch {sizes}, latency at batch 1, timed under {speeds}."
 
 
 def build_site(data: SiteData, out: Path, galleries: bool = True) -> Built:
@@ -286,7 +285,7 @@ class _Site:
     def _gallery(self, folder: Path, row: Row) -> Gallery | None:
         if not self.galleries or not (folder / "panels.npz").is_file():
             return None
-        file = f"images/{slug(row.cell)}.png"
+        file = f"images/{slug(row.cell)}.webp"
         found = gallery(folder, row, self._target(file), file)
         if found is None:
             self.written.remove(file)
@@ -301,6 +300,7 @@ class _Site:
             board=board,
             line=line,
             params=_params(line),
+            notes=[text for text in notes(line.rows) if text and text[0] not in line.marks],
             scores=[(name, LABELS.get(name, name.replace("_", " "))) for name in scores],
             environments=[(key, self.data.environments.get(key)) for key in keys],
         )

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.report.quantities import LABELS
 from bench.report.site.boards import COLUMNS, PRINTED_AUPRO, Value
 from bench.report.site.names import printed_prior
 
@@ -23,7 +24,7 @@ MEANS = {
     "mean_unregistered4": "4 of 15",
 }
 _METRICS = {"image_auroc": "image_auroc", "pixel_auroc": "pixel_auroc", PRINTED_AUPRO: "aupro"}
-METRIC_LABELS = {"aupro": "AUPRO (the paper's definition)"}
+_AUPRO = "AUPRO (the paper's definition)"
 
 
 @dataclass(frozen=True)
@@ -139,12 +140,18 @@ def _table(published: Published, number: int, numbers: Sequence[PublishedNumber]
         cells = [_value(published, row[c]) if c in row else Value("") for c in categories]
         lines.append((next(iter(row.values())), tuple(cells)))
     on = "" if first.dataset == "any" else f" on {first.dataset}"
-    metric = METRIC_LABELS.get(first.metric, first.metric.replace("_", " "))
     return PrintedTable(
         anchor=f"t{number}-{re.sub('[^a-z0-9]+', '-', first.table.lower()).strip('-')}",
-        title=f"{first.table}: {metric}{on}",
+        title=f"{first.table}: {_label(first.metric)}{on}",
         unit=first.unit,
         categories=categories,
         lines=tuple(lines),
         notes=tuple(published.notes_of_table(paper=first.paper, table=first.table)),
     )
+
+
+def _label(metric: str) -> str:
+    """How pages call a metric of published.csv."""
+    if metric.endswith("_delta"):
+        return f"change of {_label(metric.removesuffix('_delta'))}"
+    return _AUPRO if metric == "aupro" else LABELS.get(metric, metric.replace("_", " "))

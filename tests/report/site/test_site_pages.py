@@ -263,7 +263,7 @@ def test_curves_losses_and_panels_of_a_cell_are_shown(
     assert (page.file.parent / image["src"]).resolve().is_file()
     assert "failures first" in image["alt"]
     build_site(load_site_data([results]), tmp_path / "out", galleries=False)
-    assert not list((tmp_path / "out").rglob("*.png"))
+    assert not list((tmp_path / "out").rglob("images/*"))
 
 
 def test_the_same_rows_give_the_same_bytes(
@@ -354,3 +354,14 @@ def test_the_command_writes_the_site_without_importing_torch(
     assert done.returncode == 0, done.stderr
     assert f"pages from {len(rows)} rows; open" in done.stdout
     assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_what_was_not_scored_is_told_with_the_runs(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    results = write_results(tmp_path / "r", [site_row(regions=7, regions_lost=3, n_unmasked=2)])
+    build_site(load_site_data([results]), tmp_path / "out")
+    (runs,) = (tmp_path / "out" / "runs").iterdir()
+    text = runs.read_text(encoding="utf-8")
+    assert "carpet: 3 defect regions vanish" in text
+    assert "carpet: 2 anomalous images without a usable mask" in text

@@ -56,7 +56,7 @@ function filter(form) {
   const field = form.elements;
   const wanted = {
     method: field.namedItem("method").value.trim().toLowerCase(),
-    published: field.namedItem("published").checked,
+    published: field.namedItem("published")?.checked ?? true,
   };
   for (const key of ["backbone", "prior", "device"]) wanted[key] = field.namedItem(key).value;
   let [shown, all] = [0, 0];
