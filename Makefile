@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Waiting threads that spin make a small machine ten times slower.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: install demo test lint types clean
+.PHONY: install demo test gate lint types clean
 
 install: $(VENV)/.installed
 
@@ -21,6 +21,13 @@ demo: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+# Trains the small preset again and compares it with the committed baseline.
+GATE := .cache/gate
+gate: install
+	rm -rf $(GATE)
+	OMP_NUM_THREADS=1 $(BIN)/bench run --method padim,pyramidflow,cflow --preset gate --random-weights --in-process --results $(GATE)
+	$(BIN)/bench check --baseline results/baseline --results $(GATE) --complete
 
 lint: install
 	$(BIN)/ruff format --check .

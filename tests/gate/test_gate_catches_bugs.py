@@ -1,0 +1,148 @@
+"""A deliberate bug in a metric, a loss or a covariance makes the regression gate fail."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+
+import bench.blocks.gaussian
+from bench.changes import Environments
+from bench.check import Comparison, Tolerances, compare
+from bench.config import load_settings
+from bench.driver import Request, _jobs, plan_request
+from bench.evaluate.pro import RegionSums
+from bench.executors import Done, InProcessExecutor
+from bench.protocol import make_protocol
+from bench.report.check_output import as_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from bench.config import Settings
+    from bench.row import Row
+
+TINY: dict[str, dict[str, Any]] = {
+    "padim": {"dimensions": 12},
+    # Fast steps: with the published rate so few of them hardly move the weights, and no score
+    # would depend on the loss.
+    "pyramidflow": {"channels": 4, "stacks": 1, "levels": 2, "epochs": 3, "lr": 0.005},
+}
+ONCE = {"warmup_steps_cpu": 1, "min_steps_cpu": 1, "min_s_cpu": 0, "max_batch": 1}
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Sixteen images of 64 pixels; the shipped tolerances."""
+    shipped = load_settings()
+    folder: Path = tmp_path_factory.mktemp("gate")
+    return replace(
+        shipped,
+        paths=replace(shipped.paths, cache=folder / "cache", results=folder / "results"),
+        run=replace(
+            shipped.run, protocol="tiny", speed="once", weights="random", device="cpu", threads=1
+        ),
+        protocols={"tiny": make_protocol("tiny", {"resize": [64, 64]}, "test")},
+        speed={"once": ONCE},
+        methods=TINY,
+        datasets={
+            "synthetic": {"size": 64, "train": 6, "good": 4, "bad": 6, "severity": "easy"},
+        },
+    )
+
+
+def train(settings: Settings, method: str) -> Row:
+    """One cell, in this process."""
+    request = Request(methods=[method], datasets=["synthetic"], categories=["bolt"])
+    planned = plan_request(settings, request)
+    planned[0].dataset.samples("bolt", "train")
+    (job,) = _jobs(settings, request, planned, {planned[0].cells[0].id})
+    (outcome,) = InProcessExecutor().map([job])
+    assert isinstance(outcome, Done), outcome
+    return outcome.row
+
+
+@pytest.fixture(scope="module")
+def baseline(settings: Settings) -> dict[str, Row]:
+    """What the code gives without a bug."""
+    return {method: train(settings, method) for method in TINY}
+
+
+def gate(settings: Settings, old: Row, now: Row) -> Comparison:
+    tolerances = Tolerances.from_table(settings.check, "bench.toml")
+    return compare([old], [now], tolerances, Environments([]))
+
+
+def changed(found: Comparison) -> set[str]:
+    return {d.metric for cell in found.changed for d in cell.changed}
+
+
+@pytest.mark.parametrize("method", list(TINY))
+def test_the_same_code_passes_bit_by_bit(
+    settings: Settings, baseline: dict[str, Row], method: str
+) -> None:
+    again = train(settings, method)
+    found = gate(settings, baseline[method], again)
+    assert found.exit_code(complete=True) == 0, as_text(found, True)
+    assert all(d.delta in (0, None) for cell in found.cells for d in cell.differences)
+
+
+@pytest.mark.parametrize("loss", ["without the spectrum", "of one axis"])
+def test_a_bug_in_the_fourier_loss_fails_the_gate(
+    settings: Settings, baseline: dict[str, Row], monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    def wrong(difference: Tensor) -> Tensor:
+        spectrum = torch.fft.fft(difference) if loss == "of one axis" else difference
+        mean: Tensor = spectrum.abs().mean()
+        return mean
+
+    method = importlib.import_module("bench.plugins.methods.pyramidflow")
+    monkeypatch.setattr(method, "fourier_loss", wrong)
+    found = gate(settings, baseline["pyramidflow"], train(settings, "pyramidflow"))
+    assert found.exit_code() == 1
+    assert "pixel_ap" in changed(found)
+
+
+@pytest.mark.parametrize("bug", ["not centred", "without epsilon"])
+def test_a_bug_in_the_covariance_fails_the_gate(
+    settings: Settings, baseline: dict[str, Row], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    right = bench.blocks.gaussian.low_rank_factor
+
+    def wrong(features: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        if bug == "not centred":
+            mean, factor = right(features, epsilon)
+            return torch.zeros_like(mean), factor
+        return right(features, epsilon * 100)
+
+    method = importlib.import_module("bench.plugins.methods.padim")
+    monkeypatch.setattr(method, "low_rank_factor", wrong)
+    found = gate(settings, baseline["padim"], train(settings, "padim"))
+    assert found.exit_code() == 1
+    assert {"pixel_auroc", "aupro_30"} & changed(found)
+
+
+@pytest.mark.parametrize("bug", ["not divided by its limit", "pixels instead of regions"])
+def test_a_bug_in_aupro_fails_the_gate(
+    settings: Settings, baseline: dict[str, Row], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    right = RegionSums.per_region
+
+    def wrong(sums: RegionSums, limit: float) -> NDArray[np.float64]:
+        areas = right(sums, limit)
+        if bug == "not divided by its limit":
+            return areas * limit
+        return np.full_like(areas, np.average(areas, weights=sums.sizes))
+
+    monkeypatch.setattr(RegionSums, "per_region", wrong)
+    found = gate(settings, baseline["padim"], train(settings, "padim"))
+    assert found.exit_code() == 1
+    assert "aupro_30" in changed(found)
+    assert not {"image_auroc", "pixel_auroc", "params_m"} & changed(found)
