@@ -18,14 +18,14 @@ SPARSE = 0.06
 def positions_of(flags: NDArray[np.bool_]) -> NDArray[np.int64]:
     """(k,) positions, ascending, of the set flags of a contiguous vector."""
     if np.count_nonzero(flags) > SPARSE * len(flags):
-        return np.flatnonzero(flags)
+        return flags.nonzero()[0]
     whole = len(flags) & ~7
     words = flags[:whole].view(np.uint64)
-    occupied = np.flatnonzero(words != 0)
-    inside = np.flatnonzero(words.take(occupied).view(bool))
+    occupied = (words != 0).nonzero()[0]
+    inside = words.take(occupied).view(bool).nonzero()[0]
     positions: NDArray[np.int64] = occupied.take(inside >> 3)
     positions <<= 3
     inside &= 7
     positions += inside
-    rest = np.flatnonzero(flags[whole:])
+    rest = flags[whole:].nonzero()[0]
     return np.append(positions, rest + whole) if len(rest) else positions

@@ -31,6 +31,9 @@ __all__ = ["Block", "Piece", "Ranks", "rank", "to_float64"]
 BLOCK = 1 << 14
 """Anomalous samples per block on the CPU: the temporaries stay in the second-level cache."""
 
+CHUNK = 1 << 17
+"""Sorted samples among which anomalous ones are looked for at a time."""
+
 DEVICE_BLOCK = 1 << 22
 
 _ONE = np.uint32(1)
@@ -132,10 +135,9 @@ class KeyedRanks(Ranks):
         """See `rank`."""
         self.coding = coding
         size = sum(piece.scores.size for piece in pieces)
-        self.positives = sum(
-            int(np.count_nonzero(p.anomalous)) for p in pieces if p.anomalous is not None
-        )
-        self.negatives = size - self.positives
+        masks = [piece.anomalous for piece in pieces if piece.anomalous is not None]
+        counted = sum(map(np.count_nonzero, masks)) if groups is None else len(groups)
+        self.positives, self.negatives = int(counted), size - int(counted)
         self.padded = np.empty(size + 1, np.uint32)
         # An odd number in front: what comes before the first key is no normal score.
         self.padded[0] = 1
@@ -181,12 +183,12 @@ class KeyedRanks(Ranks):
         waiting: list[NDArray[np.int64]] = []
         keys: list[NDArray[np.uint32]] = []
         count = 0
-        for at in range(0, len(self.keys), 4 * BLOCK):
-            chunk = self.keys[at : at + 4 * BLOCK]
+        for at in range(0, len(self.keys), CHUNK):
+            chunk = self.keys[at : at + CHUNK]
             found = _odd(chunk)
             if not len(found):
                 continue
-            keys.append(self.padded[at : at + 4 * BLOCK].take(found))
+            keys.append(self.padded[at : at + CHUNK].take(found))
             found += at
             waiting.append(found)
             count += len(found)
