@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from bench.errors import DataError
-from bench.evaluate.inputs import as_array, is_tensor, refuse_nonfinite
+from bench.evaluate.inputs import as_array, read_flags, refuse_nonfinite
 from bench.evaluate.ranks import Piece, Ranks, rank, to_float64
 
 if TYPE_CHECKING:
-    from bench.evaluate.inputs import Array, Nonfinite
+    from bench.evaluate.inputs import Nonfinite
     from bench.evaluate.ranks import Block
 
 __all__ = [
@@ -104,7 +102,7 @@ def binary_metrics(
             not finite; the message names the first.
     """
     values = as_array(scores, "scores")
-    flags = _flags(labels)
+    flags = read_flags(labels)
     if values.ndim != 1 or len(values) != len(flags) or not len(values):
         raise DataError(
             f"scores have shape {tuple(values.shape)}, labels ({len(flags)},); vectors of one "
@@ -139,14 +137,3 @@ def f1_max(
     """Best F1 and its oracle threshold; None with one class only. See `binary_metrics`."""
     values = binary_metrics(scores, labels, nonfinite=nonfinite)
     return None if values is None else (values.f1max, values.threshold)
-
-
-def _flags(labels: Any) -> Array:
-    given = np.asarray(labels.cpu() if is_tensor(labels) else labels)
-    wrong = np.count_nonzero((given != 0) & (given != 1))
-    if given.ndim != 1 or wrong:
-        raise DataError(
-            f"labels of shape {given.shape} with {wrong} values besides 0 and 1; a vector of 0 "
-            "(normal) and 1 (anomalous) is needed"
-        )
-    return given.astype(bool)

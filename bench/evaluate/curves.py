@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import ConfigError, DataError, StoreError
-from bench.evaluate.inputs import as_array, is_tensor, read_set, refuse_nonfinite
+from bench.evaluate.inputs import as_array, is_tensor, read_flags, read_set, refuse_nonfinite
 from bench.evaluate.ranks import Piece, Ranks, rank
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def image_curves(
         DataError: scores and labels of different lengths, scores that are not finite.
     """
     values = as_array(scores, "scores")
-    flags = np.asarray(labels.cpu() if is_tensor(labels) else labels).astype(bool)
+    flags = read_flags(labels)
     if values.ndim != 1 or tuple(values.shape) != flags.shape or not len(flags):
         raise DataError(
             f"scores have shape {tuple(values.shape)}, labels {flags.shape}; vectors of one "

@@ -27,6 +27,9 @@ __all__ = [
     "TestSet",
     "as_array",
     "is_tensor",
+    "on_host",
+    "read_flags",
+    "read_masked",
     "read_set",
     "refuse_nonfinite",
 ]
@@ -114,12 +117,21 @@ def as_array(value: Any, what: str) -> Array:
         if tensor.dtype == sys.modules["torch"].bfloat16:
             tensor = tensor.float()
         return tensor.numpy() if tensor.device.type == "cpu" else tensor
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{what} is not an array: {error}") from error
     if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:
         raise DataError(
             f"{what} has type {array.dtype}; real numbers of at most 64 bits are needed"
         )
     return array
+
+
+def on_host(value: Any, what: str) -> NDArray[Any]:
+    """The same as a NumPy array wherever it lies."""
+    array = as_array(value, what)
+    return array.cpu().numpy() if is_tensor(array) else array  # type: ignore[no-any-return]
 
 
 def read_set(
@@ -136,15 +148,9 @@ def read_set(
         DataError: an empty set, counts, shapes or types that differ, masks that are not binary,
             labels that are not 0 or 1, a normal image with anomalous pixels.
     """
-    if binarize not in (None, "nonzero", "half"):
-        raise ConfigError(f"binarize={binarize!r} is not known; choose 'nonzero', 'half' or None")
-    count = len(maps)
-    if count == 0:
-        raise DataError("no anomaly maps were given; at least one image is needed")
-    called = _names(names, count)
-    images = _maps(maps, called)
+    called, images, found = _images(maps, masks, names, binarize)
+    count = len(images)
     wanted = _labels(labels, count, called)
-    found = _masks([None] * count if masks is None else masks, images, called, binarize)
     for index, mask in enumerate(found):
         if mask is not None and wanted[index] == 0:
             raise DataError(
@@ -153,6 +159,62 @@ def read_set(
             )
     unmasked = frozenset(i for i in range(count) if wanted[i] == 1 and found[i] is None)
     return TestSet(images, found, wanted, unmasked, called)
+
+
+def read_masked(maps: Any, masks: Any, binarize: Binarize | None) -> TestSet:
+    """The same for metrics that no label enters: the images with anomalous pixels are labelled 1.
+
+    Raises:
+        ConfigError: as `read_set`.
+        DataError: as `read_set`.
+    """
+    called, images, found = _images(maps, masks, None, binarize)
+    labels = np.array([mask is not None for mask in found], np.int64)
+    return TestSet(images, found, labels, frozenset(), called)
+
+
+def _images(
+    maps: Any, masks: Any, names: Sequence[str] | None, binarize: Binarize | None
+) -> tuple[list[str], list[Array], list[NDArray[np.bool_] | None]]:
+    """Names, maps and masks, checked."""
+    if binarize not in (None, "nonzero", "half"):
+        raise ConfigError(f"binarize={binarize!r} is not known; choose 'nonzero', 'half' or None")
+    count = _count(maps, "maps")
+    if count == 0:
+        raise DataError("no anomaly maps were given; at least one image is needed")
+    called = _names(names, count)
+    images = _maps(maps, called)
+    return (
+        called,
+        images,
+        _masks([None] * count if masks is None else masks, images, called, binarize),
+    )
+
+
+def _count(images: Any, what: str) -> int:
+    try:
+        return len(images)
+    except TypeError as error:
+        raise DataError(
+            f"{what} are given as {type(images).__name__}; an array (n, h, w) or a list of 2-D "
+            "arrays is needed"
+        ) from error
+
+
+def read_flags(labels: Any) -> NDArray[np.bool_]:
+    """(n,) whether each sample is anomalous, from labels 0 and 1.
+
+    Raises:
+        DataError: another shape, other values.
+    """
+    given = on_host(labels, "labels")
+    wrong = np.count_nonzero((given != 0) & (given != 1))
+    if given.ndim != 1 or wrong:
+        raise DataError(
+            f"labels of shape {given.shape} with {wrong} values besides 0 and 1; a vector of 0 "
+            "(normal) and 1 (anomalous) is needed"
+        )
+    return given.astype(bool)
 
 
 def refuse_nonfinite(arrays: Mapping[str, Array], nonfinite: Nonfinite) -> None:
@@ -213,13 +275,15 @@ def _maps(maps: Any, names: Sequence[str]) -> list[Array]:
 
 
 def _labels(labels: Any, count: int, names: Sequence[str]) -> NDArray[np.int64]:
-    given = np.asarray(labels.cpu() if is_tensor(labels) else labels)
+    if labels is None:
+        raise DataError("no labels were given; 0 (normal) or 1 (anomalous) is needed for each map")
+    given = on_host(labels, "labels")
     if given.shape != (count,):
         raise DataError(f"labels have shape {given.shape}; {count} maps need ({count},)")
     wrong = np.flatnonzero((given != 0) & (given != 1))
     if len(wrong):
         raise DataError(
-            f"{len(wrong)} labels are neither 0 nor 1, the first {given[wrong[0]]!r} for "
+            f"{len(wrong)} labels are neither 0 nor 1, the first {given[wrong[0]]:g} for "
             f"{names[wrong[0]]}"
         )
     return given.astype(np.int64)
@@ -228,7 +292,7 @@ def _labels(labels: Any, count: int, names: Sequence[str]) -> NDArray[np.int64]:
 def _masks(
     masks: Any, maps: Sequence[Array], names: Sequence[str], binarize: Binarize | None
 ) -> list[NDArray[np.bool_] | None]:
-    if len(masks) != len(maps):
+    if _count(masks, "masks") != len(maps):
         raise DataError(f"{len(masks)} masks for {len(maps)} maps; one or None for each is needed")
     found: list[NDArray[np.bool_] | None] = []
     foreground: set[float] = set()
@@ -236,7 +300,7 @@ def _masks(
         if mask is None:
             found.append(None)
             continue
-        given = np.asarray(mask.cpu() if is_tensor(mask) else mask)
+        given = on_host(mask, f"the mask of {name}")
         if given.shape != tuple(anomaly_map.shape):
             raise DataError(
                 f"the mask of {name} has shape {given.shape}, its map {tuple(anomaly_map.shape)}; "
@@ -256,8 +320,6 @@ def _flags(
     mask: NDArray[Any], name: str, binarize: Binarize | None, foreground: set[float]
 ) -> NDArray[np.bool_]:
     """The anomalous pixels; without a rule, the one value that stands for them is noted."""
-    if mask.dtype.kind not in "buif":
-        raise DataError(f"the mask of {name} has type {mask.dtype}; numbers are needed")
     if mask.dtype == bool:
         return mask
     if mask.size and binarize == "half":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.errors import ConfigError
-from bench.evaluate.inputs import is_tensor, read_set, refuse_nonfinite
+from bench.evaluate.inputs import is_tensor, read_masked, refuse_nonfinite
 from bench.evaluate.ranks import Piece, rank, to_float64
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class RegionSums:
     def add(self, block: Block) -> None:
         """Count one block."""
         starts = [_first_within(block.at_or_above, bound) for bound in self.bounds]
-        stops = [*starts[1:], len(block.hits)]
+        stops = [*starts, len(block.hits)][1:]
         for row, (start, stop) in enumerate(zip(starts, stops, strict=True)):
             if start < stop:
                 doubled = to_float64(block.doubled[start:stop])
@@ -138,8 +138,7 @@ def aupro(
         DataError: inputs that cannot be evaluated; see `bench.evaluate.evaluate`.
     """
     check_limits([limit])
-    labels = [int(mask is not None and bool((mask != 0).any())) for mask in masks]
-    test = read_set(maps, masks, labels, None, binarize)
+    test = read_masked(maps, masks, binarize)
     regions = test.label()
     ranks = rank([Piece(*pair) for pair in zip(test.maps, test.masks, strict=True)], regions.ids)
     if not ranks.is_finite:

@@ -49,6 +49,11 @@ MIXED = [*good()["masks"][:3], good()["masks"][3] * np.uint8(255)]
 
 BAD: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {
     "empty set": (changed(maps=[], masks=[], labels=[]), DataError, "no anomaly maps"),
+    "no maps": (changed(maps=None), DataError, "maps are given as NoneType"),
+    "one mask value": (changed(masks=1), DataError, "masks are given as int"),
+    "ragged map": (changed(maps=[[[1.0, 2.0], [3.0]]] * 4), DataError, "image 0 is not an array"),
+    "no labels": (changed(labels=None), DataError, "no labels were given"),
+    "text labels": (changed(labels=["good"] * 4), DataError, "labels has type <U4"),
     "few masks": (changed(masks=good()["masks"][:3]), DataError, "3 masks for 4 maps"),
     "few labels": (changed(labels=[0, 1]), DataError, r"labels have shape \(2,\)"),
     "label 2": (changed(labels=[0, 0, 1, 2]), DataError, "1 labels .* image 3"),
@@ -92,7 +97,7 @@ BAD: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {
     "few image scores": (changed(image_scores=[0.1]), DataError, "4 maps need"),
     "grey": (changed(masks=GREY), DataError, "image 3 has 3 values"),
     "two foregrounds": (changed(masks=MIXED), DataError, r"\[1.0, 255.0\].*image 3"),
-    "text mask": (changed(masks=[np.full((8, 9), "a")] * 4), DataError, "numbers are needed"),
+    "text mask": (changed(masks=[np.full((8, 9), "a")] * 4), DataError, "image 0 has type <U1"),
     "normal with mask": (
         changed(labels=[0, 0, 0, 1]),
         DataError,
@@ -127,6 +132,34 @@ def test_names_are_in_the_messages() -> None:
     inputs = changed(names=["a.png", "b.png", "c.png", "d.png"], labels=[0, 0, 0, 1])
     with pytest.raises(DataError, match=r"image 2 \(c\.png\) is labelled normal"):
         evaluate(**inputs)
+
+
+def test_tensors_in_a_graph_are_read_like_arrays() -> None:
+    torch = pytest.importorskip("torch")
+    arrays = good()
+    floats = {k: torch.tensor(np.asarray(v, np.float32)) for k, v in arrays.items()}
+    tensors = {key: value.requires_grad_() for key, value in floats.items()}
+    assert evaluate(**tensors).values == evaluate(**arrays).values
+    halves = [mask.bfloat16() for mask in tensors["masks"]]
+    assert aupro(tensors["maps"], halves) == aupro(arrays["maps"], arrays["masks"])
+    assert auroc(tensors["image_scores"], tensors["labels"]) == auroc(
+        arrays["image_scores"], arrays["labels"]
+    )
+
+
+def test_without_limits_only_the_other_metrics_are_given() -> None:
+    values = evaluate(**changed(limits=())).values
+    assert values == {k: v for k, v in evaluate(**good()).values.items() if "aupro" not in k}
+
+
+def test_aupro_reads_lists_and_absent_masks() -> None:
+    arrays = good()
+    expected = aupro(arrays["maps"], arrays["masks"])
+    assert aupro(arrays["maps"].tolist(), arrays["masks"].tolist()) == pytest.approx(expected)
+    assert aupro(arrays["maps"], [None, None, *arrays["masks"][2:]]) == expected
+    assert aupro(arrays["maps"], None) is None
+    with pytest.raises(DataError, match="3 masks for 4 maps"):
+        aupro(arrays["maps"], arrays["masks"][:3])
 
 
 def test_infinite_scores_rank_as_ties_where_asked() -> None:
