@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import sys
 from dataclasses import dataclass, field, replace
@@ -45,7 +46,7 @@ class Paths:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """How cells run. The command line has an option of the same name for each."""
+    """How cells run. `bench run` has an option for each but `loaders` and `batch`."""
 
     protocol: str = "standard"
     seeds: tuple[int, ...] = (0,)
@@ -218,10 +219,15 @@ def fits(value: Any, annotation: str) -> bool:
     if annotation.startswith(("tuple", "list", "Sequence")):
         return isinstance(value, (list, tuple))
     if annotation.startswith("Literal["):
-        return repr(value) in [part.strip() for part in annotation[8:-1].split(",")] or (
-            f'"{value}"' in annotation
-        )
+        return value in ast.literal_eval(f"({annotation[8:-1]},)")
     return True
+
+
+def literals(annotation: str) -> list[str]:
+    """The choices of a `Literal[...]` of texts; empty for any other annotation."""
+    if not annotation.startswith("Literal["):
+        return []
+    return [c for c in ast.literal_eval(f"({annotation[8:-1]},)") if isinstance(c, str)]
 
 
 def _apply_environment(settings: Settings) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
     from bench.discovery import Plugin
     from bench.plan import Cell
     from bench.row import Row
+
+
+WEIGHTS = ("pretrained", "random")
+"""Choices of `[run].weights`; a file is named on the command line."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
     Raises:
         BenchError: an unknown name or option, missing data.
     """
+    _check_settings(settings)
     methods = [discovery.describe("methods", name) for name in dict.fromkeys(request.methods)]
     datasets = [discovery.describe("datasets", name) for name in dict.fromkeys(request.datasets)]
     if request.data_root is not None and len(datasets) != 1:
@@ -109,6 +115,8 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
     planned = []
     for plugin in datasets:
         dataset, params = open_dataset(settings, plugin, overrides[plugin.name], request.data_root)
+        for method in methods:
+            _check_places(settings, method, plugin, dataset)
         names = _choose(plugin.name, list(dataset.categories()), request.categories)
         categories = [
             Category(plugin, params, name, fingerprint(dataset, name, settings.paths.cache))
@@ -126,6 +134,43 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
         planned.append(Planned(plugin, dataset, cells))
     _refuse_unknown(request.categories, planned)
     return planned
+
+
+def _check_settings(settings: Settings) -> None:
+    """Refuse what no cell could run with, and tables that no plugin would read."""
+    run = settings.run
+    speed_protocol(run.speed, settings.speed)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", run.device):
+        raise ConfigError(f"device {run.device!r}: not a device; use auto, cpu, cuda or cuda:N")
+    if run.weights not in WEIGHTS:
+        raise ConfigError(f"[run].weights = {run.weights!r}; {nearest(run.weights, WEIGHTS)}")
+    for kind in discovery.KINDS:
+        known = discovery.sources(kind)
+        for name in getattr(settings, kind):
+            if name not in known:
+                raise ConfigError(
+                    f"{settings.file}: [{kind}.{name}] is of no {kind.removesuffix('s')}; "
+                    f"{nearest(name, known)}"
+                )
+
+
+def _check_places(settings: Settings, method: Plugin, plugin: Plugin, dataset: Dataset) -> None:
+    """Refuse `[methods.NAME."dataset/category"]` where no such data set or category is published.
+
+    Where the options or the root decide what there is, others may well have that category.
+    """
+    fixed = dataset.expected() and not plugin.constants.get("generated")
+    known = {*dataset.expected(), *dataset.categories()} if fixed else set()
+    sources = discovery.sources("datasets")
+    for place, table in settings.methods.get(method.name, {}).items():
+        if not isinstance(table, dict):
+            continue
+        name, _, category = place.partition("/")
+        where = f'{settings.file}: [methods.{method.name}."{place}"]'
+        if name not in sources:
+            raise ConfigError(f"{where}: unknown dataset {name!r}; {nearest(name, sources)}")
+        if name == plugin.name and known and category not in known:
+            raise ConfigError(f"{where}: unknown category; {nearest(category, known)}")
 
 
 def weights_kind(settings: Settings, request: Request) -> str:

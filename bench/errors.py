@@ -33,9 +33,14 @@ class MethodError(BenchError):
     """A method that cannot run with these settings, or whose numbers stopped being finite."""
 
 
+_LISTED = 40
+"""More names than these are counted, not listed."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
-    """End of an error message: the nearest known name, and all of them."""
+    """End of an error message: the nearest known name, and all of them, or the first of many."""
     choices = sorted(known)
     close = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}known: {', '.join(choices) or 'none'}"
+    more = f" and {len(choices) - _LISTED} more" if len(choices) > _LISTED else ""
+    return f"{hint}known: {', '.join(choices[:_LISTED]) or 'none'}{more}"

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.config import fits
+from bench.config import fits, literals
 from bench.errors import ConfigError, nearest
 from bench.protocol import Protocol, make_protocol
 
@@ -199,5 +199,8 @@ def _checked(plugin: Plugin, key: str, value: Any, where: str) -> Any:
         )
     annotation = plugin.fields[key].annotation
     if not fits(value, annotation):
-        raise ConfigError(f"{where}: {plugin.name}.{key} = {value!r} is not {annotation}")
+        text = f"{where}: {plugin.name}.{key} = {value!r}"
+        if choices := literals(annotation):
+            raise ConfigError(f"{text}; {nearest(str(value), choices)}")
+        raise ConfigError(f"{text} is not {annotation}")
     return float(value) if annotation == "float" else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,7 +16,8 @@ from bench.plan import canonical
 from bench.report.summary import tables
 from bench.store import ResultStore
 
-Names = Annotated[list[str] | None, typer.Option(help="Names, separated by commas or repeated.")]
+if TYPE_CHECKING:
+    from bench.plan import Cell
 
 
 def split(values: list[str] | None) -> list[str]:
@@ -162,11 +163,23 @@ def _print_plan(settings: Settings, planned: list[Planned], console: Console) ->
     ]
     headers = ["cell", "method", "category", "seed", "protocol", "weights", "state"]
     console.print(tabulate(lines, headers), markup=False, highlight=False, soft_wrap=True)
-    for method in dict.fromkeys(c.method for c in cells):
-        for params in dict.fromkeys(canonical(dict(c.params)) for c in cells if c.method == method):
-            console.print(f"\n{method}: {params}", markup=False, highlight=False, soft_wrap=True)
+    for text in _parameters(cells):
+        console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
     todo = sum(c.id not in finished for c in cells)
     console.print(f"\n{len(cells)} cells, {todo} to run; results in {settings.paths.results}")
+
+
+def _parameters(cells: list[Cell]) -> list[str]:
+    """One text for each method and set of its parameters; with the places, where they differ."""
+    places: dict[str, dict[str, list[str]]] = {}
+    for cell in cells:
+        found = places.setdefault(cell.method, {}).setdefault(canonical(dict(cell.params)), [])
+        found.append(f"{cell.dataset}/{cell.category}")
+    return [
+        f"{method}{' on ' + ', '.join(dict.fromkeys(on)) if len(sets) > 1 else ''}: {params}"
+        for method, sets in places.items()
+        for params, on in sets.items()
+    ]
 
 
 def _print_result(settings: Settings, result: Result, console: Console) -> None:

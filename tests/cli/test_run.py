@@ -114,6 +114,9 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(project: Path, bench: Benc
         (("-m", "mean", "-d", "tiny", "--seeds", "a"), "write whole numbers"),
         (("-m", "mean", "-d", "tiny", "--speed", "sped-1"), "did you mean 'speed-1'"),
         (("-m", "mean", "-d", "tiny", "--weights", "no.pth"), "no.pth is not a file"),
+        (("-m", "mean", "-d", "tiny", "--device", "gpu"), "use auto, cpu, cuda or cuda:N"),
+        (("-m", "mean", "-d", "tiny", "--speed", "brif", "--dry-run"), "did you mean 'brief'"),
+        (("-m", "pyramidflow", "-d", "tiny", "--set", "volume_norm=cnv"), "did you mean 'cvn'"),
         (("-m", "mean", "-d", "btad"), "btad"),
         (("-m", "mean", "-d", "tiny", "--wrkers", "2"), "--workers"),
     ],
@@ -125,6 +128,34 @@ def test_bad_input_is_one_line_with_the_nearest_name_and_exit_code_2(
     assert done.returncode == 2
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("[methods.meam]\ngain = 2.0", "did you mean 'mean'"),
+        ("[datasets.tinny]\ncount = 2", "did you mean 'tiny'"),
+        ('[methods.mean."tinny/left"]\ngain = 2.0', "did you mean 'tiny'"),
+        ('[methods.mean."mtd/tiles"]\ngain = 2.0', "did you mean 'tile'"),
+    ],
+)
+def test_a_table_that_nothing_would_read_is_refused(
+    project: Path, bench: Bench, table: str, message: str
+) -> None:
+    (project / "data" / "mtd" / "MT_Free").mkdir(parents=True)
+    file = project / "bench.toml"
+    file.write_text(f"{file.read_text()}\n{table}\n")
+    done = bench("run", "-m", "mean", "-d", "tiny,mtd", "--dry-run")
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_a_dry_run_says_which_categories_get_which_settings(project: Path, bench: Bench) -> None:
+    file = project / "bench.toml"
+    file.write_text(f'{file.read_text()}\n[methods.mean."tiny/left"]\ngain = 2.0\n')
+    done = bench("run", "-m", "mean", "-d", "tiny", "--dry-run")
+    assert 'mean on tiny/left: {"epochs":2,"gain":2.0}' in done.stdout
+    assert 'mean on tiny/right: {"epochs":2,"gain":1.0}' in done.stdout
 
 
 def test_missing_data_says_where_to_get_it_and_which_setting_names_it(bench: Bench) -> None:

@@ -108,6 +108,7 @@ def test_a_value_of_the_command_line_is_read_as_toml_or_text(text: str, value: o
         (True, "int", False),
         ("a", 'Literal["a", "b"]', True),
         ("c", 'Literal["a", "b"]', False),
+        ("a", 'Literal["ab", ">=1"]', False),
         (None, "int | None", True),
         ([1], "tuple[int, ...]", True),
         ("3", "int", False),
