@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import timm
 import torch
@@ -77,13 +77,13 @@ class Cflow(Method):
     lr_floor: float = 1e-3
     warmup_epochs: int = 2
     warmup_start: float = 0.1
-    aggregation: str = "train"
-    optimizer_steps: str = "own"
-    padding: str = "zeros"
+    aggregation: Literal["train", "test"] = "train"
+    optimizer_steps: Literal["own", "all"] = "own"
+    padding: Literal["zeros", "reflect"] = "zeros"
     augment_degrees: float = 5.0
     input_size: int = 256
     decode_mb: int = 128
-    precision: str = "float32"
+    precision: Literal["float32", "bf16"] = "float32"
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -172,6 +172,11 @@ class Cflow(Method):
             ]
         )
         return Prediction(total.max() - total)
+
+    @property
+    def epochs(self) -> int:
+        """How often `fit` yields; progress shows it."""
+        return self.meta_epochs
 
     @property
     def is_transductive(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -87,7 +87,7 @@ class PyramidFlow(Method):
     levels: int = 4
     stacks: int = 4
     kernel: int = 7
-    volume_norm: str = "cvn"
+    volume_norm: Literal["cvn", "svn", "none"] = "cvn"
     epochs: int = 15
     batch: int = 2
     lr: float = 2e-4
@@ -98,7 +98,7 @@ class PyramidFlow(Method):
     clip: float = 1.0
     save_memory: bool = True
     running_mean_updates: int = 3
-    augment: str = "none"
+    augment: Literal["none", "flips_rot90"] = "none"
     input_size: int = 256
     fourier_loss: bool = True
     latent_template: bool = True
@@ -298,6 +298,14 @@ class PyramidFlow(Method):
                 raise MethodError(
                     f"pyramidflow: {name} = {getattr(self, name)}, but at least {least} is needed"
                 )
+        for name in ("lr", "eps", "clip"):
+            if not getattr(self, name) > 0:
+                raise MethodError(f"pyramidflow: {name} = {getattr(self, name)} must be above 0")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise MethodError(f"pyramidflow: {name} = {getattr(self, name)} is not in [0, 1)")
+        if self.weight_decay < 0:
+            raise MethodError(f"pyramidflow: weight_decay = {self.weight_decay} is below 0")
         if self.kernel % 2 == 0:
             choices = f"{self.kernel - 1} or {self.kernel + 1}"
             raise MethodError(f"pyramidflow: kernel = {self.kernel} is even; take {choices}")

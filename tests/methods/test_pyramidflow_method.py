@@ -209,6 +209,10 @@ def test_a_size_that_the_pyramid_cannot_divide_names_the_nearest(
         ("levels", 1, "at least 2"),
         ("channels", 2, "at least 3"),
         ("epochs", 0, "at least 1"),
+        ("lr", -1.0, "must be above 0"),
+        ("clip", 0.0, "must be above 0"),
+        ("beta1", 1.0, r"not in \[0, 1\)"),
+        ("weight_decay", -1e-5, "is below 0"),
     ],
 )
 def test_a_field_that_cannot_be_used_names_the_choices(
