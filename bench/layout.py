@@ -149,7 +149,9 @@ def train_samples(base: Path, root: Path, tree: Tree) -> list[Sample]:
     folder = base / tree.train
     images = image_files(folder, root)
     if not images:
-        raise DataError(f"{folder}: no training images, at least 1 expected")
+        raise DataError(
+            f"{folder}: no training images, at least 1 expected; put normal images there"
+        )
     return [Sample(image, 0, "good", mask_rule=tree.rule) for image in images]
 
 
@@ -162,6 +164,11 @@ def test_samples(base: Path, root: Path, tree: Tree) -> list[Sample]:
         DataError: as `image_files` and `pair_masks`; or there is no test image at all.
     """
     test, good = base / tree.test, base / tree.good
+    if not test.is_dir():
+        raise DataError(
+            f"{test}: no such folder; test images are expected in it, in one folder for each "
+            f"defect type and {good.relative_to(base)}/ for normal ones"
+        )
     found = listing(test, root)
     folders = {f.name: f for f in found.folders if f != good and f not in good.parents}
     if found.images and good.parent == test:
