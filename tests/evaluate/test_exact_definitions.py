@@ -23,6 +23,7 @@ from bench.evaluate import (
     ranks,
 )
 from bench.evaluate.binary import BinarySums, binary_metrics
+from bench.evaluate.positions import positions_of
 from bench.evaluate.ranks import Piece, SearchedRanks
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ TYPES = ["float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "i
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks so small that ties run across them."""
     monkeypatch.setattr(ranks, "BLOCK", 16)
+    monkeypatch.setattr(ranks, "CHUNK", 64)
 
 
 def planted(seed: int, levels: int | None = None) -> tuple[Any, Any, Any]:
@@ -297,6 +299,13 @@ def test_regions_are_those_that_flooding_finds(seed: int, density: float) -> Non
     # Numbered in the order of their first pixel, rows first.
     assert found == sorted(flooded, key=min)
     assert (labels > 0).sum() == mask.sum()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.05, 0.5, 1.0])
+@pytest.mark.parametrize("length", [0, 5, 64, 1003])
+def test_positions_are_those_of_the_set_flags(length: int, share: float) -> None:
+    flags = np.random.default_rng(length).random(length) < share
+    assert positions_of(flags).tolist() == [i for i, flag in enumerate(flags) if flag]
 
 
 def test_regions_of_a_set_are_those_of_its_images_one_after_the_other() -> None:
