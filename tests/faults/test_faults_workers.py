@@ -170,7 +170,7 @@ from dataclasses import dataclass
 from bench.api import Method, Prediction
 
 
-class Odd(Exception):
+class Strange(Exception):
     """Neither pickles nor prints."""
 
     def __init__(self, a, b):
@@ -192,7 +192,7 @@ class {title}(Method):
 METHODS = {
     "memory": "import resource; resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33)); "
     "x = bytearray(2**34)",
-    "odd": "raise Odd(1, 2)",
+    "odd": "raise Strange(1, 2)",
     "surrogate": "raise RuntimeError('file \\udcff')",
     "parent": "import os, subprocess; subprocess.Popen(['sleep', '612']); os.kill(os.getpid(), 9)",
     "fine": "pass",
