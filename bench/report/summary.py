@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ ORACLE = "epoch chosen on the test set"
 TRANSDUCTIVE = "transductive: an image's score depends on the other test images"
 SUBMITTED = "submitted: maps made elsewhere, evaluated here; nothing else of it was measured"
 BRIEF = "not timed by speed-1: figures are rough"
+BY_CATEGORY = "settings differ by category; the column params has them"
 UNMASKED = "anomalous images without a usable mask: in the image metrics, not in the pixel metrics"
 
 
@@ -79,7 +81,8 @@ def caption(rows: Sequence[Row]) -> str:
         f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
     ]
     if first.device:
-        parts.append(f"{first.device}, {first.threads} threads")
+        plural = "" if first.threads == 1 else "s"
+        parts.append(f"{first.device}, {first.threads} thread{plural}")
     if speeds:
         parts.append(f"{' and '.join(speeds)}, FPS at batch {_list(batches)}, latency at batch 1")
     return "; ".join(parts)
@@ -91,6 +94,12 @@ def notes(rows: Sequence[Row]) -> list[str]:
     lines = [f"{mark}  {text}" for mark, text in sorted(found.items())]
     unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
     lines += [f"{category}: {count} {UNMASKED}" for category, count in sorted(unmasked)]
+    lines += sorted({f"{row.category}: {text}" for row in rows for text in _undefined(row)})
+    lines += [
+        f"{method}: {BY_CATEGORY}"
+        for method, of_method in _methods(rows).items()
+        if _is_set_by_category(of_method)
+    ]
     leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
     lines += [
         f"{category}: LEAK: {count} test images are training images too"
@@ -102,6 +111,16 @@ def notes(rows: Sequence[Row]) -> list[str]:
         for category, gone, left in sorted(lost)
     ]
     return ["", *lines] if lines else []
+
+
+def _undefined(row: Row) -> list[str]:
+    """Which scores of the table are not defined, and why."""
+    reasons: dict[str, str] = json.loads(row.undefined)
+    names: dict[str, list[str]] = {}
+    for name, column, _ in COLUMNS:
+        if column in reasons:
+            names.setdefault(reasons[column], []).append(name)
+    return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
 
 
 def marks(row: Row) -> dict[str, str]:
@@ -121,18 +140,33 @@ def marks(row: Row) -> dict[str, str]:
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by method; the parameters are numbered where one method stands with several."""
-    variants: dict[str, list[tuple[str, str]]] = {}
-    for row in rows:
-        seen = variants.setdefault(row.method, [])
-        if (row.params, row.pretrained) not in seen:
-            seen.append((row.params, row.pretrained))
+    """Rows by method; numbered where a category of a method stands with several parameters."""
     result: dict[str, list[Row]] = {}
-    for row in rows:
-        names = variants[row.method]
-        number = f" #{names.index((row.params, row.pretrained)) + 1}" if len(names) > 1 else ""
-        result.setdefault(f"{row.method}{number}{''.join(sorted(marks(row)))}", []).append(row)
+    for of_method in _methods(rows).values():
+        variants = list(dict.fromkeys((r.params, r.pretrained) for r in of_method))
+        is_numbered = len(variants) > 1 and not _is_set_by_category(of_method)
+        for row in of_method:
+            number = f" #{variants.index((row.params, row.pretrained)) + 1}" if is_numbered else ""
+            label = f"{row.method}{number}{''.join(sorted(marks(row)))}"
+            result.setdefault(label, []).append(row)
     return result
+
+
+def _methods(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.method, []).append(row)
+    return found
+
+
+def _is_set_by_category(rows: Sequence[Row]) -> bool:
+    """Whether a method's parameters differ, but never within a category: one set of settings."""
+    params: dict[str, set[str]] = {}
+    for row in rows:
+        params.setdefault(row.category, set()).add(row.params)
+    once = all(len(found) == 1 for found in params.values())
+    same_weights = len({row.pretrained for row in rows}) == 1
+    return once and same_weights and len(set.union(*params.values())) > 1
 
 
 def _cells(rows: Sequence[Row]) -> list[str]:

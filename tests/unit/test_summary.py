@@ -84,3 +84,24 @@ def test_numbers_are_printed_as_the_field_prints_them() -> None:
     assert figure(1234.5) == "1234"
     assert figure(0.01234) == "0.0123"
     assert figure(None) == ""
+
+
+def test_settings_by_category_make_one_mean_and_are_noted() -> None:
+    rows = [row(params='{"levels":4}'), row(category="b", image_auroc=0.25, params='{"levels":8}')]
+    text = tables(rows)
+    assert "50.0" in text
+    assert "#1" not in text
+    assert "padim: settings differ by category" in text
+
+
+def test_several_settings_of_one_category_are_numbered() -> None:
+    text = tables([row(params='{"levels":4}'), row(params='{"levels":8}')])
+    assert "padim #1" in text
+    assert "padim #2" in text
+    assert "differ by category" not in text
+
+
+def test_an_undefined_score_says_why() -> None:
+    reason = "no anomalous image in the test set"
+    text = tables([row(image_auroc=None, undefined=f'{{"image_auroc": "{reason}"}}')])
+    assert f"tile: image AUROC n/a: {reason}" in text
