@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import os
 import sys
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,8 @@ SECTIONS = (
     "presets",
     "check",
 )
+NAMED = ("protocols", "speed", "methods", "datasets", "presets")
+"""Sections that hold one table for each name."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,10 @@ def _apply(settings: Settings, values: Mapping[str, Any], file: Path) -> Setting
             raise ConfigError(f"{file}: unknown section [{section}]; {nearest(section, SECTIONS)}")
         if not isinstance(content, dict):
             raise ConfigError(f"{file}: [{section}] must be a table")
+        if section in NAMED:
+            for name, table in content.items():
+                if not isinstance(table, dict):
+                    raise ConfigError(f"{file}: [{section}.{name}] must be a table")
     changes: dict[str, Any] = {"file": file}
     if "paths" in values:
         changes["paths"] = _fill(settings.paths, values["paths"], "paths", file)
@@ -192,7 +199,9 @@ def _fill(old: Any, values: Mapping[str, Any], section: str, file: Path | str) -
 
 
 def _typed(value: Any, annotation: str, where: str) -> Any:
-    if annotation.startswith("Path") and isinstance(value, str):
+    if annotation.startswith("Path"):
+        if not isinstance(value, str):
+            raise ConfigError(f"{where} = {value!r} is not the name of a folder")
         return Path(value).expanduser() if value else None
     if annotation == "tuple[int, ...]" and isinstance(value, list):
         return tuple(_typed(v, "int", where) for v in value)
@@ -209,7 +218,8 @@ def fits(value: Any, annotation: str) -> bool:
     if annotation == "None":
         return value is None
     if annotation == "float":
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        return number and math.isfinite(value)
     if annotation == "int":
         return isinstance(value, int) and not isinstance(value, bool)
     if annotation == "bool":

@@ -139,6 +139,10 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
 def _check_settings(settings: Settings) -> None:
     """Refuse what no cell could run with, and tables that no plugin would read."""
     run = settings.run
+    least = {"workers": 1, "batch": 1, "threads": 0, "loaders": 0, "timeout": 0}
+    for name, value in least.items():
+        if getattr(run, name) < value:
+            raise ConfigError(f"[run].{name} = {getattr(run, name)}; at least {value} is needed")
     speed_protocol(run.speed, settings.speed)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", run.device):
         raise ConfigError(f"device {run.device!r}: not a device; use auto, cpu, cuda or cuda:N")

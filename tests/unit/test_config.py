@@ -110,6 +110,7 @@ def test_a_value_of_the_command_line_is_read_as_toml_or_text(text: str, value: o
         ("c", 'Literal["a", "b"]', False),
         ("a", 'Literal["ab", ">=1"]', False),
         (None, "int | None", True),
+        (float("nan"), "float", False),
         ([1], "tuple[int, ...]", True),
         ("3", "int", False),
     ],
@@ -118,3 +119,19 @@ def test_values_are_checked_against_annotations(
     value: object, annotation: str, expected: bool
 ) -> None:
     assert fits(value, annotation) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[methods]\npadim = 3", r"\[methods.padim\] must be a table"),
+        ("[presets]\nx = 3", r"\[presets.x\] must be a table"),
+        ("[paths]\nresults = 3", r"\[paths\].results = 3 is not the name of a folder"),
+    ],
+)
+def test_a_value_where_a_table_or_folder_belongs_is_refused(
+    project: Path, text: str, message: str
+) -> None:
+    write(project, text)
+    with pytest.raises(ConfigError, match=message):
+        load_settings(project)
