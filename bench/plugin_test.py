@@ -38,6 +38,8 @@ def check_method(settings: Settings, name: str, say: Callable[[str], None]) -> l
     method, pixels, epochs = _fit(planned)
     problems = [] if epochs else ["fit must yield at least once"]
     problems += _check_shapes(method, pixels)
+    if problems:  # the other checks compare maps with each other
+        return problems
     problems += _check_repeatable(method, _fit(planned)[0], pixels)
     problems += _check_batch(method, pixels)
     problems += _check_planted(method, pixels)

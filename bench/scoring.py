@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bench.api import Method, Prediction
+from bench.api import Method, MethodError, Prediction
 from bench.data import ImageSet, TestMasks, fit_maps
 from bench.evaluate import Evaluation, evaluate
 from bench.plan import canonical
@@ -60,11 +60,30 @@ def predict(method: Method, images: ImageSet, batch: int) -> Prediction:
     with torch.inference_mode():
         for tensor in images.batches(batch):
             raw = method.predict(tensor)
+            _require_one_each(method, raw, len(tensor), dimensions=(3, 4))
             maps.append(_on_host(raw.maps))
             if raw.scores is not None:
                 scores.append(_on_host(raw.scores))
         whole = Prediction(torch.cat(maps), torch.cat(scores) if scores else None)
-        return method.finish(whole)
+        done = method.finish(whole)
+        _require_one_each(method, done, len(whole.maps), dimensions=(3,))
+        return done
+
+
+def _require_one_each(
+    method: Method, prediction: Prediction, count: int, dimensions: tuple[int, ...]
+) -> None:
+    """Refuse maps or scores that are not one for each image.
+
+    Raises:
+        MethodError: names the class, the shape and what is expected.
+    """
+    name, shape = type(method).__name__, tuple(prediction.maps.shape)
+    if len(shape) not in dimensions or shape[0] != count:
+        raise MethodError(f"{name}: maps of shape {shape}, expected ({count}, H, W)")
+    if prediction.scores is not None and tuple(prediction.scores.shape) != (count,):
+        found = tuple(prediction.scores.shape)
+        raise MethodError(f"{name}: image scores of shape {found}, expected ({count},)")
 
 
 def _on_host(tensor: Tensor) -> Tensor:

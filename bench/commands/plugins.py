@@ -83,10 +83,15 @@ def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
     """Make a project of your own: bench.toml, methods/ with an example, datasets/."""
     if (folder / FILE).exists():
         raise ConfigError(f"{folder / FILE} exists already; choose another folder")
-    for kind in ("methods", "datasets"):
-        (folder / kind).mkdir(parents=True, exist_ok=True)
-    (folder / FILE).write_text(_TOML, encoding="utf-8")
-    (folder / "methods" / "mean_image.py").write_text(_METHOD, encoding="utf-8")
+    if (folder / "methods" / "mean_image.py").exists():
+        raise ConfigError(f"{folder}/methods/mean_image.py exists already; choose another folder")
+    try:
+        for kind in ("methods", "datasets"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+        (folder / FILE).write_text(_TOML, encoding="utf-8")
+        (folder / "methods" / "mean_image.py").write_text(_METHOD, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made a project: {error.strerror}") from error
     typer.echo(f"made {folder}: {FILE}, methods/mean_image.py, datasets/")
     typer.echo(f"try: cd {folder} && bench run --method mean_image --preset quick")
 

@@ -53,3 +53,23 @@ def test_a_method_is_checked_on_a_small_synthetic_category(project: Path, bench:
     done = bench("test-plugin", "mean")
     assert done.returncode == 1
     assert "must not depend on the other images" in done.stdout
+
+
+def test_maps_of_a_wrong_shape_are_named_and_nothing_else_is_checked(
+    project: Path, bench: Bench
+) -> None:
+    file = project / "methods" / "mean.py"
+    file.write_text(file.read_text().replace("abs().mean(1)", "abs().mean(1)[:1]"))
+    done = bench("test-plugin", "mean")
+    assert done.returncode == 1
+    assert done.stdout.count("FAILED") == 1
+    assert "maps must be (8, H, W)" in done.stdout
+    ran = bench("run", "-m", "mean", "-d", "tiny", "-c", "left", "--device", "cpu")
+    assert "Mean: maps of shape (1, 32, 32), expected (8, H, W)" in ran.stdout
+
+
+def test_init_does_not_write_into_a_file(tmp_path: Path, bench: Bench) -> None:
+    (tmp_path / "file").write_text("mine")
+    done = bench("init", "file", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "file cannot be made a project" in done.stderr
