@@ -23,6 +23,7 @@ from bench.report.significance import (
     resampled_aurocs,
 )
 from bench.report.summary import marks
+from bench.report.variants import BY_CATEGORY, configurations, is_set_by_category
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -84,30 +85,26 @@ def _options(row: Row) -> str:
 
 def _variants(group: Sequence[Row]) -> tuple[dict[str, list[Row]], tuple[str, ...]]:
     """Rows by method and settings, and what tells the settings of one method apart."""
-    by_method: dict[str, list[tuple[object, ...]]] = {}
-    for row in group:
-        seen = by_method.setdefault(row.method, [])
-        if _setting(row) not in seen:
-            seen.append(_setting(row))
     result: dict[str, list[Row]] = {}
-    legend: dict[str, str] = {}
-    for row in group:
-        known = by_method[row.method]
-        name = row.method
-        if len(known) > 1:
-            name = f"{row.method} #{known.index(_setting(row)) + 1}"
-            legend[name] = f"{name}: {_difference(row, known)}"
-        result.setdefault(name, []).append(row)
-    return result, tuple(legend.values())
+    legend: list[str] = []
+    for rows in q.group_by(group, lambda row: (row.method,)):
+        found = configurations(rows)
+        for index, chosen in enumerate(found, 1):
+            name = f"{rows[0].method} #{index}" if len(found) > 1 else rows[0].method
+            result[name] = chosen
+            parts = [_difference(chosen[0], [other[0] for other in found])]
+            if is_set_by_category(chosen):
+                parts.append(BY_CATEGORY)
+            if text := ", ".join(filter(None, parts)):
+                legend.append(f"{name}: {text}")
+    return result, tuple(legend)
 
 
-def _setting(row: Row) -> tuple[object, ...]:
-    return (row.method_version, row.pretrained, row.kind, row.params)
-
-
-def _difference(row: Row, known: Sequence[tuple[object, ...]]) -> str:
-    """The parameters in which the settings of a method differ, with this row's values."""
-    params: list[dict[str, Any]] = [json.loads(str(setting[3])) for setting in known]
+def _difference(row: Row, known: Sequence[Row]) -> str:
+    """What tells the configurations of a method apart, with this row's values."""
+    if len(known) == 1:
+        return ""
+    params: list[dict[str, Any]] = [json.loads(other.params) for other in known]
     mine = json.loads(row.params)
     changed = [k for k in mine if any(other.get(k) != mine[k] for other in params)]
     parts = [f"{k}={mine[k]}" for k in changed]

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from bench.report.variants import BY_CATEGORY, configurations, is_set_by_category
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -18,7 +20,6 @@ ORACLE = "epoch chosen on the test set"
 TRANSDUCTIVE = "transductive: an image's score depends on the other test images"
 SUBMITTED = "submitted: maps made elsewhere, evaluated here; nothing else of it was measured"
 BRIEF = "not timed by speed-1: figures are rough"
-BY_CATEGORY = "settings differ by category; the column params has them"
 UNMASKED = "anomalous images without a usable mask: in the image metrics, not in the pixel metrics"
 
 
@@ -98,7 +99,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     lines += [
         f"{method}: {BY_CATEGORY}"
         for method, of_method in _methods(rows).items()
-        if _is_set_by_category(of_method)
+        if any(map(is_set_by_category, configurations(of_method)))
     ]
     leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
     lines += [
@@ -140,15 +141,15 @@ def marks(row: Row) -> dict[str, str]:
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by method; numbered where a category of a method stands with several parameters."""
+    """Rows by method; numbered where one method stands with several configurations."""
     result: dict[str, list[Row]] = {}
     for of_method in _methods(rows).values():
-        variants = list(dict.fromkeys((r.params, r.pretrained) for r in of_method))
-        is_numbered = len(variants) > 1 and not _is_set_by_category(of_method)
-        for row in of_method:
-            number = f" #{variants.index((row.params, row.pretrained)) + 1}" if is_numbered else ""
-            label = f"{row.method}{number}{''.join(sorted(marks(row)))}"
-            result.setdefault(label, []).append(row)
+        found = configurations(of_method)
+        for index, group in enumerate(found, 1):
+            number = f" #{index}" if len(found) > 1 else ""
+            for row in group:
+                label = f"{row.method}{number}{''.join(sorted(marks(row)))}"
+                result.setdefault(label, []).append(row)
     return result
 
 
@@ -157,16 +158,6 @@ def _methods(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for row in rows:
         found.setdefault(row.method, []).append(row)
     return found
-
-
-def _is_set_by_category(rows: Sequence[Row]) -> bool:
-    """Whether a method's parameters differ, but never within a category: one set of settings."""
-    params: dict[str, set[str]] = {}
-    for row in rows:
-        params.setdefault(row.category, set()).add(row.params)
-    once = all(len(found) == 1 for found in params.values())
-    same_weights = len({row.pretrained for row in rows}) == 1
-    return once and same_weights and len(set.union(*params.values())) > 1
 
 
 def _cells(rows: Sequence[Row]) -> list[str]:

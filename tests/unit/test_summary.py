@@ -105,3 +105,13 @@ def test_an_undefined_score_says_why() -> None:
     reason = "no anomalous image in the test set"
     text = tables([row(image_auroc=None, undefined=f'{{"image_auroc": "{reason}"}}')])
     assert f"tile: image AUROC n/a: {reason}" in text
+
+
+def test_two_configurations_by_category_keep_apart() -> None:
+    rows = [
+        row(category=category, params=f'{{"levels":{levels},"sigma":{sigma}}}')
+        for sigma in (1, 2)
+        for category, levels in (("a", 4), ("b", 8))
+    ]
+    lines = [line.split()[:3] for line in tables(rows).splitlines() if line.startswith("padim #")]
+    assert lines == [["padim", f"#{n}", c] for n in (1, 2) for c in ("a", "b", "mean")]
