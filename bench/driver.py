@@ -17,7 +17,7 @@ from bench import discovery, provenance
 from bench.errors import ConfigError, StoreError, nearest
 from bench.executors import Done, Failure, InProcessExecutor, Job, LocalExecutor
 from bench.manifest import file_digest, fingerprint
-from bench.plan import Category, plan, resolve_params, split_overrides
+from bench.plan import BACKBONE_FIELDS, Category, plan, resolve_params, split_overrides
 from bench.progress import RunProgress
 from bench.speed import speed_protocol
 from bench.store import ResultStore, replace_file
@@ -133,6 +133,12 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
         )
         planned.append(Planned(plugin, dataset, cells))
     _refuse_unknown(request.categories, planned)
+    cells = [cell for part in planned for cell in part.cells]
+    if request.weights_file is not None and all(cell.pretrained == "none" for cell in cells):
+        raise ConfigError(
+            f"--weights {request.weights_file}: no selected method uses a pretrained network as "
+            f"it is set; its field is {' or '.join(BACKBONE_FIELDS)}"
+        )
     return planned
 
 

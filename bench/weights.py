@@ -186,10 +186,14 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
             loaded = safetensors.torch.load_file(file)
         else:
             loaded = torch.load(file, map_location="cpu", weights_only=True)
-    except (safetensors.SafetensorError, pickle.UnpicklingError) as error:
+    except safetensors.SafetensorError as error:
+        reason = str(error).splitlines()[0]
+        raise MethodError(f"{file}: not a safetensors file ({reason}); get it again") from error
+    except pickle.UnpicklingError as error:
+        # torch's own text advises to load the file unsafely.
         raise MethodError(
-            f"{file}: not a safetensors file or a plain state dict "
-            f"({str(error).splitlines()[0]}); other pickles are refused"
+            f"{file}: not a plain state dict: it holds other Python objects than tensors, or is "
+            "damaged; such files can run code and are refused; save its state_dict() alone"
         ) from error
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         raise MethodError(f"{file}: cannot be read ({error})") from error

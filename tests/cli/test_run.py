@@ -114,6 +114,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(project: Path, bench: Benc
         (("-m", "mean", "-d", "tiny", "--seeds", "a"), "write whole numbers"),
         (("-m", "mean", "-d", "tiny", "--speed", "sped-1"), "did you mean 'speed-1'"),
         (("-m", "mean", "-d", "tiny", "--weights", "no.pth"), "no.pth is not a file"),
+        (("-m", "mean", "-d", "tiny", "--weights", "bench.toml"), "no selected method uses a"),
         (("-m", "mean", "-d", "tiny", "--device", "gpu"), "use auto, cpu, cuda or cuda:N"),
         (("-m", "mean", "-d", "tiny", "--speed", "brif", "--dry-run"), "did you mean 'brief'"),
         (("-m", "pyramidflow", "-d", "tiny", "--set", "volume_norm=cnv"), "did you mean 'cvn'"),
