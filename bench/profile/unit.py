@@ -49,8 +49,7 @@ def _resnet18() -> nn.Module:
     """ResNet18 with 1000 classes (He et al., 2016, table 1)."""
     widths = [64, 64, 64, 128, 128, 256, 256, 512, 512]
     blocks = [
-        _Block(before, after, 2 if after != before else 1)
-        for before, after in pairwise(widths)
+        _Block(before, after, 2 if after != before else 1) for before, after in pairwise(widths)
     ]
     return nn.Sequential(
         nn.Conv2d(3, 64, 7, 2, padding=3, bias=False),
