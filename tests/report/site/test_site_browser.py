@@ -51,8 +51,13 @@ class Tab:
         self.wrong: list[str] = []
         self.page.on("console", lambda message: self.wrong.append(message.text))
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.wrong.append(request.url))
+        self.page.on("requestfailed", self._failed)
         self.page.on("request", self._local)
+
+    def _failed(self, request: Any) -> None:
+        # The icon of a page that is left before it was read is given up, not missing.
+        if request.failure != "net::ERR_ABORTED":
+            self.wrong.append(request.url)
 
     def _local(self, request: Any) -> None:
         if not request.url.startswith("file://"):
