@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from datetime import datetime, timezone
 from itertools import cycle, islice
 from pathlib import Path
@@ -66,6 +67,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     method = make_method(cell)
     train, test = read_category(job, method, device, report)
     run = CellRun(cell, device, train.image_size, _weights(job))
+    _load_libraries(cell)
     meter = FitMeter(device)
     scored, history = fit(job, method, run, meter, train, test, report)
     report({"phase": "profiling"})
@@ -212,6 +214,13 @@ def _check_leaks(job: Job, train: Sequence[Sample], test: Sequence[Sample]) -> i
 
 def _name(image: Path, root: Path) -> str:
     return image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name
+
+
+def _load_libraries(cell: Cell) -> None:
+    """Import now what is imported on first use, so that no method's memory is charged for it."""
+    torch.compiler.reset()  # loads the compiler, as optimisers and the FLOP counter do
+    if cell.pretrained != "none":
+        importlib.import_module("timm")
 
 
 def _weights(job: Job) -> Weights:
