@@ -88,11 +88,14 @@ def _read_rare_tiff(path: Path) -> NDArray[Any]:
         raise ValueError(
             "not a TIFF that Pillow reads; save it as float32, or install tifffile"
         ) from error
-    with tifffile.TiffFile(path) as file:
-        if len(file.pages) != 1:
-            raise ValueError("holds more than one picture")
-        _refuse_large(file.pages[0].shape, path.stat().st_size)
-        return np.asarray(file.pages[0].asarray())
+    try:
+        with tifffile.TiffFile(path) as file:
+            if len(file.pages) != 1:
+                raise ValueError("holds more than one picture")
+            _refuse_large(file.pages[0].shape, path.stat().st_size)
+            return np.asarray(file.pages[0].asarray())
+    except tifffile.TiffFileError as error:  # not a ValueError in every version
+        raise ValueError(str(error)) from error
 
 
 def _refuse_large(shape: tuple[int, ...], file_bytes: int | None = None) -> None:
