@@ -15,6 +15,7 @@ from bench.plan import canonical
 from bench.report.quantities import group_by, is_lower_better, over_seeds, show
 from bench.report.site.names import backbone, prior, slug
 from bench.report.summary import marks
+from bench.report.variants import configurations
 from bench.row import MAIN_SCORES
 
 if TYPE_CHECKING:
@@ -206,7 +207,7 @@ def _line(row: Row) -> tuple[object, ...]:
 
 
 def _lines(board: str, rows: Sequence[Row]) -> Iterable[Line]:
-    for group in _configurations(rows):
+    for group in configurations(rows):
         newest: dict[tuple[str, int], Row] = {}
         for row in sorted(group, key=lambda row: row.started):
             newest[row.category, row.seed] = row
@@ -220,25 +221,6 @@ def _lines(board: str, rows: Sequence[Row]) -> Iterable[Line]:
             categories=categories,
             seeds=tuple(s for s in sorted(counts) if counts[s] == len(categories)),
         )
-
-
-def _configurations(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows of one configuration together.
-
-    A configuration may set parameters for each category, as papers do: sets of parameters that
-    share no category are one configuration, joined to the set from which they differ least.
-    """
-    sets = group_by(rows, lambda row: (row.params,))
-    sets.sort(key=lambda group: -len({row.category for row in group}))
-    found: list[list[Row]] = []
-    for group in sets:
-        own = {row.category for row in group}
-        free = [other for other in found if own.isdisjoint(row.category for row in other)]
-        if free:
-            min(free, key=lambda other: len(_differing([other[0], group[0]]))).extend(group)
-        else:
-            found.append(list(group))
-    return found
 
 
 def _differing(rows: Iterable[Row]) -> list[str]:
