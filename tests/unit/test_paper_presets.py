@@ -8,24 +8,9 @@ from bench import discovery
 from bench.config import load_settings
 from bench.discovery import builtin_root
 from bench.plan import resolve_params
+from bench.report.published import MEANS
 
-CATEGORIES = [
-    "carpet",
-    "grid",
-    "leather",
-    "tile",
-    "wood",
-    "bottle",
-    "cable",
-    "capsule",
-    "hazelnut",
-    "metal_nut",
-    "pill",
-    "screw",
-    "toothbrush",
-    "transistor",
-    "zipper",
-]
+CATEGORIES = MEANS["mean"]
 EIGHT_LEVELS = {"carpet", "metal_nut", "transistor"}
 SVN = {"carpet", "grid", "bottle", "transistor"}
 TEXTURES = {"carpet", "grid", "leather", "tile", "wood"}
