@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import os
+import re
 import sys
 import tempfile
 from contextlib import contextmanager, suppress
@@ -170,7 +171,8 @@ def upgrade(record: dict[str, str], file: Path, line: int) -> dict[str, str]:
     version = record.get("schema", "")
     if version == str(SCHEMA):
         return record
-    if version.isdecimal() and int(version) > SCHEMA:
+    # Few digits: `int` refuses thousands of them with an error of its own.
+    if re.fullmatch("[0-9]{1,9}", version) and int(version) > SCHEMA:
         raise StoreError(
             f"{file}:{line}: schema {version} is newer than this program's {SCHEMA}; "
             "install a newer flawbench"

@@ -354,7 +354,7 @@ def test_a_file_of_a_newer_schema_is_refused_with_its_line_and_never_rewritten(
     assert file.read_text() == newer
 
 
-@pytest.mark.parametrize("schema", ["0", "", "²", "-1", "1.0", "one"])
+@pytest.mark.parametrize("schema", ["0", "", "²", "-1", "1.0", "one", "9" * 5000])
 def test_a_schema_that_never_was_is_refused(tmp_path: Path, schema: str) -> None:
     store = ResultStore(tmp_path)
     store.put(row(0))
