@@ -76,6 +76,7 @@ class Row:
     fps_batch: int | None = _column(COMPLEXITY, default=None)
     fps_mean: float | None = _column(COMPLEXITY, default=None)  # images / total time, fps_batch
     fps_b1: float | None = _column(COMPLEXITY, default=None)
+    fps_b8: float | None = _column(COMPLEXITY, default=None)
     latency_p50_ms: float | None = _column(COMPLEXITY, default=None)  # batch 1
     latency_p90_ms: float | None = _column(COMPLEXITY, default=None)
     latency_p95_ms: float | None = _column(COMPLEXITY, default=None)

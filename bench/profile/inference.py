@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from bench.api import Method
     from bench.speed import SpeedProtocol
 
+COMMON_BATCH = 8
+"""A batch that every device takes, so that FPS of small and large ones stand side by side."""
+
 
 def profile(
     method: Method,
@@ -69,6 +72,7 @@ def profile(
         return {
             "speed": speed.label(),
             **_speed(single, many, speed),
+            "fps_b8": bench.fps_b8(many),
             **bench.parts(backbones),
             "preprocess_ms": None if preprocess is None else bench.preprocess_ms(preprocess),
             **_cost(method, backbones, feed, device),
@@ -93,6 +97,11 @@ class _Run:
     timing: Timing
     peak_mb: float | None
     reserved_mb: float | None
+
+    @property
+    def fps(self) -> float:
+        """Images per second of the median step."""
+        return self.batch / self.timing.median_s
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,13 @@ class _Bench:
             release()
             batch //= 2
         return single
+
+    def fps_b8(self, many: _Run) -> float | None:
+        """FPS at batch 8; None where the throughput batch is smaller."""
+        if many.batch < COMMON_BATCH:
+            return None
+        run = many if many.batch == COMMON_BATCH else self._full(COMMON_BATCH)
+        return run.fps
 
     def parts(self, backbones: Sequence[nn.Module]) -> dict[str, float | None]:
         """Batch 1 on the device, up to the raw scores; and the backbones' share of it."""
@@ -180,10 +196,10 @@ def _speed(single: _Run, many: _Run, speed: SpeedProtocol) -> dict[str, Any]:
     spreads = [r.timing.iqr for r in (single, many) if r.timing.iqr is not None]
     pools = [r.reserved_mb for r in (single, many) if r.reserved_mb is not None]
     return {
-        "fps": many.batch / many.timing.median_s,
+        "fps": many.fps,
         "fps_batch": many.batch,
         "fps_mean": many.batch * many.timing.steps / many.timing.total_s,
-        "fps_b1": 1 / single.timing.median_s,
+        "fps_b1": single.fps,
         "latency_p50_ms": ms(50),
         "latency_p90_ms": ms(90),
         "latency_p95_ms": ms(95),

@@ -24,6 +24,7 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("state MB", "state_mb"),
     ("encoder MB", "state_backbone_mb"),
     ("FPS b1", "fps_b1"),
+    ("FPS b8", "fps_b8"),
     ("FPS", "fps"),
     ("p50 ms", "latency_p50_ms"),
     ("p95 ms", "latency_p95_ms"),

@@ -53,6 +53,7 @@ LABELS = {
     "aupro_cflow": "AUPRO (CFLOW-AD's code)",
     "fps": "FPS at its batch",
     "fps_b1": "FPS at batch 1",
+    "fps_b8": "FPS at batch 8",
     "encoder_fps": "encoder FPS",
     "latency_p50_ms": "p50 ms",
     "latency_p95_ms": "p95 ms",

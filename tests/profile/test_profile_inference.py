@@ -112,6 +112,13 @@ def test_throughput_uses_the_largest_power_of_two_that_fits(
     row = measured(make_timed(room=room), replace(BRIEF, max_batch=47))
     assert row["fps_batch"] == batch
     assert row["fps"] == pytest.approx(100)
+    assert row["fps_b8"] == (pytest.approx(100) if batch >= 8 else None)
+
+
+def test_throughput_at_batch_8_is_not_measured_twice(make_timed: Any) -> None:
+    row = measured(make_timed(), replace(BRIEF, max_batch=8))
+    assert row["fps_batch"] == 8
+    assert row["fps_b8"] == row["fps"]
 
 
 def test_when_only_one_image_fits_both_figures_are_the_same(make_timed: Any) -> None:
