@@ -7,6 +7,7 @@ import io
 import math
 import os
 import re
+import shutil
 import sys
 import tempfile
 from contextlib import contextmanager, suppress
@@ -264,25 +265,51 @@ def newest(a: Row, b: Row) -> Row:
 def merge(target: ResultStore, sources: Sequence[ResultStore]) -> list[tuple[Row, Row]]:
     """Bring the rows of other folders into one; of the same cell the newest stays.
 
+    The environments and artifacts of the rows that are taken over come along.
+
     Returns:
         pairs (kept, dropped) of cells that two folders had with different scores.
     """
     merged = {row.cell: row for row in target.rows()}
+    origin: dict[str, ResultStore] = {}
     conflicts = []
     for source in sources:
         for row in source.rows():
-            if row.cell not in merged:
-                merged[row.cell] = row
-                continue
-            old = merged[row.cell]
-            kept = newest(old, row)
+            old = merged.get(row.cell)
+            kept = row if old is None else newest(old, row)
             merged[row.cell] = kept
+            if kept is row and row != old:
+                origin[row.cell] = source
+            if old is None:
+                continue
             scores = columns(SCORE)
             if any(getattr(old, s) != getattr(row, s) for s in scores):
                 conflicts.append((kept, old if kept is row else row))
+    # Before the rows, so that none ever stands without its environment.
+    for cell, source in origin.items():
+        _bring(merged[cell], source.folder, target.folder)
     by_file: dict[Path, list[Row]] = {}
     for row in merged.values():
         by_file.setdefault(target.file(row.dataset, row.method), []).append(row)
     for file, rows in by_file.items():
         write_csv(file, sort_rows(rows))
     return conflicts
+
+
+def _bring(row: Row, source: Path, target: Path) -> None:
+    """Copy the environment and the artifacts of a row; those of a row that it replaces go."""
+    name = f"{row.env}.json"
+    if (source / "env" / name).is_file() and not (target / "env" / name).exists():
+        replace_file(target / "env" / name, (source / "env" / name).read_bytes())
+    ours, theirs = (folder / "artifacts" / row.cell for folder in (target, source))
+    part = ours.with_suffix(".part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        if theirs.is_dir():
+            shutil.copytree(theirs, part)
+        if ours.is_dir():
+            shutil.rmtree(ours)
+        if part.is_dir():
+            part.replace(ours)
+    except OSError as error:
+        raise StoreError(f"{theirs} cannot be copied to {ours}: {error}") from error

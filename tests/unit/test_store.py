@@ -188,6 +188,35 @@ def test_merging_keeps_the_newest_row_and_reports_differences(tmp_path: Path) ->
     assert [r.image_auroc for r in ours.rows()] == [0.9, 0.75]
 
 
+def test_merging_brings_the_environments_and_artifacts_of_the_rows(tmp_path: Path) -> None:
+    ours, theirs = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b")
+    ours.put(row(env="aa"))
+    theirs.put(row(env="bb", started="2026-02-01T00:00:00+00:00"))
+    theirs.put(row(env="bb", cell="ffffffffffff", seed=1))
+    for store, text in ((ours, "old"), (theirs, "new")):
+        scores = store.folder / "artifacts" / row().cell / "scores.npz"
+        scores.parent.mkdir(parents=True)
+        scores.write_text(text)
+    (scores.parents[2] / "env").mkdir()
+    (scores.parents[2] / "env" / "bb.json").write_text("{}")
+    merge(ours, [theirs])
+    assert (ours.folder / "env" / "bb.json").read_text() == "{}"
+    kept = sorted(path for path in (ours.folder / "artifacts").rglob("*") if path.is_file())
+    assert [(path.parent.name, path.read_text()) for path in kept] == [(row().cell, "new")]
+
+
+def test_merging_an_older_row_leaves_our_artifacts(tmp_path: Path) -> None:
+    ours, theirs = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b")
+    ours.put(row(started="2026-02-01T00:00:00+00:00"))
+    theirs.put(row())
+    for store, text in ((ours, "ours"), (theirs, "theirs")):
+        scores = store.folder / "artifacts" / row().cell / "scores.npz"
+        scores.parent.mkdir(parents=True)
+        scores.write_text(text)
+    merge(ours, [theirs])
+    assert (ours.folder / "artifacts" / row().cell / "scores.npz").read_text() == "ours"
+
+
 def test_merging_a_folder_twice_changes_nothing(tmp_path: Path) -> None:
     ours, theirs = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b")
     theirs.put(row())
