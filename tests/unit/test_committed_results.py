@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench import discovery
 from bench.config import load_settings
 from bench.report.quantities import SCORES
+from bench.report.significance import auroc
 from bench.row import COMPLEXITY, Row, columns
 from bench.store import ResultStore, read_csv, sort_rows
 
@@ -85,6 +87,17 @@ def test_the_environment_of_every_row_is_there() -> None:
     for folder in FOLDERS:
         for row in ResultStore(folder).rows():
             assert (folder / "env" / f"{row.env}.json").is_file(), (folder, row.cell)
+
+
+def test_stored_image_scores_give_the_score_of_their_row() -> None:
+    for folder in FOLDERS:
+        for row in ResultStore(folder).rows():
+            file = folder / "artifacts" / row.cell / "scores.npz"
+            if file.is_file():
+                with np.load(file) as stored:
+                    scores, labels = stored["scores"], stored["labels"].astype(bool)
+                assert len(labels) == row.n_test, file
+                assert auroc(scores, labels) == pytest.approx(row.image_auroc, abs=1e-6), file
 
 
 @pytest.mark.parametrize(
