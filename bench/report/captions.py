@@ -63,14 +63,35 @@ def machine(rows: Sequence[Row], letter: str) -> str:
     return ", ".join(parts)
 
 
+class OwnNotes:
+    """Footnotes that the table itself gives to its numbers: a, b, c, ... in order of appearance."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def id(self, text: str) -> str:
+        """The letter of a text; the same text has one."""
+        if text not in self.texts:
+            self.texts[text] = _letters(len(self.texts))
+        return self.texts[text]
+
+
+def _letters(index: int) -> str:
+    """a, ..., z, aa, ab, ..."""
+    rest, last = divmod(index, 26)
+    return (_letters(rest - 1) if rest else "") + chr(ord("a") + last)
+
+
 def footnotes(
-    spec: TableSpec, published: Published, sections: Sequence[Section]
+    spec: TableSpec, published: Published, sections: Sequence[Section], own: OwnNotes
 ) -> Iterable[tuple[str, str]]:
-    """Notes on numbers that are shown or on the table, then the meaning of marks."""
+    """The table's own notes, those on numbers that are shown or on the table, meaning of marks."""
+    yield from ((id, text) for text, id in own.texts.items())
     lines = [line for section in sections for line in section.lines]
     ids = {n for line in lines for n in line.notes}
     ids |= {n for line in lines for entry in line.entries for n in entry.notes}
     ids |= set(published.notes_of_table(spec.paper, spec.table))
+    ids -= set(own.texts.values())
     for id in sorted(ids, key=note_order):
         yield id, published.note(id).text
     for mark in sorted({mark for line in lines for mark in line.marks}):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bench.report import captions
@@ -60,7 +60,7 @@ def build(
         title=captions.title(spec, published),
         caption=(*captions.caption(spec, settings, used), *builder.machine_captions()),
         sections=sections,
-        footnotes=tuple(captions.footnotes(spec, published, sections)),
+        footnotes=tuple(captions.footnotes(spec, published, sections, builder.own)),
         missing=tuple(captions.missing(spec, matched)),
         left_out=tuple(matcher.left_out(rows, used)),
     )
@@ -73,6 +73,7 @@ class _Builder:
         self.spec = spec
         self.published = published
         self.matched = matched
+        self.own = captions.OwnNotes()
         self.common = set(published.notes_of_table(spec.paper, spec.table))
         used = [row for match in matched.values() for row in match.rows]
         self.machines = q.group_by(used, _machine) if self.has_hardware() else []
@@ -119,10 +120,11 @@ class _Builder:
         names = [row.measured.get(metric.id, metric.measured) for metric, _ in pairs]
         measurable = bool(row.method) and any(names)
         on_label, entries = self._published_entries(numbers)
+        own, entries = self._apart(entries, [self._definition(row, m) for m, _ in pairs])
         if printed:
             kind = PUBLISHED if measurable else ONLY
             text = "".join(captions.MARKS[mark] for mark in row.marks)
-            yield Line(row.label, kind, row.block, entries, text, on_label)
+            yield Line(row.label, kind, row.block, entries, text, (*own, *on_label))
         if not measurable or not (printed or not row.published):
             return
         for letter, group in self._groups(row):
@@ -155,7 +157,12 @@ class _Builder:
         timed = any(name and q.depends_on_hardware(name) for name in names)
         found = {mark for r in group for mark in marks(r) if timed or mark != captions.ROUGH}
         text = "".join(sorted(found))
-        yield Line(row.label, f"{MEASURED}{letter}", row.block, entries, text)
+        definitions = [
+            self._definition(row, metric, name)
+            for (metric, _), name in zip(pairs, names, strict=True)
+        ]
+        own, entries = self._apart(entries, definitions)
+        yield Line(row.label, f"{MEASURED}{letter}", row.block, entries, text, own)
         gaps = tuple(
             _difference(entry, number, name)
             for entry, number, name in zip(entries, numbers, names, strict=True)
@@ -195,6 +202,38 @@ class _Builder:
         ]
         return tuple(sorted(shared, key=captions.note_order)), tuple(entries)
 
+    def _definition(self, row: RowSpec, metric: MetricSpec, name: str = "") -> str:
+        """What a row has in place of the metric that the table's other rows have; or empty.
+
+        Args:
+            name: the measured quantity; empty for a published number.
+        """
+        if metric.id in row.definition:
+            return row.definition[metric.id]
+        if name and metric.measured and name != metric.measured and q.is_score(name):
+            return f"measured as {q.label(name)}"
+        return ""
+
+    def _apart(
+        self, entries: tuple[Entry, ...], definitions: list[str]
+    ) -> tuple[tuple[str, ...], tuple[Entry, ...]]:
+        """The entries, those with a definition of their own not ranked and with a note.
+
+        A note that holds for the whole line is returned for its label.
+        """
+        texts = {d for e, d in zip(entries, definitions, strict=True) if e.text}
+        shared = (self.own.id(f"{next(iter(texts))}: not ranked"),) if _is_one(texts) else ()
+        return shared, tuple(
+            replace(
+                e,
+                ranked=False,
+                notes=e.notes if shared else (self.own.id(f"{d}: not ranked"), *e.notes),
+            )
+            if e.text and d
+            else e
+            for e, d in zip(entries, definitions, strict=True)
+        )
+
     def _measured_entry(
         self, group: list[Row], name: str, metric: MetricSpec, column: str
     ) -> Entry:
@@ -209,6 +248,11 @@ class _Builder:
         scale = 100 if q.is_score(name) else 1
         std = q.show(name, spread, metric.decimals) if q.is_score(name) else ""
         return Entry(q.show(name, mean, metric.decimals), scale * mean, std)
+
+
+def _is_one(texts: set[str]) -> bool:
+    """Whether they are one text, and not the empty one."""
+    return len(texts) == 1 and "" not in texts
 
 
 def _difference(entry: Entry, number: PublishedNumber | None, name: str) -> Entry:

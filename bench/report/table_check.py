@@ -124,6 +124,10 @@ class Checker:
             self.known(metric, ids, "metric of this table", "row", index, "measured")
             if measured:
                 self.known(measured, quantities, "metric", "row", index, "measured")
+        for metric, definition in row.definition.items():
+            self.known(metric, ids, "metric of this table", "row", index, "definition")
+            if not isinstance(definition, str) or not definition:
+                self.fail(f"definition of {metric} is no text", "row", index, "definition")
         if not row.method:
             if not row.published:
                 self.fail("a row needs `published`, `method` or both", "row", index)

@@ -54,7 +54,13 @@ class MetricSpec:
 
 @dataclass(frozen=True)
 class RowSpec:
-    """One row: a selector of published numbers, and a method of the harness or none."""
+    """One row: a selector of published numbers, and a method of the harness or none.
+
+    Attributes:
+        measured: quantity in place of the metric's, by the metric's id.
+        definition: what the row's numbers are, by the metric's id, where it is not what the table's
+            other rows have; they are not ranked with those.
+    """
 
     label: str
     block: str = ""
@@ -63,6 +69,7 @@ class RowSpec:
     params: Mapping[str, Any] = field(default_factory=dict)
     category_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     measured: Mapping[str, str] = field(default_factory=dict)
+    definition: Mapping[str, str] = field(default_factory=dict)
     marks: tuple[Mark, ...] = ()
 
 
@@ -136,6 +143,7 @@ _ROW = {
     "params": "table",
     "category_params": "table",
     "measured": "table",
+    "definition": "table",
     "marks": "tuple[str, ...]",
 }
 

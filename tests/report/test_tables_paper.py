@@ -266,6 +266,37 @@ def test_a_misprint_and_another_metric_are_not_ranked(
     assert lines(table4, 1)["VT-ADL", ONLY].notes == ("S4",)
 
 
+def test_two_definitions_of_a_metric_are_not_ranked_together_and_each_is_named(
+    spec: Spec, rows_of: RowsOf, published: Published, settings: Settings
+) -> None:
+    table3 = spec("pyramidflow/table3")
+    scores = {"aupro_30": 0.9, "published": '{"aupro_pyramidflow": 0.99}'}
+    table = build(table3, published, rows_of(table3, **scores), settings)
+    limited = {"AnoGAN", "Vanilla VAE", "AE-SSIM", "SPADE (WRN50)", "PaDiM (WRN50)"}
+    notes = dict(table.footnotes)
+    assert table.sections[1].title == "AUPRO (%), definition by row"
+    for x in table.sections[1].lines:
+        if x.kind == DIFFERENCE:
+            continue
+        apart = [n for n in x.notes if n.islower() and "rate of 0.3" in notes[n]]
+        assert bool(apart) == (x.label in limited and any(e.text for e in x.entries))
+        assert not (apart and any(e.place for e in x.entries))
+    assert cell(table, "PaDiM (WRN50)", MEASURED, "carpet", section=1).text == "90.0"
+    assert cell(table, "PaDiM (WRN50)", DIFFERENCE, "carpet", section=1).text == "-6.2"
+    assert cell(table, "PyramidFlow (FNF)", MEASURED, "carpet", section=1).text == "99.0"
+
+
+def test_table_5_has_the_definitions_and_the_epoch_rule_of_table_3(
+    spec: Spec, published: Published, settings: Settings
+) -> None:
+    table = build(spec("pyramidflow/table5"), published, [], settings)
+    assert "best test score" in table.caption[0]
+    assert "to 0.3" in table.caption[0]
+    assert not any(e.place for x in table.sections[1].lines for e in x.entries)
+    for label in ("AE-SSIM", "SPADE"):
+        assert "S5" in lines(table)[label, ONLY].notes
+
+
 def test_published_best_marks_are_those_that_the_paper_prints_but_for_noted_slips(
     spec: Spec, published: Published, settings: Settings
 ) -> None:
