@@ -51,18 +51,17 @@ def build(
 ) -> PaperTable:
     """Published numbers and measured rows of a table, ranked apart, with all that is missing."""
     matcher = Matcher(spec, settings)
-    matched = {r.label: matcher.match(r, rows, seeds or spec.seeds) for r in spec.rows}
+    matched = matcher.match(rows, seeds or spec.seeds)
     builder = _Builder(spec, published, matched)
     sections = tuple(builder.sections())
-    used = [row for match in matched.values() for row in match.rows]
     return PaperTable(
         spec=spec,
         title=captions.title(spec, published),
-        caption=(*captions.caption(spec, settings, used), *builder.machine_captions()),
+        caption=(*captions.caption(spec, matcher, matched), *builder.machine_captions()),
         sections=sections,
         footnotes=tuple(captions.footnotes(spec, published, sections, builder.own)),
         missing=tuple(captions.missing(spec, matched)),
-        left_out=tuple(matcher.left_out(rows, used)),
+        left_out=tuple(matcher.left_out(rows, matched)),
     )
 
 

@@ -100,7 +100,7 @@ class Checker:
             for column in metric.where:
                 self.known(column, KEY, "column", "metric", index, "where")
         for index, row in enumerate(spec.rows):
-            self._row(spec, index, row, quantities)
+            self._row(spec, index, row, settings, quantities)
             self._numbers(spec, index, row, published)
 
     def _columns(self, spec: TableSpec, published: Published) -> None:
@@ -114,7 +114,14 @@ class Checker:
         if spec.layout == "metrics":
             self.known(spec.column, [ANY, *MEANS, *spec.categories], "column", key="column")
 
-    def _row(self, spec: TableSpec, index: int, row: RowSpec, quantities: Sequence[str]) -> None:
+    def _row(
+        self,
+        spec: TableSpec,
+        index: int,
+        row: RowSpec,
+        settings: Settings,
+        quantities: Sequence[str],
+    ) -> None:
         for column in row.published:
             self.known(column, KEY, "column", "row", index, "published")
         for mark in row.marks:
@@ -129,10 +136,17 @@ class Checker:
             if not isinstance(definition, str) or not definition:
                 self.fail(f"definition of {metric} is no text", "row", index, "definition")
         if not row.method:
+            if row.preset:
+                self.fail("a preset needs a `method`", "row", index, "preset")
             if not row.published:
                 self.fail("a row needs `published`, `method` or both", "row", index)
             return
         self.known(row.method, discovery.sources("methods"), "method", "row", index, "method")
+        if row.preset:
+            with_method = [
+                n for n, p in settings.presets.items() if row.method in p.get("methods", {})
+            ]
+            self.known(row.preset, with_method, f"preset for {row.method}", "row", index, "preset")
         fields = discovery.describe("methods", row.method).fields
         layers = [row.params, *row.category_params.values()]
         for category in row.category_params:

@@ -57,6 +57,8 @@ class RowSpec:
     """One row: a selector of published numbers, and a method of the harness or none.
 
     Attributes:
+        preset: of bench.toml, whose fields of the method hold, by category too; `params` and
+            `category_params` come on top.
         measured: quantity in place of the metric's, by the metric's id.
         definition: what the row's numbers are, by the metric's id, where it is not what the table's
             other rows have; they are not ranked with those.
@@ -66,6 +68,7 @@ class RowSpec:
     block: str = ""
     published: Mapping[str, Any] = field(default_factory=dict)
     method: str = ""
+    preset: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     category_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     measured: Mapping[str, str] = field(default_factory=dict)
@@ -140,6 +143,7 @@ _ROW = {
     "block": "str",
     "published": "table",
     "method": "str",
+    "preset": "str",
     "params": "table",
     "category_params": "table",
     "measured": "table",

@@ -119,7 +119,9 @@ def test_seeds_give_mean_and_deviation_and_one_seed_none(
     once = rows_of(table4, image_auroc=0.9)
     again = [replace(r, cell=f"f{r.cell[1:]}", seed=1, image_auroc=0.8) for r in once]
     one = cell(build(table4, published, once, settings), "PaDiM", MEASURED, "mean")
-    two = cell(build(table4, published, [*once, *again], settings), "PaDiM", MEASURED, "mean")
+    two = cell(
+        build(table4, published, [*once, *again], settings, (0, 1)), "PaDiM", MEASURED, "mean"
+    )
     assert (one.text, one.std) == ("90.0", "")
     assert (two.text, two.std) == ("85.0", "7.1")
 
@@ -162,7 +164,89 @@ def test_rows_of_another_version_are_not_mixed_with_the_newest(
     label = "PaDiM"
     assert cell(table, label, MEASURED, "01").text == "90.0"
     assert cell(table, label, MEASURED, "02").text == ""
-    assert any("another version" in text for text in table.left_out)
+    assert any("version 1 of the method, not 2" in text for text in table.left_out)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"pretrained": "file:0123456789ab"}, "weights file:0123456789ab, not pretrained"),
+        ({"kind": "submitted"}, "submitted, not measured"),
+        ({"dataset_version": 0}, "version 0 of the data set, not 1"),
+        ({"seed": 7}, "seed 7 was not asked for"),
+        ({"data": "cafe", "seed": 1}, "other files of 01: data cafe, not feed"),
+    ],
+)
+def test_what_must_not_be_averaged_is_left_out_for_the_reason_that_holds(
+    changes: dict[str, Any],
+    reason: str,
+    spec: Spec,
+    rows_of: RowsOf,
+    published: Published,
+    settings: Settings,
+) -> None:
+    table4 = spec("pyramidflow/table4")
+    rows = rows_of(table4, image_auroc=0.9)
+    odd = next(r for r in rows if (r.method, r.category) == ("padim", "01"))
+    odd = replace(odd, **{"cell": "odd", "image_auroc": 0.1, **changes})
+    table = build(table4, published, [*rows, odd], settings, (0, 1))
+    assert cell(table, "PaDiM", MEASURED, "01").text == "90.0"
+    assert table.left_out == (f"1 row of padim left out: {reason}",)
+
+
+def test_the_lines_of_a_table_come_from_the_same_files(
+    spec: Spec, rows_of: RowsOf, published: Published, settings: Settings
+) -> None:
+    table4 = spec("pyramidflow/table4")
+    rows = [
+        replace(r, data="cafe" if r.method == "padim" else "feed", started=r.method)
+        for r in rows_of(table4, image_auroc=0.9)
+    ]
+    table = build(table4, published, rows, settings)
+    assert cell(table, "PaDiM", MEASURED, "01").text == ""
+    assert cell(table, "PyramidFlow (ResNet18)", MEASURED, "01").text == "90.0"
+    assert any("other files of 01" in text for text in table.left_out)
+
+
+def test_cells_and_mean_of_a_line_come_from_the_same_seeds(
+    spec: Spec, rows_of: RowsOf, published: Published, settings: Settings
+) -> None:
+    table4 = spec("pyramidflow/table4")
+    once = rows_of(table4, image_auroc=0.9)
+    again = [replace(r, cell=f"f{r.cell[1:]}", seed=1, image_auroc=0.8) for r in once]
+    again = [r for r in again if (r.method, r.category) != ("padim", "02")]
+    table = build(table4, published, [*once, *again], settings, (0, 1))
+    assert [e.text for e in lines(table)["PaDiM", MEASURED].entries] == ["90.0"] * 4
+    label = "PyramidFlow (ResNet18)"
+    assert [e.text for e in lines(table)[label, MEASURED].entries] == ["85.0"] * 4
+    assert "2 rows of padim left out: seed 1 lacks 02" in table.left_out
+    assert table.caption[1].endswith("seeds by line")
+    assert any(t.startswith("Measured PaDiM: ") and t.endswith("seed 0") for t in table.caption)
+    assert any(t.startswith(f"Measured {label}") and t.endswith("0, 1") for t in table.caption)
+
+
+def test_only_the_seeds_that_were_asked_for_enter_the_numbers(
+    spec: Spec, rows_of: RowsOf, published: Published, settings: Settings
+) -> None:
+    table4 = spec("pyramidflow/table4")
+    once = rows_of(table4, image_auroc=0.9)
+    again = [replace(r, cell=f"f{r.cell[1:]}", seed=1, image_auroc=0.8) for r in once]
+    for seeds, text in ((), "90.0"), ((0,), "90.0"), ((1,), "80.0"), ((0, 1), "85.0"):
+        table = build(table4, published, [*once, *again], settings, seeds)
+        assert cell(table, "PaDiM", MEASURED, "mean").text == text
+
+
+def test_the_caption_names_the_settings_and_a_file_of_weights_of_each_measured_row(
+    spec: Spec, rows_of: RowsOf, published: Published, settings: Settings
+) -> None:
+    table3 = spec("cflow/table3")
+    rows = rows_of(table3, pixel_auroc=0.9, pretrained="file:0123456789ab")
+    caption = build(table3, published, rows, settings).caption
+    (resnet,) = [text for text in caption if text.startswith("Measured CFLOW-AD (ResNet18)")]
+    assert "backbone resnet18.tv_in1k" in resnet
+    assert "input_size 512 (256: cable, capsule, hazelnut, metal_nut, pill; 128: trans" in resnet
+    assert "couplings" not in resnet
+    assert resnet.endswith("weights file:0123456789ab")
 
 
 def test_parameters_that_a_row_does_not_know_had_their_default(
@@ -198,7 +282,7 @@ def test_devices_are_kept_apart_and_speeds_are_not_subtracted(
         replace(r, cell=f"f{r.cell[1:]}", seed=1, device="GPU test", fps_b1=200.0) for r in rows
     ]
     rows = [replace(r, device="CPU test") for r in rows]
-    table = build(table6, published, [*rows, *on_gpu], settings)
+    table = build(table6, published, [*rows, *on_gpu], settings, seeds=(0, 1))
     label = "CFLOW-AD (WRN50)"
     assert cell(table, label, "measured A", "FPS at 256").text == "20"
     assert cell(table, label, "measured B", "FPS at 256").text == "200"
