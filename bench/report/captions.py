@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from bench.report.summary import BRIEF, ORACLE, TRANSDUCTIVE
+from bench.report.ranking import Origin
+from bench.report.summary import BRIEF, ORACLE, RANDOM, SUBMITTED, TRANSDUCTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,10 @@ MARKS = {"oracle": "†", "transductive": "‡"}
 ROUGH = "¶"
 """Not timed by speed-1: says nothing about scores."""
 
-_MEANINGS = {"†": ORACLE, "‡": TRANSDUCTIVE, ROUGH: BRIEF}
+OF_SCORES = "†‡"
+"""Marks that say something about scores alone."""
+
+_MEANINGS = {"†": ORACLE, "‡": TRANSDUCTIVE, "§": RANDOM, "◊": SUBMITTED, ROUGH: BRIEF}
 
 
 def title(spec: TableSpec, published: Published) -> str:
@@ -87,6 +91,23 @@ def _value(text: str) -> str:
     """A parameter as it is read: no quotes around names."""
     value = json.loads(text)
     return value if isinstance(value, str) else text
+
+
+def origin(rows: Sequence[Row], plugin: Plugin) -> Origin:
+    """Where the numbers of a measured line come from."""
+
+    def joined(column: str) -> str:
+        values = {getattr(row, column) for row in rows}
+        return ", ".join(str(value) for value in sorted(values, key=str) if value not in (None, ""))
+
+    return Origin(
+        seeds=joined("seed"),
+        settings=parameters(rows, plugin),
+        weights=joined("pretrained"),
+        device=joined("device"),
+        threads=joined("threads"),
+        speed=joined("speed"),
+    )
 
 
 def machine(rows: Sequence[Row], letter: str) -> str:

@@ -9,6 +9,7 @@ from bench import discovery
 from bench.config import fits
 from bench.errors import ConfigError, nearest
 from bench.report.published import KEY, MEANS, Published
+from bench.report.ranking import WORST
 from bench.report.table_spec import ANY, RowSpec, TableSpec
 
 if TYPE_CHECKING:
@@ -91,6 +92,9 @@ class Checker:
             self.known(spec.dataset, datasets, "data set of the harness", key="dataset")
         self.known(spec.protocol, settings.protocols, "protocol", key="protocol")
         self._columns(spec, published)
+        if spec.change_from:
+            labels = [WORST, *(row.label for row in spec.rows)]
+            self.known(spec.change_from, labels, "row of this table", key="change_from")
         metrics = list(dict.fromkeys(n.metric for n in published.numbers))
         for index, metric in enumerate(spec.metrics):
             if metric.published:

@@ -97,6 +97,7 @@ class TableSpec:
     column: str = ""
     seeds: tuple[int, ...] = (0,)
     rank: bool = True
+    change_from: str = ""  # label of the row that the paper's changes are against, or "worst"
     note: str = ""
 
     def members(self, column: str) -> tuple[str, ...]:
@@ -128,6 +129,7 @@ _TYPES = {
     "means": "tuple[str, ...]",
     "seeds": "tuple[int, ...]",
     "rank": "bool",
+    "change_from": "str",
 }
 _REQUIRED = ("title", "paper", "table", "source", "dataset", "protocol", "published_protocol")
 _METRIC = {
