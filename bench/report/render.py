@@ -153,7 +153,7 @@ def _latex(table: PaperTable) -> str:
     notes = [rf"\textsuperscript{{{tex(id)}}} {tex(text)}" for id, text in table.footnotes]
     notes += [tex(text) for text in _remarks(table)]
     if notes:
-        parts.append(r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize")
+        parts.append(r"\par\smallskip\begin{minipage}{\linewidth}\scriptsize")
         parts += [f"{note}\\par" for note in notes] + [r"\end{minipage}"]
     return "\n".join([*parts, r"\end{table*}"]) + "\n"
 
