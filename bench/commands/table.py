@@ -54,6 +54,8 @@ def table(
     """
     settings = load_settings()
     if results is not None:
+        if not run and not results.is_dir():
+            raise ConfigError(f"--results {results} is not a folder; --run makes it")
         settings = replace(settings, paths=replace(settings.paths, results=results.absolute()))
     published = load_published()
     if name is None:

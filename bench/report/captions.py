@@ -116,7 +116,7 @@ def machine(rows: Sequence[Row], letter: str) -> str:
     batches = sorted({r.fps_batch for r in rows if r.fps_batch})
     parts = [
         f"Measured{letter} on {row.device or 'an unnamed device'}",
-        f"{row.threads} threads",
+        f"{row.threads} thread{'' if row.threads == 1 else 's'}",
         f"speed protocol {row.speed or 'none'}",
         f"memory by {row.memory or 'no means'}",
     ]

@@ -70,6 +70,11 @@ def test_a_table_without_rows_says_what_to_run(tmp_path: Path) -> None:
     assert "Run them: bench table pyramidflow/table4 --run" in text
 
 
+def test_a_folder_of_results_that_is_absent_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent is not a folder; --run makes it"):
+        bench("table", "pyramidflow/table4", "--results", str(tmp_path / "absent"))
+
+
 def test_run_asks_for_the_missing_cells_only_with_the_parameters_of_each(
     spec: Spec, settings: Settings, rows_of: RowsOf
 ) -> None:
