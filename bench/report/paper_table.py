@@ -298,10 +298,8 @@ class _Builder:
             (r.category, json.loads(r.undefined).get(name, "the row has no such score"))
             for r in lacking
         }
-        return tuple(
-            self.own.id(f"{q.label(name)} of {category} is not defined: {reason}")
-            for category, reason in sorted(reasons)
-        )
+        texts = [f"{q.label(name)} of {c} is not defined: {why}" for c, why in sorted(reasons)]
+        return tuple(sorted(map(self.own.id, texts), key=lambda id: (len(id), id)))
 
 
 def _is_one(texts: set[str]) -> bool:
