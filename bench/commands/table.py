@@ -54,6 +54,8 @@ def table(
     """
     settings = load_settings()
     if results is not None:
+        if not run and not results.is_dir():
+            raise ConfigError(f"--results {results} is not a folder; --run makes it")
         settings = replace(settings, paths=replace(settings.paths, results=results.absolute()))
     published = load_published()
     if name is None:
@@ -91,11 +93,12 @@ def listing(settings: Settings, published: Published) -> str:
 
 def _state(spec: TableSpec, settings: Settings, rows: list[Row]) -> str:
     matcher = Matcher(spec, settings)
-    matches = [matcher.match(row, rows, spec.seeds) for row in spec.rows if row.method]
-    if not matches:
+    measured = [row for row in spec.rows if row.method]
+    if not measured:
         return "published only"
-    total = len(matches) * len(spec.wanted()) * len(spec.seeds)
-    return f"{total - sum(len(match.missing) for match in matches)} of {total}"
+    total = len(measured) * len(spec.wanted()) * len(spec.seeds)
+    missing = sum(len(match.missing) for match in matcher.match(rows, spec.seeds).values())
+    return f"{total - missing} of {total}"
 
 
 def requests(
@@ -103,11 +106,12 @@ def requests(
 ) -> list[tuple[Request, tuple[int, ...]]]:
     """The runs that fill the gaps: one for each set of parameters and of seeds."""
     matcher = Matcher(spec, settings)
+    matched = matcher.match(rows, seeds)
     grouped: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
     overrides: dict[str, dict[str, object]] = {}
     for row in spec.rows:
         gaps: dict[str, list[int]] = {}
-        for category, seed in matcher.match(row, rows, seeds).missing:
+        for category, seed in matched[row.label].missing:
             gaps.setdefault(category, []).append(seed)
         for category, wanted in gaps.items():
             chosen = {f"{row.method}.{k}": v for k, v in matcher.overrides(row, category).items()}
@@ -141,7 +145,8 @@ def run_missing(
     console = Console(stderr=True, no_color="NO_COLOR" in os.environ)
     failed = 0
     for request, wanted in requests(spec, settings, rows, seeds):
-        chosen = replace(settings, run=replace(settings.run, seeds=wanted))
+        # The table says which parameters a method has, whatever the project sets elsewhere.
+        chosen = replace(settings, methods={}, run=replace(settings.run, seeds=wanted))
         request = replace(request, data_root=data_root)
         try:
             result = run_request(chosen, request, console)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from bench.report.summary import BRIEF, ORACLE, TRANSDUCTIVE
+from bench.report.ranking import Origin
+from bench.report.summary import BRIEF, ORACLE, RANDOM, SUBMITTED, TRANSDUCTIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bench.config import Settings
-    from bench.report.matching import Match
+    from bench.discovery import Plugin
+    from bench.report.matching import Match, Matcher
     from bench.report.published import Published
     from bench.report.ranking import Section
     from bench.report.table_spec import TableSpec
@@ -20,7 +22,10 @@ MARKS = {"oracle": "†", "transductive": "‡"}
 ROUGH = "¶"
 """Not timed by speed-1: says nothing about scores."""
 
-_MEANINGS = {"†": ORACLE, "‡": TRANSDUCTIVE, ROUGH: BRIEF}
+OF_SCORES = "†‡"
+"""Marks that say something about scores alone."""
+
+_MEANINGS = {"†": ORACLE, "‡": TRANSDUCTIVE, "§": RANDOM, "◊": SUBMITTED, ROUGH: BRIEF}
 
 
 def title(spec: TableSpec, published: Published) -> str:
@@ -30,15 +35,18 @@ def title(spec: TableSpec, published: Published) -> str:
     return f"{spec.title} ({origin})"
 
 
-def caption(spec: TableSpec, settings: Settings, used: Sequence[Row]) -> Iterable[str]:
-    """The protocols: a number never stands without its own."""
+def caption(spec: TableSpec, matcher: Matcher, matched: Mapping[str, Match]) -> Iterable[str]:
+    """The protocols and settings: a number never stands without its own."""
     yield f"Published: {spec.published_protocol.rstrip('.')}"
     if any(row.method for row in spec.rows):
-        fields = settings.protocol(spec.protocol).identity()
+        fields = matcher.protocol.identity()
         text = ", ".join(f"{k} {_plain(v)}" for k, v in fields.items() if v not in (None, []))
-        seeds = sorted({row.seed for row in used})
-        found = f"seeds {', '.join(map(str, seeds))}" if seeds else "no row yet"
-        yield f"Measured: data set {spec.dataset}, protocol {spec.protocol} ({text}); {found}"
+        found = sorted({match.seeds for match in matched.values() if match.rows})
+        last = "seeds by line" if len(found) > 1 else seeds(found[0]) if found else "no row yet"
+        yield f"Measured: data set {spec.dataset}, protocol {spec.protocol} ({text}); {last}"
+        for row in spec.rows:
+            if matched[row.label].rows:
+                yield _settings(matched[row.label], matcher.plugin(row), row.label, len(found) > 1)
     if spec.rank:
         yield (
             "Best (bold) and second best (underlined or italic) of each block are marked, "
@@ -48,13 +56,67 @@ def caption(spec: TableSpec, settings: Settings, used: Sequence[Row]) -> Iterabl
         yield spec.note.rstrip(".")
 
 
+def seeds(numbers: Sequence[int]) -> str:
+    """`seed 0`, `seeds 0, 1`."""
+    return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+def _settings(match: Match, plugin: Plugin, label: str, with_seeds: bool) -> str:
+    """One line on a measured row: its parameters, weights of a file, seeds."""
+    parts = [parameters(match.rows, plugin)]
+    weights = {row.pretrained for row in match.rows}
+    parts += [f"weights {name}" for name in sorted(weights) if name.startswith("file:")]
+    parts += [seeds(match.seeds)] if with_seeds else []
+    return f"Measured {label}: {'; '.join(parts)}"
+
+
+def parameters(rows: Sequence[Row], plugin: Plugin) -> str:
+    """Parameters that are not the method's defaults; by category where categories differ."""
+    defaults = {k: json.dumps(v) for k, v in plugin.defaults().items()}
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for name, value in json.loads(row.params).items():
+            categories = found.setdefault(name, {}).setdefault(json.dumps(value), [])
+            categories += [row.category] if row.category not in categories else []
+    parts = []
+    for name, values in sorted(found.items()):
+        usual, *others = sorted(values, key=lambda value: -len(values[value]))
+        if others or defaults.get(name) != usual:
+            special = "; ".join(f"{_value(v)}: {', '.join(values[v])}" for v in others)
+            parts.append(f"{name} {_value(usual)}" + (f" ({special})" if special else ""))
+    return ", ".join(parts) or "the method's defaults"
+
+
+def _value(text: str) -> str:
+    """A parameter as it is read: no quotes around names."""
+    value = json.loads(text)
+    return value if isinstance(value, str) else text
+
+
+def origin(rows: Sequence[Row], plugin: Plugin) -> Origin:
+    """Where the numbers of a measured line come from."""
+
+    def joined(column: str) -> str:
+        values = {getattr(row, column) for row in rows}
+        return ", ".join(str(value) for value in sorted(values, key=str) if value not in (None, ""))
+
+    return Origin(
+        seeds=joined("seed"),
+        settings=parameters(rows, plugin),
+        weights=joined("pretrained"),
+        device=joined("device"),
+        threads=joined("threads"),
+        speed=joined("speed"),
+    )
+
+
 def machine(rows: Sequence[Row], letter: str) -> str:
     """The device of measured costs, and how they were measured."""
     row = rows[0]
     batches = sorted({r.fps_batch for r in rows if r.fps_batch})
     parts = [
         f"Measured{letter} on {row.device or 'an unnamed device'}",
-        f"{row.threads} threads",
+        f"{row.threads} thread{'' if row.threads == 1 else 's'}",
         f"speed protocol {row.speed or 'none'}",
         f"memory by {row.memory or 'no means'}",
     ]
@@ -63,14 +125,35 @@ def machine(rows: Sequence[Row], letter: str) -> str:
     return ", ".join(parts)
 
 
+class OwnNotes:
+    """Footnotes that the table itself gives to its numbers: a, b, c, ... in order of appearance."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def id(self, text: str) -> str:
+        """The letter of a text; the same text has one."""
+        if text not in self.texts:
+            self.texts[text] = _letters(len(self.texts))
+        return self.texts[text]
+
+
+def _letters(index: int) -> str:
+    """a, ..., z, aa, ab, ..."""
+    rest, last = divmod(index, 26)
+    return (_letters(rest - 1) if rest else "") + chr(ord("a") + last)
+
+
 def footnotes(
-    spec: TableSpec, published: Published, sections: Sequence[Section]
+    spec: TableSpec, published: Published, sections: Sequence[Section], own: OwnNotes
 ) -> Iterable[tuple[str, str]]:
-    """Notes on numbers that are shown or on the table, then the meaning of marks."""
+    """The table's own notes, those on numbers that are shown or on the table, meaning of marks."""
+    yield from ((id, text) for text, id in own.texts.items())
     lines = [line for section in sections for line in section.lines]
     ids = {n for line in lines for n in line.notes}
     ids |= {n for line in lines for entry in line.entries for n in entry.notes}
     ids |= set(published.notes_of_table(spec.paper, spec.table))
+    ids -= set(own.texts.values())
     for id in sorted(ids, key=note_order):
         yield id, published.note(id).text
     for mark in sorted({mark for line in lines for mark in line.marks}):
@@ -86,10 +169,10 @@ def missing(spec: TableSpec, matched: Mapping[str, Match]) -> Iterable[str]:
         seeds_of: dict[tuple[str, ...], list[int]] = {}
         for seed, categories in by_seed.items():
             seeds_of.setdefault(tuple(categories), []).append(seed)
-        for names, seeds in seeds_of.items():
+        for names, numbers in seeds_of.items():
             every = len(names) > 3 and names == spec.wanted()
             what = f"all {len(names)} categories" if every else ", ".join(names)
-            yield f"{label}: {what}; seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+            yield f"{label}: {what}; {seeds(numbers)}"
 
 
 def note_order(note: str) -> tuple[int, str]:

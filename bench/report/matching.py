@@ -5,13 +5,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bench import discovery
 from bench.plan import resolve_params
-from bench.report.quantities import group_by
+from bench.report.kinds import (
+    FITS,
+    Step,
+    Verdict,
+    common_files,
+    cover,
+    of_files,
+    of_seeds,
+    one_kind,
+    single,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,18 +37,27 @@ class Match:
     """The measured side of one row of a table.
 
     Attributes:
-        rows: one for each category and seed.
+        rows: one for each category and seed, all of one kind; every seed has the same categories.
         missing: (category, seed) without a row.
-        older: rows that fit too, but were made by another version, weights file or submitter.
+        left: why rows with the settings of this table row are not shown, by cell.
     """
 
-    rows: list[Row]
-    missing: list[tuple[str, int]]
-    older: list[Row]
+    rows: list[Row] = field(default_factory=list)
+    missing: list[tuple[str, int]] = field(default_factory=list)
+    left: Mapping[str, Verdict] = field(default_factory=dict)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Seeds that the numbers come from."""
+        return tuple(sorted({row.seed for row in self.rows}))
 
 
 class Matcher:
-    """Decides by what `bench table --run` would plan: the same protocol, options, parameters."""
+    """Decides by what `bench table --run` would plan: the same protocol, options, parameters.
+
+    Parameters are the method's defaults, then the row's preset, then the row's own: what a project
+    sets for its methods elsewhere changes no table.
+    """
 
     def __init__(self, spec: TableSpec, settings: Settings) -> None:
         self.spec = spec
@@ -46,94 +65,114 @@ class Matcher:
         self.settings = settings
         self.wanted = spec.wanted()
         self._fields = self.protocol.identity()
-        self._numbers = {row.label: i for i, row in enumerate(spec.rows)}
         self._plugins: dict[str, Plugin] = {}
-        self._params: dict[tuple[int, str], dict[str, Any]] = {}
-        self._reasons: dict[tuple[object, ...], str] = {}
+        self._params: dict[tuple[str, str], dict[str, Any]] = {}
+        self._verdicts: dict[tuple[object, ...], Verdict] = {}
         self._options: dict[str, Any] = {}
         if any(row.method for row in spec.rows):
             plugin = discovery.describe("datasets", spec.dataset)
             self._options = resolve_params(plugin, settings, {})
 
+    def plugin(self, row: RowSpec) -> Plugin:
+        """The method of a row."""
+        if row.method not in self._plugins:
+            self._plugins[row.method] = discovery.describe("methods", row.method)
+        return self._plugins[row.method]
+
     def overrides(self, row: RowSpec, category: str) -> dict[str, Any]:
-        """The parameters that the table names for a category."""
-        return {**row.params, **row.category_params.get(category, {})}
+        """The parameters that the preset and the table name for a category."""
+        preset = self._preset(row)
+        general = {k: v for k, v in preset.items() if not isinstance(v, dict)}
+        special = preset.get(f"{self.spec.dataset}/{category}", {})
+        return {**general, **special, **row.params, **row.category_params.get(category, {})}
 
     def params(self, row: RowSpec, category: str) -> dict[str, Any]:
         """Every parameter of the cell."""
-        key = (self._numbers[row.label], category)
+        key = (row.label, category)
         if key not in self._params:
-            if row.method not in self._plugins:
-                self._plugins[row.method] = discovery.describe("methods", row.method)
-            plugin = self._plugins[row.method]
-            place = f"{self.spec.dataset}/{category}"
-            self._params[key] = resolve_params(
-                plugin, self.settings, self.overrides(row, category), place
-            )
+            plain = replace(self.settings, methods={})
+            named = self.overrides(row, category)
+            self._params[key] = resolve_params(self.plugin(row), plain, named)
         return self._params[key]
 
-    def reason(self, spec_row: RowSpec, row: Row) -> str:
-        """Why a measured row does not belong here; empty where it does."""
+    def _preset(self, row: RowSpec) -> dict[str, Any]:
+        if not row.preset:
+            return {}
+        table = self.settings.lookup("preset", row.preset, self.settings.presets)
+        return dict(table.get("methods", {}).get(row.method, {}))
+
+    def verdict(self, spec_row: RowSpec, row: Row) -> Verdict:
+        """Whether a row has the settings of a table row."""
         # Rows differ in few of these: thousands of rows ask the same question.
         setting = (row.category, row.pretrained, row.protocol, row.protocol_fields)
-        key = (self._numbers[spec_row.label], *setting, row.dataset_params, row.params)
-        if key not in self._reasons:
-            self._reasons[key] = self._reason(spec_row, row)
-        return self._reasons[key]
+        key = (spec_row.label, *setting, row.dataset_params, row.params)
+        if key not in self._verdicts:
+            self._verdicts[key] = self._verdict(spec_row, row)
+        return self._verdicts[key]
 
-    def _reason(self, spec_row: RowSpec, row: Row) -> str:
+    def _verdict(self, spec_row: RowSpec, row: Row) -> Verdict:
         if row.category not in self.wanted:
-            return "category outside the table"
+            return Verdict(Step.CATEGORY, "category outside the table")
         if row.pretrained == "random":
-            return "random encoder weights, never beside published numbers"
+            return Verdict(Step.RANDOM, "random encoder weights, never beside published numbers")
         if row.protocol != self.protocol.name:
-            return f"protocol {row.protocol}, not {self.protocol.name}"
+            return Verdict(Step.PROTOCOL, f"protocol {row.protocol}, not {self.protocol.name}")
         if changed := _changed(self._fields, _parsed(row.protocol_fields)):
-            return f"protocol {row.protocol} with {changed}"
+            return Verdict(Step.PROTOCOL, f"protocol {row.protocol} with {changed}")
         if changed := _changed(self._options, _parsed(row.dataset_params)):
-            return f"data set with {changed}"
-        expected = self.params(spec_row, row.category)
+            return Verdict(Step.DATASET, f"data set with {changed}")
         measured = _parsed(row.params)
+        if changed := _changed(self.params(spec_row, row.category), measured):
+            return Verdict(Step.PARAMETERS, f"other parameters, as {changed}")
         named = self.overrides(spec_row, row.category)
         if absent := [key for key in named if key not in measured]:
-            return f"no parameter {absent[0]}"
-        if changed := _changed(expected, measured):
-            return f"other parameters, as {changed}"
-        return ""
+            return Verdict(Step.ABSENT, f"no parameter {absent[0]}")
+        return FITS
 
-    def match(self, spec_row: RowSpec, rows: Iterable[Row], seeds: Sequence[int]) -> Match:
-        """The measured side of one row."""
-        if not spec_row.method:
-            return Match([], [], [])
-        fitting = [
-            row
-            for row in rows
-            if row.method == spec_row.method
-            and row.dataset == self.spec.dataset
-            and not self.reason(spec_row, row)
-        ]
-        kept, older = _one_kind(fitting)
-        found = {(row.category, row.seed) for row in kept}
-        missing = [
-            (category, seed)
-            for category in self.wanted
-            for seed in seeds
-            if (category, seed) not in found
-        ]
-        return Match(kept, missing, older)
+    def match(self, rows: Iterable[Row], seeds: Sequence[int]) -> dict[str, Match]:
+        """The measured side of each row of the table, by label.
 
-    def left_out(self, rows: Iterable[Row], used: Iterable[Row]) -> list[str]:
+        Every number of a category comes from the same files, for all rows of the table.
+        """
+        left: dict[str, dict[str, Verdict]] = {row.label: {} for row in self.spec.rows}
+        kept: dict[str, list[Row]] = {row.label: [] for row in self.spec.rows}
+        own = [row for row in rows if row.dataset == self.spec.dataset]
+        for spec_row in self.spec.rows:
+            fitting = [
+                row
+                for row in own
+                if row.method == spec_row.method and self.verdict(spec_row, row) is FITS
+            ]
+            why = left[spec_row.label]
+            kept[spec_row.label] = one_kind(of_seeds(fitting, seeds, why), why)
+        files = common_files(kept.values())
+        found = {}
+        for spec_row in self.spec.rows:
+            why = left[spec_row.label]
+            usable = single(of_files(kept[spec_row.label], files, why), why)
+            missing = self._missing(usable, seeds) if spec_row.method else []
+            found[spec_row.label] = Match(cover(usable, why), missing, why)
+        return found
+
+    def _missing(self, usable: Sequence[Row], seeds: Sequence[int]) -> list[tuple[str, int]]:
+        found = {(row.category, row.seed) for row in usable}
+        cells = [(category, seed) for category in self.wanted for seed in seeds]
+        return [cell for cell in cells if cell not in found]
+
+    def left_out(self, rows: Iterable[Row], matched: Mapping[str, Match]) -> list[str]:
         """One line for each method and reason, of rows on this data set that no row shows."""
-        shown = {row.cell for row in used}
+        shown = {row.cell for match in matched.values() for row in match.rows}
         counts: Counter[tuple[str, str]] = Counter()
         for row in rows:
             candidates = [r for r in self.spec.rows if r.method == row.method]
             if row.dataset != self.spec.dataset or row.cell in shown or not candidates:
                 continue
             # Of several rows of this method, the reason of the one that comes nearest.
-            reasons = [self.reason(candidate, row) for candidate in candidates]
-            reason = max(reasons, key=_nearness)
-            counts[row.method, reason or "another version, weights file or submitter"] += 1
+            verdicts = [
+                matched[candidate.label].left.get(row.cell) or self.verdict(candidate, row)
+                for candidate in candidates
+            ]
+            counts[row.method, max(verdicts, key=lambda verdict: verdict.step).reason] += 1
         return [
             f"{count} row{'s' if count > 1 else ''} of {method} left out: {reason}"
             for (method, reason), count in sorted(counts.items())
@@ -145,27 +184,6 @@ def _parsed(text: str) -> dict[str, Any]:
     """JSON of a row's column; few texts stand in many rows. Not to be changed."""
     values: dict[str, Any] = json.loads(text)
     return values
-
-
-def _nearness(reason: str) -> int:
-    order = ("category", "random", "protocol", "data set", "no parameter", "other parameters", "")
-    return next(i for i, start in enumerate(order) if reason.startswith(start))
-
-
-def _one_kind(rows: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Rows of one version of the method, the newest, with one kind of weights, data and origin."""
-    if not rows:
-        return [], []
-
-    def kind(row: Row) -> tuple[object, ...]:
-        return (row.method_version, row.kind == "measured", row.pretrained == "pretrained")
-
-    groups = sorted(group_by(rows, kind), key=lambda group: kind(group[0]))
-    newest = sorted(groups[-1], key=lambda row: row.started)
-    by_cell = {(row.category, row.seed): row for row in newest}
-    kept = [by_cell[key] for key in sorted(by_cell)]
-    used = {row.cell for row in kept}
-    return kept, [row for row in rows if row.cell not in used]
 
 
 def _changed(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:

@@ -105,6 +105,29 @@ def is_lower_better(name: str) -> bool:
     return not is_score(name) and not is_rate and name.endswith(_LOWER)
 
 
+_UNITS = {
+    "_ms": "ms",
+    "_mb": "MB",
+    "_gb": "GB",
+    "_s": "s",
+    "_m": "M",
+    "fps": "fps",
+    "fps_mean": "fps",
+    "fps_b1": "fps",
+    "fps_b8": "fps",
+    "gflops": "GFLOP",
+}
+
+
+def unit(name: str) -> str:
+    """Unit of the value as printed; empty for a ratio."""
+    if is_score(name):
+        return "%"
+    if name.endswith("_per_s"):
+        return "1/s"
+    return next((text for end, text in _UNITS.items() if name.endswith(end)), "")
+
+
 def depends_on_hardware(name: str) -> bool:
     """Whether numbers of two machines must not be subtracted."""
     if is_score(name) or name.startswith(("params", "state", "gflops")):

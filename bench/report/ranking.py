@@ -13,6 +13,9 @@ ONLY = "published only"
 MEASURED = "measured"
 DIFFERENCE = "difference"
 
+WORST = "worst"
+"""In place of a label: the lowest number of each column."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -24,6 +27,20 @@ class Entry:
     ranked: bool = True
     place: int = 0  # 1 best, 2 second best of its block
     notes: tuple[str, ...] = ()
+    change: str = ""  # against the row that the paper compares with
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the numbers of a measured line come from; several values are joined by commas."""
+
+    seeds: str
+    settings: str
+    weights: str
+    device: str
+    threads: str
+    speed: str
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,7 @@ class Line:
     entries: tuple[Entry, ...]
     marks: str = ""
     notes: tuple[str, ...] = ()
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +63,39 @@ class Section:
     title: str
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
+
+
+def with_changes(
+    lines: Sequence[Line], reference: str, kind: str, decimals: Sequence[int]
+) -> list[Line]:
+    """Lines of one kind with the change of each number against a line, or the worst of each column.
+
+    Args:
+        reference: a label, or "worst".
+        decimals: of each column; scores, higher is better.
+    """
+    members = [line for line in lines if line.kind == kind]
+    result = {id(line): list(line.entries) for line in members}
+    for column, digits in enumerate(decimals):
+        numbers = {line.label: line.entries[column].number for line in members}
+        known = [number for number in numbers.values() if number is not None]
+        whole = len(known) == len(numbers) > 1
+        worst = min(known) if reference == WORST and whole else None
+        against = worst if reference == WORST else numbers.get(reference)
+        for entries in result.values():
+            entry = entries[column]
+            if entry.number is not None and against is not None:
+                text = signed(entry.number - against, digits)
+                entries[column] = replace(entry, change=text)
+    return [
+        replace(line, entries=tuple(result[id(line)])) if id(line) in result else line
+        for line in lines
+    ]
+
+
+def signed(gap: float, decimals: int) -> str:
+    """With sign and decimals; nothing is "-0.0"."""
+    return f"{round(gap, decimals) + 0.0:+.{decimals}f}"
 
 
 def rank(lines: Sequence[Line], lower: Sequence[bool]) -> list[Line]:
@@ -68,15 +119,13 @@ def rank(lines: Sequence[Line], lower: Sequence[bool]) -> list[Line]:
 
 
 def _places(entries: Sequence[Entry], is_lower: bool) -> list[int]:
-    """1, 2 or 0 for each entry; equal numbers share a place, and one number alone has none."""
-    numbers = [e.number for e in entries if e.ranked and e.number is not None]
-    if len(numbers) < 2:
+    """1, 2 or 0 for each entry; what prints alike shares a place, and one number alone has none."""
+    numbers = [float(e.text) if e.ranked and e.number is not None else None for e in entries]
+    known = [number for number in numbers if number is not None]
+    if len(known) < 2:
         return [0] * len(entries)
-    order = sorted(set(numbers), reverse=not is_lower)[:2]
-    return [
-        order.index(e.number) + 1 if e.ranked and e.number is not None and e.number in order else 0
-        for e in entries
-    ]
+    order = sorted(set(known), reverse=not is_lower)[:2]
+    return [order.index(n) + 1 if n is not None and n in order else 0 for n in numbers]
 
 
 def _family(kind: str) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import re
 from typing import TYPE_CHECKING, Literal
 
 from tabulate import tabulate
 
-from bench.report.ranking import DIFFERENCE, MEASURED
+from bench.report.csv_lines import csv_lines
+from bench.report.ranking import MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -27,8 +26,25 @@ RUN = "Run them: bench table {name} --run"
 
 
 def render(table: PaperTable, format: Format) -> str:
-    """The table in a format; every format carries protocol, footnotes and what is missing."""
-    return {"md": _markdown, "tex": _latex, "html": _html, "csv": _csv}[format](table)
+    """The table in a format; every format carries protocol and footnotes, all but CSV the gaps."""
+    return {"md": _markdown, "tex": _latex, "html": _html, "csv": csv_lines}[format](table)
+
+
+HEADS = {
+    "mean_texture": "mean, textures",
+    "mean_object": "mean, objects",
+    "mean_registered12": "mean of 12 registered",
+    "mean_unregistered4": "mean of 4 unregistered",
+}
+
+
+def heads(section: Section) -> list[str]:
+    """Heads of the columns, means by what they are over."""
+    return [HEADS.get(column, column) for column in section.columns]
+
+
+def _change(e: Entry) -> str:
+    return f" ({e.change})" if e.change else ""
 
 
 def _rows(
@@ -44,18 +60,18 @@ def _rows(
 
 
 def _remarks(table: PaperTable) -> list[str]:
-    """What is missing and what was left out, one line each."""
+    """What is odd about the data, what is missing and what was left out, one line each."""
     lines = [f"Missing: {text}" for text in table.missing]
     if lines:
         lines.append(RUN.format(name=table.spec.name))
-    return [*lines, *(f"Not shown: {text}" for text in table.left_out)]
+    return [*table.remarks, *lines, *(f"Not shown: {text}" for text in table.left_out)]
 
 
 def _markdown(table: PaperTable) -> str:
     def entry(e: Entry) -> str:
         text = {1: f"**{e.text}**", 2: f"_{e.text}_"}.get(e.place, e.text)
         std = f" ± {e.std}" if e.std else ""
-        return f"{text}{std}{_brackets(e.notes)}"
+        return f"{text}{std}{_change(e)}{_brackets(e.notes)}"
 
     def label(line: Line) -> str:
         return _pipe(f"{line.label}{line.marks}{_brackets(line.notes)}")
@@ -64,7 +80,7 @@ def _markdown(table: PaperTable) -> str:
     for section in table.sections:
         if section.title:
             parts.append(f"**{section.title}**")
-        head = ["method", "", *section.columns]
+        head = ["method", "", *heads(section)]
         rows = _rows(section, entry, label)
         align = ["left", "left", *["right"] * len(section.columns)]
         parts.append(tabulate(rows, head, "pipe", disable_numparse=True, colalign=align))
@@ -93,14 +109,17 @@ _TEX = {
     "‡": r"\ddag{}",
     "§": r"\S{}",
     "¶": r"\P{}",
+    "◊": r"$\diamond$",
+    "`": r"\textasciigrave{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",
 }
 
 
 def tex(text: str) -> str:
-    """The text with everything that LaTeX would take as a command escaped."""
-    return "".join(_TEX.get(character, character) for character in text)
+    """The text with everything that LaTeX would take as a command escaped, and its quotes."""
+    escaped = "".join(_TEX.get(character, character) for character in text)
+    return re.sub('"([^"]*)"', r"``\1''", escaped).replace('"', "''")
 
 
 def _latex(table: PaperTable) -> str:
@@ -108,7 +127,8 @@ def _latex(table: PaperTable) -> str:
         number = tex(re.sub(r"^-", "\N{MINUS SIGN}", e.text)).replace("\N{MINUS SIGN}", "$-$")
         text = {1: rf"\textbf{{{number}}}", 2: rf"\underline{{{number}}}"}.get(e.place, number)
         std = rf" $\pm$ {tex(e.std)}" if e.std else ""
-        return f"{text}{std}{_superscript(e.notes)}"
+        change = tex(_change(e)).replace("(-", "($-$")
+        return f"{text}{std}{change}{_superscript(e.notes)}"
 
     def label(line: Line) -> str:
         return f"{tex(line.label)}{tex(line.marks)}{_superscript(line.notes)}"
@@ -116,7 +136,6 @@ def _latex(table: PaperTable) -> str:
     caption = tex(f"{table.title}. {'. '.join(table.caption)}.")
     parts = [
         "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
-        *(f"% {text}" for text in _remarks(table)),
         r"\begin{table*}",
         r"\centering",
         rf"\caption{{{caption}}}",
@@ -124,7 +143,7 @@ def _latex(table: PaperTable) -> str:
     ]
     for section in table.sections:
         parts.append(rf"\par\smallskip {tex(section.title)}\par\nopagebreak")
-        head = ["method", "", *map(tex, section.columns)]
+        head = ["method", "", *map(tex, heads(section))]
         rows = _rows(section, entry, label, tex)
         body = tabulate(rows, head, "latex_raw", disable_numparse=True, colalign=_align(section))
         grid = _booktabs(body, section.lines)
@@ -132,8 +151,9 @@ def _latex(table: PaperTable) -> str:
             rf"\resizebox{{\ifdim\width>\linewidth\linewidth\else\width\fi}}{{!}}{{{grid}}}"
         )
     notes = [rf"\textsuperscript{{{tex(id)}}} {tex(text)}" for id, text in table.footnotes]
+    notes += [tex(text) for text in _remarks(table)]
     if notes:
-        parts.append(r"\par\smallskip\begin{minipage}{\linewidth}\footnotesize")
+        parts.append(r"\par\smallskip\begin{minipage}{\linewidth}\scriptsize")
         parts += [f"{note}\\par" for note in notes] + [r"\end{minipage}"]
     return "\n".join([*parts, r"\end{table*}"]) + "\n"
 
@@ -165,7 +185,7 @@ def _html(table: PaperTable) -> str:
         text = esc(e.text)
         text = {1: f"<strong>{text}</strong>", 2: f"<u>{text}</u>"}.get(e.place, text)
         std = f" ± {esc(e.std)}" if e.std else ""
-        return f"{text}{std}{_links(e.notes)}"
+        return f"{text}{std}{esc(_change(e))}{_links(e.notes)}"
 
     def label(line: Line) -> str:
         return f"{esc(line.label)}{esc(line.marks)}{_links(line.notes)}"
@@ -175,7 +195,7 @@ def _html(table: PaperTable) -> str:
     for section in table.sections:
         if section.title:
             parts.append(f"<h4>{esc(section.title)}</h4>")
-        head = ["method", "kind", *map(esc, section.columns)]
+        head = ["method", "kind", *map(esc, heads(section))]
         rows = _rows(section, entry, label, esc)
         body = tabulate(rows, head, "unsafehtml", disable_numparse=True, colalign=_align(section))
         parts.append(_kinds(body, section.lines))
@@ -205,24 +225,3 @@ def _kinds(body: str, lines: Sequence[Line]) -> str:
 
 def _kind_class(kind: str) -> str:
     return MEASURED if kind.startswith(MEASURED) else kind.replace(" ", "-")
-
-
-def _csv(table: PaperTable) -> str:
-    """One line for each number, with its protocol and notes."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    names = "table,metric,column,method,block,kind,value,std,place,marks,notes,protocol"
-    writer.writerow(names.split(","))
-    spec = table.spec
-    for section in table.sections:
-        for line in section.lines:
-            measured = line.kind.startswith((MEASURED, DIFFERENCE))
-            protocol = spec.protocol if measured else spec.published_protocol
-            for head, e in zip(section.columns, line.entries, strict=True):
-                metric, column = (section.title, head) if section.title else (head, spec.column)
-                notes = " ".join((*line.notes, *e.notes))
-                where = (spec.name, metric, column, line.label, line.block, line.kind)
-                if e.text:
-                    what = (e.text, e.std, e.place or "", line.marks, notes, protocol)
-                    writer.writerow([*where, *what])
-    return buffer.getvalue()

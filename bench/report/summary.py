@@ -93,14 +93,20 @@ def notes(rows: Sequence[Row]) -> list[str]:
     """One line for each mark, and for what was left out."""
     found = {mark: text for row in rows for mark, text in marks(row).items()}
     lines = [f"{mark}  {text}" for mark, text in sorted(found.items())]
-    unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
-    lines += [f"{category}: {count} {UNMASKED}" for category, count in sorted(unmasked)]
     lines += sorted({f"{row.category}: {text}" for row in rows for text in _undefined(row)})
     lines += [
         f"{method}: {BY_CATEGORY}"
         for method, of_method in _methods(rows).items()
         if any(map(is_set_by_category, configurations(of_method)))
     ]
+    lines += data_notes(rows)
+    return ["", *lines] if lines else []
+
+
+def data_notes(rows: Sequence[Row]) -> list[str]:
+    """What is odd about the images of a category: no mask, in training too, defects that vanish."""
+    unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
+    lines = [f"{category}: {count} {UNMASKED}" for category, count in sorted(unmasked)]
     leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
     lines += [
         f"{category}: LEAK: {count} test images are training images too"
@@ -111,7 +117,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
         f"{category}: {gone} defect regions vanish in the resize or crop, {left} are scored"
         for category, gone, left in sorted(lost)
     ]
-    return ["", *lines] if lines else []
+    return lines
 
 
 def _undefined(row: Row) -> list[str]:

@@ -28,6 +28,9 @@ else:
 ANY = "any"
 """The category of numbers that belong to none, such as speed."""
 
+MOST_DECIMALS = 6
+"""Of a percentage: more than any float of a score is worth."""
+
 Mark = Literal["oracle", "transductive"]
 
 
@@ -54,15 +57,25 @@ class MetricSpec:
 
 @dataclass(frozen=True)
 class RowSpec:
-    """One row: a selector of published numbers, and a method of the harness or none."""
+    """One row: a selector of published numbers, and a method of the harness or none.
+
+    Attributes:
+        preset: of bench.toml, whose fields of the method hold, by category too; `params` and
+            `category_params` come on top.
+        measured: quantity in place of the metric's, by the metric's id.
+        definition: what the row's numbers are, by the metric's id, where it is not what the table's
+            other rows have; they are not ranked with those.
+    """
 
     label: str
     block: str = ""
     published: Mapping[str, Any] = field(default_factory=dict)
     method: str = ""
+    preset: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     category_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     measured: Mapping[str, str] = field(default_factory=dict)
+    definition: Mapping[str, str] = field(default_factory=dict)
     marks: tuple[Mark, ...] = ()
 
 
@@ -87,6 +100,7 @@ class TableSpec:
     column: str = ""
     seeds: tuple[int, ...] = (0,)
     rank: bool = True
+    change_from: str = ""  # label of the row that the paper's changes are against, or "worst"
     note: str = ""
 
     def members(self, column: str) -> tuple[str, ...]:
@@ -118,6 +132,7 @@ _TYPES = {
     "means": "tuple[str, ...]",
     "seeds": "tuple[int, ...]",
     "rank": "bool",
+    "change_from": "str",
 }
 _REQUIRED = ("title", "paper", "table", "source", "dataset", "protocol", "published_protocol")
 _METRIC = {
@@ -133,9 +148,11 @@ _ROW = {
     "block": "str",
     "published": "table",
     "method": "str",
+    "preset": "str",
     "params": "table",
     "category_params": "table",
     "measured": "table",
+    "definition": "table",
     "marks": "tuple[str, ...]",
 }
 
@@ -182,7 +199,7 @@ def read_table(file: Path, settings: Settings, published: Published) -> TableSpe
     from bench.report.table_check import Checker  # which needs the types above
 
     check = Checker(file, text)
-    metrics, rows = values.pop("metric", []), values.pop("row", [])
+    metrics, rows = check.tables(values, "metric"), check.tables(values, "row")
     top = check.entry(values, _TYPES)
     for key in _REQUIRED:
         if key not in values:
@@ -191,7 +208,7 @@ def read_table(file: Path, settings: Settings, published: Published) -> TableSpe
         name=f"{file.parent.name}/{file.stem}",
         file=file,
         metrics=tuple(_metrics(metrics, check)),
-        rows=tuple(RowSpec(**entry) for entry in _labelled(rows, check)),
+        rows=tuple(RowSpec(**entry) for entry in _labelled(rows, check, _ROW, "row")),
         **top,
     )
     check.table(spec, settings, published, known_quantities(settings.protocols))
@@ -199,19 +216,29 @@ def read_table(file: Path, settings: Settings, published: Published) -> TableSpe
 
 
 def _metrics(entries: list[dict[str, Any]], check: Checker) -> Iterable[MetricSpec]:
-    for index, entry in enumerate(entries):
+    ids: set[str] = set()
+    for index, entry in enumerate(_labelled(entries, check, _METRIC, "metric")):
         name = entry.get("published") or entry.get("measured")
-        if not name or "label" not in entry:
-            check.fail("a metric needs `label`, and `published` or `measured`", "metric", index)
-        checked = check.entry(entry, _METRIC, "metric", index)
-        yield MetricSpec(**{"id": name, "published": "", "measured": "", **checked})
+        if not name:
+            check.fail("a metric needs `published` or `measured`", "metric", index)
+        metric = MetricSpec(**{"id": name, "published": "", "measured": "", **entry})
+        if metric.id in ids:
+            message = f"two metrics have the id {metric.id!r}; give one an `id` of its own"
+            check.fail(message, "metric", index)
+        if not 0 <= metric.decimals <= MOST_DECIMALS:
+            message = f"decimals = {metric.decimals}; 0 to {MOST_DECIMALS} are possible"
+            check.fail(message, "metric", index, "decimals")
+        ids.add(metric.id)
+        yield metric
 
 
-def _labelled(entries: list[dict[str, Any]], check: Checker) -> Iterable[dict[str, Any]]:
+def _labelled(
+    entries: list[dict[str, Any]], check: Checker, types: Mapping[str, str], section: str
+) -> Iterable[dict[str, Any]]:
     labels: set[str] = set()
     for index, entry in enumerate(entries):
-        checked = check.entry(entry, _ROW, "row", index)
-        if "label" not in entry or entry["label"] in labels:
-            check.fail("a row needs a `label` of its own", "row", index, "label")
+        checked = check.entry(entry, types, section, index)
+        if not entry.get("label") or entry["label"] in labels:
+            check.fail(f"a {section} needs a `label` of its own", section, index, "label")
         labels.add(entry["label"])
         yield checked

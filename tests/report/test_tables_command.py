@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
@@ -69,6 +70,11 @@ def test_a_table_without_rows_says_what_to_run(tmp_path: Path) -> None:
     assert "Run them: bench table pyramidflow/table4 --run" in text
 
 
+def test_a_folder_of_results_that_is_absent_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="absent is not a folder; --run makes it"):
+        bench("table", "pyramidflow/table4", "--results", str(tmp_path / "absent"))
+
+
 def test_run_asks_for_the_missing_cells_only_with_the_parameters_of_each(
     spec: Spec, settings: Settings, rows_of: RowsOf
 ) -> None:
@@ -91,6 +97,22 @@ def test_run_groups_categories_by_their_parameters(spec: Spec, settings: Setting
     assert by_size[128] == ["transistor"]
     assert sorted(by_size) == [128, 256, 512]
     assert sum(map(len, by_size.values())) == 15
+
+
+def test_what_the_project_sets_for_a_method_changes_neither_matching_nor_run(
+    spec: Spec, settings: Settings, rows_of: RowsOf
+) -> None:
+    table4 = spec("pyramidflow/table4")
+    own: dict[str, dict[str, Any]] = {
+        "pyramidflow": {"channels": 8, "btad/01": {"levels": 2}},
+        "padim": {"sigma": 2.0},
+    }
+    changed = replace(settings, methods=own)
+    assert requests(table4, changed, rows_of(table4), (0,)) == []
+    assert requests(table4, changed, [], (0,)) == requests(table4, settings, [], (0,))
+    (padim, _), (pyramidflow, _) = requests(table4, changed, [], (0,))
+    assert padim.overrides["padim.dimensions"] == 550
+    assert pyramidflow.overrides["pyramidflow.running_mean_updates"] == 3
 
 
 def test_run_on_a_published_only_table_is_refused(tmp_path: Path) -> None:
