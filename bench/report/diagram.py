@@ -54,7 +54,7 @@ def _draw(axis: Any, table: Table) -> None:
         alpha=ALPHA,
         label_fmt_left="{label} ({rank:.2f})",
         label_fmt_right="({rank:.2f}) {label}",
-        marker_props={"s": 12, "color": "black"},
+        marker_props={"s": 12, "color": "black", "clip_on": False},
         elbow_props={"color": "0.2", "linewidth": 0.8},
         # Marked at its members: a bar may pass over a method that differs from one of them.
         crossbar_props={"marker": "o", "markersize": 4},
