@@ -32,6 +32,7 @@ SECTIONS = (
     "datasets",
     "presets",
     "check",
+    "plots",
 )
 NAMED = ("protocols", "speed", "methods", "datasets", "presets")
 """Sections that hold one table for each name."""
@@ -64,6 +65,13 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
+class PlotSettings:
+    """What figures and tables of cost show."""
+
+    skip_scores: tuple[str, ...] = ()  # protocols whose scores say nothing
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that a command may need, in one frozen object."""
 
@@ -77,6 +85,7 @@ class Settings:
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     check: Mapping[str, Any] = field(default_factory=dict)
+    plots: PlotSettings = field(default_factory=PlotSettings)
 
     def protocol(self, name: str | None = None) -> Protocol:
         """The protocol of that name, or the configured one."""
@@ -169,6 +178,8 @@ def _apply(settings: Settings, values: Mapping[str, Any], file: Path) -> Setting
         changes["paths"] = _fill(settings.paths, values["paths"], "paths", file)
     if "run" in values:
         changes["run"] = _fill(settings.run, values["run"], "run", file)
+    if "plots" in values:
+        changes["plots"] = _fill(settings.plots, values["plots"], "plots", file)
     if "protocols" in values:
         made = {n: make_protocol(n, v, str(file)) for n, v in values["protocols"].items()}
         changes["protocols"] = {**settings.protocols, **made}
@@ -206,6 +217,8 @@ def _typed(value: Any, annotation: str, where: str) -> Any:
         return Path(value).expanduser() if value else None
     if annotation == "tuple[int, ...]" and isinstance(value, list):
         return tuple(_typed(v, "int", where) for v in value)
+    if annotation == "tuple[str, ...]" and isinstance(value, list):
+        return tuple(_typed(v, "str", where) for v in value)
     if fits(value, annotation):
         return value
     raise ConfigError(f"{where} = {value!r} is not {annotation}")

@@ -7,18 +7,18 @@ from typing import Annotated
 
 import typer
 
-from bench.commands.run import split
-from bench.config import Settings, load_settings
-from bench.discovery import sources
+from bench.commands.run import pairs, split
+from bench.commands.table import Formats
+from bench.config import load_settings
 from bench.errors import ConfigError, nearest
+from bench.report.figures import check_suffix, save
 from bench.report.quantities import depends_on_hardware, known_quantities
-from bench.row import Row
-from bench.store import ResultStore
+from bench.report.selection import Selection
 
 
 def compare(
     methods: Annotated[
-        list[str], typer.Option("--methods", "--method", "-m", help="Methods, by commas.")
+        list[str], typer.Option("--methods", "--method", "-m", help="Methods, by commas, in order.")
     ],
     datasets: Annotated[
         list[str] | None,
@@ -28,6 +28,19 @@ def compare(
         list[str] | None, typer.Option("--metric", help="Metrics, by commas.  [image_auroc]")
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="Rows of this protocol only.")] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option("--param", help="key=value: of methods that have it, only these rows."),
+    ] = None,
+    pretrained: Annotated[
+        list[str] | None,
+        typer.Option("--pretrained", help="Rows of these weights only: pretrained, random, none."),
+    ] = None,
+    format: Annotated[Formats, typer.Option(help="How to write the tables.")] = Formats.md,
+    transpose: Annotated[
+        bool | None,
+        typer.Option("--transpose/--no-transpose", help="Categories as lines; from 9 on."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(help="PNG, PDF or SVG: critical-difference diagram.")
     ] = None,
@@ -35,66 +48,43 @@ def compare(
 ) -> None:
     """Compare methods on the same categories; says when there is too little to conclude.
 
-    Rows of several protocols, data-set options or (for costs) devices are kept apart.
+    Rows of several protocols, data-set options, states of the data or (for costs) devices are kept
+    apart.
     """
     settings = load_settings()
     folder = results or settings.paths.results
-    metrics = split(metric) or ["image_auroc"]
+    if plot is not None:
+        check_suffix(plot)
+    metrics = list(dict.fromkeys(split(metric))) or ["image_auroc"]
     known = known_quantities(settings.protocols)
     for name in metrics:
         if name not in known:
             raise ConfigError(f"unknown metric {name!r}; {nearest(name, known)}")
-    rows = chosen(settings, folder, split(methods), split(datasets), protocol)
-    from bench.report.compare import groups, tabulate_metric, text_table
+    selection = Selection(
+        methods=split(methods),
+        datasets=split(datasets),
+        protocol=protocol,
+        params=pairs(param, "--param"),
+        pretrained=split(pretrained),
+    )
+    if not selection.methods:
+        raise ConfigError("--methods names no method; see `bench list`")
+    rows = selection.rows(folder, settings)
+    from bench.report.compare import tabulate_metric
+    from bench.report.compare_text import render_tables
     from bench.report.diagram import critical_difference
+    from bench.report.groups import groups
 
     tables = [
         tabulate_metric(group, name, folder / "artifacts")
         for name in metrics
         for group in groups(rows, depends_on_hardware(name))
     ]
-    typer.echo("\n\n".join(text_table(table) for table in tables))
+    typer.echo(render_tables(tables, format.value, transpose))
     if plot is not None:
         drawn = [table for table in tables if table.comparison is not None]
         if not drawn:
             typer.echo(f"{plot} not drawn: too few methods or categories, see above", err=True)
             raise typer.Exit(3)
-        critical_difference(drawn, plot)
-        typer.echo(f"\n{plot}")
-
-
-def chosen(
-    settings: Settings, folder: Path, methods: list[str], datasets: list[str], protocol: str | None
-) -> list[Row]:
-    """The rows that were asked for.
-
-    Raises:
-        ConfigError: an unknown name, or no row; the message says what to run.
-    """
-    rows = ResultStore(folder).rows()
-    _refuse_unknown("method", methods, {row.method for row in rows} | set(sources("methods")))
-    _refuse_unknown("data set", datasets, {row.dataset for row in rows} | set(sources("datasets")))
-    if protocol is not None:
-        settings.protocol(protocol)
-    found = [
-        row
-        for row in rows
-        if (not methods or row.method in methods)
-        and (not datasets or row.dataset in datasets)
-        and protocol in (None, row.protocol)
-    ]
-    absent = [name for name in methods if name not in {row.method for row in found}]
-    if absent or not found:
-        selection = f" -d {','.join(datasets)}" if datasets else ""
-        selection += f" --protocol {protocol}" if protocol else ""
-        wanted = ",".join(absent) or "padim"
-        raise ConfigError(
-            f"{folder} has no row of {wanted} to compare; run: bench run -m {wanted}{selection}"
-        )
-    return found
-
-
-def _refuse_unknown(what: str, names: list[str], known: set[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise ConfigError(f"unknown {what} {name!r}; {nearest(name, known)}")
+        save(critical_difference(drawn), plot)
+        typer.echo(f"\n{plot}", err=format is not Formats.md)

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.commands.run import split
 from bench.config import load_settings
 from bench.errors import ConfigError, StoreError, nearest
+from bench.report.figures import save
 from bench.report.published import load_published
 from bench.report.quantities import SCORES, published_metrics
+from bench.report.selection import Selection, results_option
 from bench.store import ResultStore, replace_file
 
+if TYPE_CHECKING:
+    from bench.report.groups import Group
+
 app = typer.Typer(help="Figures from rows.", no_args_is_help=True)
+
+
+class Figures(str, Enum):
+    """How a figure is written."""
+
+    png = "png"
+    pdf = "pdf"
+    svg = "svg"
 
 
 @app.callback()
@@ -32,44 +47,73 @@ def complexity(
         list[str] | None, typer.Option("--datasets", "--dataset", "-d", help="All if none.")
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="Rows of this protocol only.")] = None,
+    format: Annotated[Figures, typer.Option(help="How to write the figures.")] = Figures.png,
     results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
 ) -> None:
     """Table of costs; score against speed; memory against input size; PyramidFlow's memory saving.
 
-    Devices and speed protocols are never mixed: one table and one figure for each.
+    Devices and speed protocols are never mixed: one table and one figure for each. Figures of this
+    command that the folder holds in the same format are replaced or removed.
     """
     settings = load_settings()
     known = [*SCORES, *published_metrics(settings.protocols)]
     if metric not in known:
         raise ConfigError(f"unknown score {metric!r}; {nearest(metric, known)}")
     folder = results or settings.paths.results
-    wanted = split(datasets)
-    rows = [
-        row
-        for row in ResultStore(folder).rows()
-        if (not wanted or row.dataset in wanted) and protocol in (None, row.protocol)
-    ]
+    skipped = settings.plots.skip_scores
+    for name in skipped:
+        settings.protocol(name)
+    selection = Selection(datasets=split(datasets), protocol=protocol)
+    wanted = f"bench run -m padim,pyramidflow{selection.run_options(folder, settings)}"
+    if not ResultStore(folder).files():
+        raise StoreError(f"{folder} holds no row with timings to plot; run: {wanted}")
+    rows = selection.rows(folder, settings)
     if not any(row.speed for row in rows):
-        raise StoreError(
-            f"{folder} holds no row with timings to plot; run: bench run -m padim,pyramidflow"
-        )
-    from bench.report.complexity import complexity_table, cost_groups, memory_saving_curves
+        raise StoreError(f"{folder} holds no row with timings to plot; run: {wanted}")
+    from bench.report.complexity import complexity_table, cost_groups
+    from bench.report.memory import RUN_SIZES, RUN_STACKS, memory_saving_curves
     from bench.report.plots import memory_against_size, memory_saving, score_against_speed
 
     found = cost_groups(rows)
-    text = "\n\n".join(complexity_table(group, metric) for group in found)
-    typer.echo(text)
-    written = [out / "complexity.md"]
-    replace_file(written[0].absolute(), f"{text}\n".encode())
-    for number, group in enumerate(found, 1):
-        file = out / f"score_against_speed{f'_{number}' if len(found) > 1 else ''}.png"
-        if score_against_speed(group, metric, file):
-            written.append(file)
-    file = out / "memory_against_size.png"
-    if memory_against_size(rows, file):
-        written.append(file)
+    scores = {g.title: None if g.first.protocol in skipped else metric for g in found}
+    text = "\n\n".join(complexity_table(group, scores[group.title]) for group in found)
+    typer.echo(f"{text}\n")
+    where = results_option(folder, settings)
+    figures = {}
+    for group, name in zip(found, _names(found), strict=True):
+        score = scores[group.title]
+        if score and (figure := score_against_speed(group, score)):
+            figures[f"score_against_speed-{name}"] = figure
+    if figure := memory_against_size(rows):
+        figures["memory_against_size"] = figure
     else:
-        typer.echo("\nno memory_against_size.png: no method was measured at two input sizes")
-    file = out / "memory_saving.png"
-    memory_saving(memory_saving_curves(load_published(), rows), file)
-    typer.echo("\n" + "\n".join(map(str, [*written, file])))
+        typer.echo(
+            "no memory_against_size: no method was measured at two input sizes; "
+            f"run: {RUN_SIZES.format(results=where)}"
+        )
+    curves = memory_saving_curves(load_published(), rows)
+    figures["memory_saving"] = memory_saving(curves)
+    if all(curve.is_published for curve in curves):
+        command = RUN_STACKS.format(results=where)
+        typer.echo(f"memory_saving: published curves only; run: {command}")
+    table = out / "complexity.md"
+    replace_file(table.absolute(), f"{text}\n".encode())
+    files = {out / f"{name}.{format.value}": figure for name, figure in figures.items()}
+    for file, figure in files.items():
+        save(figure, file)
+    for pattern in ("score_against_speed*", "memory_against_size", "memory_saving"):
+        for old in set(out.glob(f"{pattern}.{format.value}")) - set(files):
+            old.unlink()
+    typer.echo("\n".join(map(str, [table, *files])))
+
+
+def _names(groups: list[Group]) -> list[str]:
+    """Of files: data set, protocol, device and threads; numbered where that is not enough."""
+    names: list[str] = []
+    for group in groups:
+        row = group.first
+        parts = f"{row.dataset} {row.protocol} {row.device} {row.threads}t"
+        name = re.sub(r"[^a-z0-9]+", "-", parts.lower()).strip("-")
+        count = sum(re.fullmatch(rf"{name}(-no\d+)?", known) is not None for known in names)
+        names.append(f"{name}-no{count + 1}" if count else name)
+    return names

@@ -25,13 +25,13 @@ def split(values: list[str] | None) -> list[str]:
     return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
 
 
-def pairs(values: list[str] | None) -> dict[str, Any]:
-    """`--set key=value` as a mapping."""
+def pairs(values: list[str] | None, option: str = "--set") -> dict[str, Any]:
+    """`--set key=value`, or another option of that form, as a mapping."""
     found: dict[str, Any] = {}
     for value in values or []:
         key, equals, text = value.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {value}: write key=value, as in --set levels=3")
+            raise ConfigError(f"{option} {value}: write key=value, as in {option} levels=3")
         found[key.strip()] = parse_value(text.strip())
     return found
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import zlib
+import statistics
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from tabulate import tabulate
 
 from bench.report import quantities as q
-from bench.report.captions import ROUGH
+from bench.report.coverage import Coverage, cover
+from bench.report.intervals import IMAGES, SEEDS, NoInterval, image_samples
 from bench.report.significance import (
-    ALPHA,
-    FEWEST,
+    IMAGE_METRICS,
     Comparison,
-    auroc,
     compare,
-    interval,
+    percentiles,
     rank_columns,
-    resampled_aurocs,
+    t_interval,
 )
-from bench.report.summary import marks
-from bench.report.variants import BY_CATEGORY, configurations, is_set_by_category
+from bench.report.words import of_categories
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,262 +28,183 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bench.report.groups import Group
     from bench.row import Row
 
-RESAMPLES = 2000
+    Samples = Mapping[tuple[str, str], NDArray[np.float64]]
+
+_AT_BATCH = ("fps", "fps_mean", "infer_batch_mb")
+"""Costs that were measured at the row's `fps_batch`."""
 
 
 @dataclass(frozen=True)
-class Group:
-    """Rows that may be compared: one data set, its options and one protocol.
+class Number:
+    """A mean over seeds, its deviation over them and its interval, as far as they are known."""
 
-    Attributes:
-        title: names all of it.
-        variants: rows by method; one that stands with several settings is numbered.
-        categories: every category that some row has.
-    """
+    value: float
+    deviation: float | None = None
+    interval: tuple[float, float] | None = None
+    batches: tuple[int, ...] = ()  # named where those of a table differ
 
-    title: str
-    variants: Mapping[str, list[Row]]
-    categories: tuple[str, ...]
-    settings: tuple[str, ...]
-
-
-def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
-    """Rows apart by everything that makes scores incomparable; by device too, for costs."""
-
-    def key(row: Row) -> tuple[object, ...]:
-        machine = (row.device, row.threads, row.speed, row.memory) if by_device else ()
-        options = (row.dataset_version, row.dataset_params, row.protocol, row.protocol_fields)
-        return (row.schema, row.dataset, *options, *machine)
-
-    found = q.group_by(rows, key)
-    named = [_title(group[0], by_device) for group in found]
-    result = []
-    for group, title in zip(found, named, strict=True):
-        name = title if named.count(title) == 1 else f"{title}; {_options(group[0])}"
-        categories = tuple(sorted({row.category for row in group}))
-        variants, settings = _variants(group)
-        result.append(Group(name, variants, categories, settings))
-    return result
-
-
-def _title(row: Row, by_device: bool) -> str:
-    text = f"{row.dataset}, protocol {row.protocol}"
-    if by_device:
-        text += f"; {row.device}, {row.threads} threads, {row.speed}, memory by {row.memory}"
-    return text
-
-
-def _options(row: Row) -> str:
-    options = {**json.loads(row.dataset_params), **json.loads(row.protocol_fields)}
-    return ", ".join(f"{k}={v}" for k, v in options.items())
-
-
-def _variants(group: Sequence[Row]) -> tuple[dict[str, list[Row]], tuple[str, ...]]:
-    """Rows by method and settings, and what tells the settings of one method apart."""
-    result: dict[str, list[Row]] = {}
-    legend: list[str] = []
-    for rows in q.group_by(group, lambda row: (row.method,)):
-        found = configurations(rows)
-        for index, chosen in enumerate(found, 1):
-            name = f"{rows[0].method} #{index}" if len(found) > 1 else rows[0].method
-            result[name] = chosen
-            parts = [_difference(chosen[0], [other[0] for other in found])]
-            if is_set_by_category(chosen):
-                parts.append(BY_CATEGORY)
-            if text := ", ".join(filter(None, parts)):
-                legend.append(f"{name}: {text}")
-    return result, tuple(legend)
-
-
-def _difference(row: Row, known: Sequence[Row]) -> str:
-    """What tells the configurations of a method apart, with this row's values."""
-    if len(known) == 1:
-        return ""
-    params: list[dict[str, Any]] = [json.loads(other.params) for other in known]
-    mine = json.loads(row.params)
-    changed = [k for k in mine if any(other.get(k) != mine[k] for other in params)]
-    parts = [f"{k}={mine[k]}" for k in changed]
-    return ", ".join([f"version {row.method_version}", row.pretrained, row.kind, *parts])
+    def text(self, metric: str) -> str:
+        """As printed: `85.0 ± 7.1 [78.0, 92.0]`."""
+        parts = [q.show(metric, self.value)]
+        if self.deviation is not None:
+            parts.append(f"± {q.show(metric, self.deviation)}")
+        if self.interval is not None:
+            low, high = (q.show(metric, end) for end in self.interval)
+            parts.append(f"[{low}, {high}]")
+        if self.batches:
+            parts.append(f"(batch {', '.join(map(str, self.batches))})")
+        return " ".join(parts)
 
 
 @dataclass(frozen=True)
 class Table:
-    """One metric of a group.
+    """One metric of a group. Every number of a method comes from the same seeds.
 
     Attributes:
-        cells: (method, category) -> text.
-        scores: (M, C) means over seeds on the categories that every method has.
-        shared: those categories.
+        cells: (variant, category) -> number, of all variants.
+        means: over `coverage.shared`, of the compared variants.
+        scores: (M, C) means over seeds, of the compared variants on the shared categories.
+        ranks: (M, C), 1 is best.
+        comparison: None for costs, and where there is too little to conclude anything.
+        intervals: what the brackets are, and where and why there are none.
     """
 
     group: Group
     metric: str
-    cells: Mapping[tuple[str, str], str]
-    means: Mapping[str, str]
+    coverage: Coverage
+    cells: Mapping[tuple[str, str], Number]
+    means: Mapping[str, Number]
     scores: NDArray[np.float64]
-    shared: tuple[str, ...]
     ranks: NDArray[np.float64]
     comparison: Comparison | None
-    has_intervals: bool
+    intervals: tuple[str, ...]
 
     @property
-    def methods(self) -> list[str]:
+    def methods(self) -> tuple[str, ...]:
         """Names in the order of the rows of `scores`."""
-        return list(self.group.variants)
+        return self.coverage.compared
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Categories in the order of the columns of `scores`."""
+        return self.coverage.shared
+
+    def rank(self, variant: str) -> float | None:
+        """Mean rank; None for a variant that is not compared."""
+        if variant not in self.methods or not self.shared:
+            return None
+        return float(self.ranks[self.methods.index(variant)].mean())
 
 
 def tabulate_metric(group: Group, metric: str, artifacts: Path | None = None) -> Table:
-    """Scores, ranks and tests of one metric; intervals where image scores are stored."""
-    cells: dict[tuple[str, str], str] = {}
-    values: dict[tuple[str, str], float] = {}
-    samples: dict[tuple[str, str], NDArray[np.float64]] = {}
-    for name, rows in group.variants.items():
-        for category in group.categories:
-            of_category = [row for row in rows if row.category == category]
-            mean, spread = q.over_seeds(of_category, metric, [category])
-            if mean is None:
-                continue
-            values[name, category] = mean
-            text = q.show(metric, mean)
-            if spread is not None:
-                text += f" ± {q.show(metric, spread)}"
-            drawn = _samples(of_category, artifacts) if metric == "image_auroc" else None
-            if drawn is not None:
-                samples[name, category] = drawn
-                text += _brackets(metric, drawn)
-            cells[name, category] = text
-    methods = list(group.variants)
-    shared = tuple(c for c in group.categories if all((m, c) in values for m in methods))
-    scores = np.array([[values[m, c] for c in shared] for m in methods]).reshape(len(methods), -1)
-    is_lower = q.is_lower_better(metric)
+    """Scores, ranks, intervals and tests of one metric.
+
+    Args:
+        artifacts: folder with the stored image scores; without it no bootstrap intervals.
+    """
+    coverage = cover(group.variants, lambda row: q.quantity(row, metric))
+    samples, reasons = _samples(coverage, metric, artifacts)
+    cells = _cells(group, coverage, metric, samples)
+    means = {
+        name: mean
+        for name in coverage.compared
+        if (mean := _mean(coverage, name, metric, samples)) is not None
+    }
+    methods, shared = coverage.compared, coverage.shared
+    scores = np.array([[cells[m, c].value for c in shared] for m in methods])
+    scores = scores.reshape(len(methods), len(shared))
     return Table(
         group=group,
         metric=metric,
+        coverage=coverage,
         cells=cells,
-        means=_means(group, metric, shared, samples),
+        means=means,
         scores=scores,
-        shared=shared,
-        ranks=rank_columns(scores, is_lower),
-        comparison=compare(scores, is_lower),
-        has_intervals=bool(samples),
+        ranks=rank_columns(scores, q.is_lower_better(metric)),
+        comparison=compare(scores) if q.is_score(metric) else None,
+        intervals=_explained(means, bool(samples), reasons),
     )
 
 
-def _means(
-    group: Group,
-    metric: str,
-    shared: Sequence[str],
-    samples: Mapping[tuple[str, str], NDArray[np.float64]],
-) -> dict[str, str]:
-    """Means over the categories that every method has."""
-    result = {}
-    for name, rows in group.variants.items():
-        mean, spread = q.over_seeds(rows, metric, shared)
-        text = q.show(metric, mean)
-        if spread is not None:
-            text += f" ± {q.show(metric, spread)}"
-        if shared and mean is not None and all((name, c) in samples for c in shared):
-            text += _brackets(metric, np.mean([samples[name, c] for c in shared], axis=0))
-        result[name] = text
-    return result
-
-
-def _samples(rows: Sequence[Row], artifacts: Path | None) -> NDArray[np.float64] | None:
-    """Bootstrap samples of a category's image AUROC, averaged over seeds; None if not stored."""
-    files = [artifacts / row.cell / "scores.npz" for row in rows] if artifacts else []
-    if not files or not all(file.is_file() for file in files):
-        return None
-    drawn = []
-    for row, file in zip(rows, files, strict=True):
-        with np.load(file) as stored:
-            scores = stored["scores"].astype(np.float64)
-            labels = stored["labels"].astype(bool)
-        # A file of another run than the row would give an interval around another number.
-        if row.image_auroc is None or abs(auroc(scores, labels) - row.image_auroc) > 1e-4:
-            return None
-        seed = zlib.crc32(f"{row.dataset}/{row.category}".encode())
-        drawn.append(resampled_aurocs(scores, labels, RESAMPLES, seed))
-    return np.asarray(np.mean(drawn, axis=0))
-
-
-def _brackets(metric: str, samples: NDArray[np.float64]) -> str:
-    low, high = interval(samples)
-    return f" [{q.show(metric, low)}, {q.show(metric, high)}]"
-
-
-def text_table(table: Table, style: str = "pipe") -> str:
-    """Title, grid and conclusions."""
-    head = ["method", *table.group.categories, "mean", "mean rank"]
+def _samples(coverage: Coverage, metric: str, artifacts: Path | None) -> tuple[Samples, list[str]]:
+    """Bootstrap samples of cells, and why others have none."""
+    samples: dict[tuple[str, str], NDArray[np.float64]] = {}
+    if metric not in IMAGE_METRICS or artifacts is None:
+        return samples, []
+    reasons: dict[str, Counter[str]] = {}
+    for name, chosen in coverage.chosen.items():
+        for category, rows in chosen.rows.items():
+            try:
+                samples[name, category] = image_samples(rows, metric, artifacts)
+            except NoInterval as reason:
+                reasons.setdefault(str(reason), Counter())[name] += 1
     lines = []
-    for index, name in enumerate(table.methods):
-        cells = [table.cells.get((name, c), "n/a") for c in table.group.categories]
-        rank = f"{table.ranks[index].mean():.2f}" if table.shared else "n/a"
-        lines.append(
-            [marked(table.group, name, table.metric), *cells, table.means[name] or "n/a", rank]
-        )
-    unit = " (%)" if q.is_score(table.metric) else ""
-    body = tabulate(lines, head, style, disable_numparse=True, stralign="right")
-    title = f"{q.label(table.metric)}{unit} on {table.group.title}"
-    return "\n".join([title, "", body, "", *conclusions(table)])
-
-
-def marked(group: Group, name: str, metric: str) -> str:
-    """The method's name with the marks of its rows that concern a metric."""
-    rows = group.variants[name]
-    return name + "".join(sorted({m for row in rows for m in _marks(row, metric)}))
-
-
-def meanings(group: Group, metric: str) -> list[str]:
-    """What those marks say."""
-    rows = [row for rows in group.variants.values() for row in rows]
-    return sorted({f"{m}  {text}" for row in rows for m, text in _marks(row, metric).items()})
-
-
-def _marks(row: Row, metric: str) -> dict[str, str]:
-    found = marks(row)
-    if not q.depends_on_hardware(metric):
-        found.pop(ROUGH, None)
-    return found
-
-
-def conclusions(table: Table) -> list[str]:
-    """What the table allows to say, and what it does not."""
-    rows = [row for rows in table.group.variants.values() for row in rows]
-    seeds = sorted({row.seed for row in rows})
-    lines = [f"seeds {', '.join(map(str, seeds))}; mean ± deviation over seeds where several"]
-    if table.has_intervals:
-        lines.append(
-            f"[low, high]: 95 % interval, {RESAMPLES} bootstrap samples of the test images"
-        )
-    if len(table.shared) < len(table.group.categories):
-        left = [c for c in table.group.categories if c not in table.shared]
-        lines.append(f"mean and ranks without {', '.join(left)}: not measured for every method")
-    lines += table.group.settings
-    return [*lines, *meanings(table.group, table.metric), *verdict(table)]
-
-
-def verdict(table: Table) -> list[str]:
-    """Whether methods differ, as the tests across categories say."""
-    result, names = table.comparison, table.methods
-    if len(names) < 2:
-        return ["one method only: nothing to compare"]
-    if result is None:
-        return [
-            f"{len(table.shared)} categories measured for every method: too few to conclude",
-            f"anything; tests across categories need at least {FEWEST}",
+    for why, counts in reasons.items():
+        where = [
+            f"{name} in {count} of {of_categories(list(coverage.chosen[name].rows))}"
+            for name, count in counts.items()
         ]
-    lines = []
-    if result.friedman is not None:
-        lines.append(f"Friedman over {len(table.shared)} categories: p = {result.friedman:.3g}")
-    for pair in result.pairs:
-        word = "differ" if pair.p < ALPHA else "not told apart"
-        lines.append(f"{names[pair.a]} and {names[pair.b]}: {word}, p = {pair.p:.3g}")
-    lines.append("p of pairs: Wilcoxon signed-rank over categories, corrected by Holm")
-    if result.smallest * len(result.pairs) >= ALPHA:
-        lines.append(
-            f"with {len(table.shared)} categories no pair can reach p < {ALPHA}, "
-            "even if one method wins everywhere"
-        )
-    return lines
+        named = f"{', '.join(where)}: " if samples or len(reasons) > 1 else ""
+        lines.append(f"no bootstrap interval: {named}{why}")
+    return samples, lines
+
+
+def _cells(
+    group: Group, coverage: Coverage, metric: str, samples: Samples
+) -> dict[tuple[str, str], Number]:
+    every = [row for rows in group.variants.values() for row in rows]
+    by_batch = metric in _AT_BATCH and len({row.fps_batch for row in every}) > 1
+    cells = {}
+    for name, chosen in coverage.chosen.items():
+        for category, rows in chosen.rows.items():
+            drawn = samples.get((name, category))
+            cells[name, category] = Number(
+                *_over_seeds([_value(row, metric) for row in rows]),
+                interval=None if drawn is None else percentiles(drawn),
+                batches=_batches(rows) if by_batch else (),
+            )
+    return cells
+
+
+def _mean(coverage: Coverage, name: str, metric: str, samples: Samples) -> Number | None:
+    """Over the shared categories within each seed, then over seeds."""
+    shared, chosen = coverage.shared, coverage.chosen[name]
+    if not shared:
+        return None
+    by_seed = [
+        statistics.fmean(_value(chosen.rows[c][index], metric) for c in shared)
+        for index in range(len(chosen.seeds))
+    ]
+    interval = None
+    if all((name, c) in samples for c in shared):
+        interval = percentiles(np.mean([samples[name, c] for c in shared], axis=0))
+    elif not samples and len(by_seed) > 1 and q.is_score(metric):
+        interval = t_interval(by_seed)
+    return Number(*_over_seeds(by_seed), interval=interval)
+
+
+def _over_seeds(values: Sequence[float]) -> tuple[float, float | None]:
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
+def _value(row: Row, metric: str) -> float:
+    value = q.quantity(row, metric)
+    assert value is not None, "coverage chose rows that have it"
+    return value
+
+
+def _batches(rows: Sequence[Row]) -> tuple[int, ...]:
+    return tuple(sorted({row.fps_batch for row in rows if row.fps_batch}))
+
+
+def _explained(
+    means: Mapping[str, Number], has_samples: bool, reasons: Sequence[str]
+) -> tuple[str, ...]:
+    if has_samples:
+        return (IMAGES, *reasons)
+    if any(mean.interval for mean in means.values()):
+        return (SEEDS, *reasons)
+    return tuple(reasons)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from bench.report import quantities as q
-from bench.report.compare import Group, groups, marked, meanings
+from bench.report.coverage import Coverage, cover
+from bench.report.groups import Group, groups, marked, meanings
+from bench.report.words import of_categories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.report.published import Published
     from bench.row import Row
 
 COLUMNS: tuple[tuple[str, str], ...] = (
@@ -35,18 +36,44 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("fit s", "fit_s"),
 )
 
+NOISY = "*  step times spread by more than 10 %: speed is uncertain"
+
+_SHORT = 44
+"""What tells variants apart stands in a figure's legend if it has no more characters."""
+
 
 @dataclass(frozen=True)
 class Cost:
-    """One method in one group; each cost is the median over categories and seeds."""
+    """One method in one group, over the categories that all methods share.
+
+    Attributes:
+        label: name with marks, `*` where timings are noisy, as a table shows it.
+        legend: the same with what tells it from the method's other variants, for a figure.
+        costs: median over categories and seeds of each column; None where not measured.
+        score: mean over categories, then seeds; None where not measured.
+        batches: at which FPS was measured.
+    """
 
     label: str
-    method: str
+    legend: str
     costs: dict[str, float | None]
-    score: float | None  # mean over categories, then seeds
+    score: float | None
     batches: tuple[int, ...]
     is_noisy: bool
-    input_side: float | None  # pixels; the geometric mean of both sides
+
+
+@dataclass(frozen=True)
+class Costs:
+    """All methods of a group, and the rows that their numbers come from."""
+
+    group: Group
+    coverage: Coverage
+    lines: tuple[Cost, ...]
+
+    def notes(self) -> list[str]:
+        """Seeds, what was left out, and what the marks mean."""
+        lines = [*self.coverage.notes(), *meanings(self.group, "fps")]
+        return [*lines, NOISY] if any(cost.is_noisy for cost in self.lines) else lines
 
 
 def cost_groups(rows: Sequence[Row]) -> list[Group]:
@@ -54,33 +81,39 @@ def cost_groups(rows: Sequence[Row]) -> list[Group]:
     return groups([row for row in rows if row.speed], by_device=True)
 
 
-def costs(group: Group, metric: str) -> list[Cost]:
-    """One line for each method of a group."""
-    result = []
-    for name, rows in group.variants.items():
-        medians = {
-            column: _median([q.quantity(row, column) for row in rows]) for _, column in COLUMNS
-        }
-        categories = sorted({row.category for row in rows})
-        score, _ = q.over_seeds(rows, metric, categories)
-        sides = [s for row in rows if (s := input_side(row)) is not None]
-        result.append(
-            Cost(
-                label=marked(group, name, "fps"),
-                method=rows[0].method,
-                costs=medians,
-                score=score,
-                batches=tuple(sorted({row.fps_batch for row in rows if row.fps_batch})),
-                is_noisy=any(row.noisy for row in rows),
-                input_side=statistics.median(sides) if sides else None,
-            )
-        )
-    return result
+def costs(group: Group, metric: str | None) -> Costs:
+    """One line for each method of a group, with its mean score if a metric is given."""
+    coverage = cover(group.variants, lambda row: 1.0)
+    return Costs(group, coverage, tuple(_cost(group, coverage, n, metric) for n in group.variants))
+
+
+def _cost(group: Group, coverage: Coverage, name: str, metric: str | None) -> Cost:
+    shared = coverage.shared if name in coverage.compared else ()
+    rows = [row for category in shared for row in coverage.chosen[name].rows[category]]
+    is_noisy = any(row.noisy for row in rows)
+    label = marked(group, name, "fps") + "*" * is_noisy
+    told = group.settings.get(name, "")
+    method = group.variants[name][0].method
+    short = f"{method}{label[len(name) :]}, {told}"
+    return Cost(
+        label=label,
+        legend=short if told and len(told) <= _SHORT else label,
+        costs={column: _median([q.quantity(row, column) for row in rows]) for _, column in COLUMNS},
+        score=_score([q.quantity(row, metric) for row in rows]) if metric else None,
+        batches=tuple(sorted({row.fps_batch for row in rows if row.fps_batch})),
+        is_noisy=is_noisy,
+    )
 
 
 def _median(values: Sequence[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return statistics.median(present) if present else None
+
+
+def _score(values: Sequence[float | None]) -> float | None:
+    """Mean of all; every category has the same seeds, so the order of averaging is free."""
+    present = [value for value in values if value is not None]
+    return statistics.fmean(present) if present and len(present) == len(values) else None
 
 
 def input_side(row: Row) -> float | None:
@@ -96,85 +129,28 @@ def input_side(row: Row) -> float | None:
     return float(resize) if isinstance(resize, (int, float)) else None
 
 
-def complexity_table(group: Group, metric: str) -> str:
-    """Title with device and protocols, costs, notes."""
+def complexity_table(group: Group, metric: str | None) -> str:
+    """Title with device and protocols, costs, notes; without a metric no scores."""
+    found = costs(group, metric)
     lines = []
-    for cost in costs(group, metric):
+    for cost in found.lines:
         batch = ", ".join(map(str, cost.batches)) or "n/a"
         values = [q.show(column, cost.costs[column]) or "n/a" for _, column in COLUMNS]
-        score = q.show(metric, cost.score) or "n/a"
-        lines.append([cost.label + ("*" if cost.is_noisy else ""), score, *values, batch])
-    head = ["method", q.label(metric), *(name for name, _ in COLUMNS), "batch"]
-    body = tabulate(lines, head, "pipe", disable_numparse=True, stralign="right")
-    notes = [
-        f"{len(group.categories)} categories: score is their mean, a cost their median",
+        score = [q.show(metric, cost.score) or "n/a"] if metric else []
+        lines.append([cost.label, *score, *values, batch])
+    head = ["method", *([q.label(metric)] if metric else []), *(name for name, _ in COLUMNS)]
+    body = tabulate(lines, [*head, "batch"], "pipe", disable_numparse=True, stralign="right")
+    return "\n".join([f"Complexity on {group.title}", "", body, "", *_notes(found, metric)])
+
+
+def _notes(found: Costs, metric: str | None) -> list[str]:
+    protocol = found.group.first.protocol
+    score = "score: mean" if metric else f"scores of protocol {protocol} say nothing: left out"
+    return [
+        f"{score}; costs: median; over {of_categories(found.coverage.shared)}",
         "FPS: at the batch in the last column; latency, encoder and enc+dec: at batch 1",
         "enc+dec: network and method, without upsampling and copies",
-        "MB of 10^6 bytes; state includes the encoder",
-        *group.settings,
-        *meanings(group, "fps"),
+        "GFLOPs: 2 for each multiply-add, one image; MB of 10^6 bytes; state includes the encoder",
+        *found.group.legend,
+        *found.notes(),
     ]
-    if any(cost.is_noisy for cost in costs(group, metric)):
-        notes.append("*  step times spread by more than 10 %: speed is uncertain")
-    return "\n".join([f"Complexity on {group.title}", "", body, "", *notes])
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Training memory against the number of stacked blocks."""
-
-    label: str
-    stacks: tuple[int, ...]
-    gigabytes: tuple[float, ...]
-    is_published: bool
-
-
-def memory_saving_curves(published: Published, rows: Sequence[Row]) -> list[Curve]:
-    """PyramidFlow's Figure 5, and measured rows that differ in `stacks` alone."""
-    curves = []
-    for name, label in (
-        ("NF (memory-saving backward)", "memory-saving"),
-        ("Net (auto-differentiation)", "autograd"),
-    ):
-        stacks = (2, 4, 8, 16, 32, 64)
-        selector = {"metric": "train_memory_gb"}
-        found = {n.variant: n.number for n in published.find("pyramidflow", "Figure 5", selector)}
-        values = tuple(found[f"{name}, D={d}"] for d in stacks)
-        curves.append(Curve(f"{label}, published figure (digitised)", stacks, values, True))
-    return [*curves, *_measured_curves(rows)]
-
-
-def _measured_curves(rows: Sequence[Row]) -> list[Curve]:
-    """At least two stacks of one setting, on one device."""
-    flows = [
-        row
-        for row in rows
-        if row.method == "pyramidflow" and row.fit_mb and "stacks" in json.loads(row.params)
-    ]
-
-    def setting(row: Row) -> tuple[object, ...]:
-        params = {k: v for k, v in json.loads(row.params).items() if k != "stacks"}
-        place = (row.dataset_params, row.protocol_fields, row.device, row.memory)
-        return (row.method_version, json.dumps(params, sort_keys=True), row.dataset, *place)
-
-    curves = []
-    for group in q.group_by(flows, setting):
-        by_stacks: dict[int, list[float]] = {}
-        for row in group:
-            assert row.fit_mb is not None
-            by_stacks.setdefault(json.loads(row.params)["stacks"], []).append(row.fit_mb / 1000)
-        if len(by_stacks) < 2:
-            continue
-        params = json.loads(group[0].params)
-        kind = "memory-saving" if params.get("save_memory") else "autograd"
-        side = input_side(group[0])
-        curves.append(
-            Curve(
-                f"{kind}, measured: {params.get('levels')} levels, {params.get('channels')} "
-                f"channels, {f'{side:.0f} px' if side else 'size unknown'}, {group[0].device}",
-                tuple(sorted(by_stacks)),
-                tuple(statistics.median(by_stacks[s]) for s in sorted(by_stacks)),
-                False,
-            )
-        )
-    return curves

@@ -2,73 +2,81 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from bench.report import quantities as q
-from bench.report.compare import marked, meanings
-from bench.report.significance import ALPHA, cliques
+from bench.report.compare_text import hopeless
+from bench.report.figures import blank, wrapped
+from bench.report.groups import marked, meanings
+from bench.report.significance import ALPHA
+from bench.report.words import of_categories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
+
+    from matplotlib.figure import Figure
 
     from bench.report.compare import Table
 
-
-def critical_difference(tables: Sequence[Table], file: Path) -> None:
-    """One diagram below another, one for each table that has a comparison."""
-    from bench.report.figures import new_figure, save
-
-    most = max(len(table.methods) for table in tables)
-    figure, axes = new_figure(len(tables), 1, width=7.0, height=1.5 + 0.3 * most)
-    for axis, table in zip(axes, tables, strict=True):
-        _draw(axis, table)
-    save(figure, file)
+_WIDTH = 8.0
+_LINE = 0.17  # inches of a line of small text
 
 
-def _draw(axis: object, table: Table) -> None:
-    from matplotlib.axes import Axes
+def critical_difference(tables: Sequence[Table]) -> Figure:
+    """One diagram below another, for tables that all have a comparison."""
+    heads = [_title(table) for table in tables]
+    foots = [_notes(table) for table in tables]
+    heights = [
+        1.1 + 0.24 * len(table.methods) + _LINE * (head.count("\n") + foot.count("\n") + 2)
+        for table, head, foot in zip(tables, heads, foots, strict=True)
+    ]
+    figure = blank(_WIDTH, sum(heights))
+    parts = figure.subfigures(len(tables), 1, squeeze=False, height_ratios=heights)
+    for part, table, head, foot in zip(parts.flat, tables, heads, foots, strict=True):
+        part.suptitle(head, fontsize=10)
+        _draw(part.subplots(), table)
+        part.supxlabel(foot, fontsize=8, x=0.02, ha="left")
+    return figure
 
-    assert isinstance(axis, Axes)
+
+def _draw(axis: Any, table: Table) -> None:
+    import pandas as pd
+    import scikit_posthocs
+    from matplotlib.ticker import MaxNLocator
+
     comparison = table.comparison
     assert comparison is not None
-    count = len(table.methods)
-    order = np.argsort(comparison.ranks, kind="stable")
-    runs = cliques(comparison)
-    axis.set_xlim(0.9, count + 0.1)
-    # Rank 1, the best, is on the left; names hang below, half on each side.
-    floor = -0.6 - 0.35 * len(runs) - 0.5 * ((count + 1) // 2)
-    axis.set_ylim(floor, 0.1)
-    axis.spines[["left", "right", "bottom"]].set_visible(False)
-    axis.spines["top"].set_visible(True)
-    axis.xaxis.tick_top()
-    axis.set_xticks(range(1, count + 1))
-    axis.set_yticks([])
-    for level, run in enumerate(runs):
-        ends = [comparison.ranks[i] for i in run]
-        height = -0.35 * (level + 1)
-        axis.plot([min(ends) - 0.03, max(ends) + 0.03], [height] * 2, color="black", linewidth=3)
-    for position, method in enumerate(order):
-        left = position < (count + 1) / 2
-        depth = position if left else count - 1 - position
-        height = -0.6 - 0.35 * len(runs) - 0.5 * depth
-        rank = comparison.ranks[method]
-        name = marked(table.group, table.methods[method], table.metric)
-        edge = 0.9 if left else count + 0.1
-        axis.plot([rank, rank, edge], [0.1, height, height], color="0.35", linewidth=1)
-        axis.text(
-            edge,
-            height,
-            f" {name} ({rank:.2f}) ",
-            ha="right" if left else "left",
-            va="center",
-        )
-    friedman = "" if comparison.friedman is None else f", Friedman p = {comparison.friedman:.2g}"
-    axis.set_title(
-        f"{q.label(table.metric)}, {table.group.title}\nmean rank over {len(table.shared)} "
-        f"categories (1 is best){friedman}; bars: not told apart at {ALPHA}"
-        + "".join(f"\n{line}" for line in meanings(table.group, table.metric)),
-        fontsize=9,
+    names = [marked(table.group, name, table.metric) for name in table.methods]
+    scikit_posthocs.critical_difference_diagram(
+        dict(zip(names, comparison.ranks, strict=True)),
+        pd.DataFrame(comparison.p_values(), names, names),
+        ax=axis,
+        alpha=ALPHA,
+        label_fmt_left="{label} ({rank:.2f})",
+        label_fmt_right="({rank:.2f}) {label}",
+        marker_props={"s": 12, "color": "black", "clip_on": False},
+        elbow_props={"color": "0.2", "linewidth": 0.8},
+        # Marked at its members: a bar may pass over a method that differs from one of them.
+        crossbar_props={"marker": "o", "markersize": 4},
     )
+    axis.set_xlim(0.98, len(names) + 0.02)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _title(table: Table) -> str:
+    lines = [f"{q.label(table.metric)} on {table.group.place}"]
+    lines.append(f"mean rank over {of_categories(table.shared)}, 1 is best")
+    return wrapped(lines, _WIDTH, 10)
+
+
+def _notes(table: Table) -> str:
+    """What the bars mean, the tests, and the variants and marks of the names."""
+    comparison = table.comparison
+    assert comparison is not None
+    lines = [f"bars join methods that are not told apart (Wilcoxon, Holm; p >= {ALPHA}); a dot"]
+    lines[0] += " on a bar: the method belongs to it"
+    if comparison.friedman is not None:
+        lines.append(f"Friedman: p = {comparison.friedman:.2g}")
+    lines += [*hopeless(table), *table.group.legend, *meanings(table.group, table.metric)]
+    lines += [f"{name} left out: {why}" for name, why in table.coverage.left_out.items()]
+    return wrapped(lines, _WIDTH, 8)

@@ -2,147 +2,158 @@
 
 from __future__ import annotations
 
-import json
-import statistics
 from typing import TYPE_CHECKING, Any
 
 from bench.report import quantities as q
-from bench.report.compare import meanings
-from bench.report.complexity import Cost, costs, input_side
-from bench.report.figures import new_figure, save, style
+from bench.report.complexity import costs
+from bench.report.figures import blank, new_figure, plain_ticks, style, wrapped
+from bench.report.memory import memory_panels
+from bench.report.words import of_categories
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from pathlib import Path
+    from collections.abc import Sequence
 
-    from bench.report.compare import Group
-    from bench.report.complexity import Curve
+    from matplotlib.figure import Figure
+
+    from bench.report.complexity import Cost
+    from bench.report.groups import Group
+    from bench.report.memory import Curve, Panel
     from bench.row import Row
 
 _LARGEST = 900  # area of the largest marker, in square points
 _SMALLEST = 30
+_LINE = 0.2  # inches of a line of text
+_COLUMN = 42  # characters of a legend's label where two fit beside each other
 
 
-def score_against_speed(group: Group, metric: str, file: Path) -> bool:
-    """Mean score against images per second at batch 1, area by state size; False without data."""
-    shown = [c for c in costs(group, metric) if c.score is not None and c.costs["fps_b1"]]
+def score_against_speed(group: Group, metric: str) -> Figure | None:
+    """Mean score against images per second at batch 1, area by state size; None without data."""
+    found = costs(group, metric)
+    shown = [c for c in found.lines if c.score is not None and c.costs["fps_b1"]]
     if not shown:
-        return False
-    from matplotlib.collections import PathCollection
-
-    figure, (axis,) = new_figure(1, 1, 6.4, 4.8)
+        return None
+    labels = [f"{c.legend}, {q.show('state_mb', c.costs['state_mb']) or '?'} MB" for c in shown]
+    numbered = [
+        f"{name}: {group.settings[name]}"
+        for name, cost in zip(group.variants, found.lines, strict=True)
+        if name in group.settings and cost.legend == cost.label
+    ]
+    title = wrapped([group.place, group.machine, *found.notes(), *numbered], 7.2)
+    columns = 2 if max(map(len, labels)) <= _COLUMN else 1
+    extra = _LINE * (-(-len(shown) // columns) + title.count("\n") + 3)
+    figure, (axis,) = new_figure(1, 1, 7.2, 4.0 + extra)
     largest = max(c.costs["state_mb"] or 0 for c in shown) or 1
-    for index, cost in enumerate(shown):
+    for index, (cost, label) in enumerate(zip(shown, labels, strict=True)):
         colour, marker = style(index)
         area = max(_SMALLEST, _LARGEST * (cost.costs["state_mb"] or 0) / largest)
-        x, y = cost.costs["fps_b1"], 100 * (cost.score or 0)
-        label = f"{cost.label}, {q.show('state_mb', cost.costs['state_mb']) or '?'} MB"
         axis.scatter(
-            [x], [y], s=area, c=colour, marker=marker, alpha=0.75, edgecolors="black", label=label
+            [cost.costs["fps_b1"]],
+            [100 * (cost.score or 0)],
+            s=area,
+            c=colour,
+            marker=marker,
+            alpha=0.75,
+            edgecolors="black",
+            label=label,
+            clip_on=False,
+            zorder=3,
         )
-    axis.set_xscale("log")
     _room(axis, shown)
     axis.set_xlabel("images per second at batch 1 (log)")
-    axis.set_ylabel(f"{q.label(metric)} (%), mean over {len(group.categories)} categories")
+    shared = of_categories(found.coverage.shared)
+    axis.set_ylabel(f"{q.label(metric)} (%), mean over {shared}")
     axis.grid(True, which="both", alpha=0.25)
-    # Below the axes, so that markers of any size stay free of it.
-    legend = figure.legend(loc="outside lower center", ncols=2, title="area: state size")
-    for handle in legend.legend_handles:
-        if isinstance(handle, PathCollection):
-            handle.set_sizes([60])
-    axis.set_title(_title(group), fontsize=9)
-    save(figure, file)
-    return True
+    _legend(figure, columns, "area: state size")
+    figure.suptitle(title, fontsize=9)
+    return figure
+
+
+def _legend(figure: Figure, columns: int, title: str | None = None) -> None:
+    """Below the axes, each label once, with markers of one size."""
+    from matplotlib.collections import PathCollection
+
+    found: dict[str, Any] = {}
+    for axis in figure.axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    legend = figure.legend(
+        list(found.values()),
+        list(found),
+        loc="outside lower center",
+        ncols=columns,
+        title=title,
+        fontsize=8,
+        title_fontsize=8,
+    )
+    for shown in legend.legend_handles:
+        if isinstance(shown, PathCollection):
+            shown.set_sizes([60])
 
 
 def _room(axis: Any, shown: Sequence[Cost]) -> None:
-    """Limits so that the largest marker is not cut, and readable ticks within one decade."""
-    from matplotlib.ticker import NullFormatter, StrMethodFormatter
-
+    """Limits with space for the largest marker, and enough ticks to read a speed."""
     speeds = [c.costs["fps_b1"] or 1 for c in shown]
+    axis.set_xscale("log")
     axis.set_xlim(min(speeds) / 1.8, max(speeds) * 1.8)
     scores = [100 * (c.score or 0) for c in shown]
     margin = max(2.0, 0.2 * (max(scores) - min(scores)))
-    axis.set_ylim(min(scores) - margin, max(scores) + margin)
-    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    narrow = max(speeds) / min(speeds) < 3
-    axis.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if narrow else NullFormatter())
+    axis.set_ylim(max(0.0, min(scores) - margin), min(100.0, max(scores) + margin))
+    plain_ticks(axis.xaxis)
 
 
-def memory_against_size(rows: Sequence[Row], file: Path) -> bool:
-    """Peak memory of training and inference against the input's side, for methods measured at two
-    sizes or more on one device; False without such rows."""
-    sized = [row for row in rows if input_side(row) is not None and row.memory]
-    by_machine = q.group_by(sized, lambda r: (r.device, r.threads, r.memory))
-    machines = [(group[0], series) for group in by_machine if (series := _series(group))]
-    if not machines:
-        return False
-    figure, axes = new_figure(len(machines), 2, 8.0, 3.8)
-    for index, (row, series) in enumerate(machines):
-        for axis, column, what in zip(
-            axes[2 * index : 2 * index + 2],
-            ("fit_mb", "infer_mb"),
-            ("training", "inference, batch 1"),
-            strict=True,
-        ):
-            for number, (method, points) in enumerate(series.items()):
-                colour, marker = style(number)
-                chosen = [(side, costs[column]) for side, costs in points if costs[column]]
-                if chosen:
-                    axis.plot(*zip(*chosen, strict=True), color=colour, marker=marker, label=method)
-            axis.set_xlabel("side of the input in pixels")
-            axis.set_ylabel("peak memory in MB (log)")
-            axis.set_yscale("log")
-            axis.grid(True, alpha=0.25)
-            axis.set_title(f"{what}\n{row.device}, memory by {row.memory}", fontsize=8)
-        axes[2 * index].legend(fontsize=8)
-    save(figure, file)
-    return True
+def memory_against_size(rows: Sequence[Row]) -> Figure | None:
+    """Peak memory of training and inference against the input's side; None without such rows.
+
+    Only settings that were measured at two sizes or more are drawn; one line of axes for each data
+    set and machine.
+    """
+    panels = memory_panels(rows)
+    if not panels:
+        return None
+    names = list(dict.fromkeys(name for panel in panels for name in panel.series))
+    styles = {name: style(index) for index, name in enumerate(names)}
+    columns = 2 if max(map(len, names)) <= _COLUMN else 1
+    heads = [wrapped([panel.place, panel.machine], 8.5) for panel in panels]
+    heights = [3.2 + _LINE * (head.count("\n") + 1) for head in heads]
+    legend = _LINE * (-(-len(names) // columns) + 1)
+    figure = blank(8.5, sum(heights) + legend)
+    parts = figure.subfigures(len(panels), 1, squeeze=False, height_ratios=heights)
+    for part, panel, head in zip(parts.flat, panels, heads, strict=True):
+        part.suptitle(head, fontsize=9)
+        left, right = part.subplots(1, 2)
+        _draw_memory(left, panel, "fit_mb", styles)
+        _draw_memory(right, panel, "infer_mb", styles)
+        left.set_title("training", fontsize=9)
+        right.set_title("inference, batch 1", fontsize=9)
+    _legend(figure, columns)
+    return figure
 
 
-def _series(
-    group: Sequence[Row],
-) -> dict[str, list[tuple[float, dict[str, float | None]]]]:
-    """Points by method and settings, of those with two sizes or more."""
-    found: dict[tuple[str, str], dict[float, list[Row]]] = {}
-    for row in group:
-        params = {k: v for k, v in json.loads(row.params).items() if k != "input_size"}
-        setting = json.dumps([row.dataset, row.method_version, row.pretrained, params])
-        side = input_side(row)
-        assert side is not None
-        found.setdefault((row.method, setting), {}).setdefault(side, []).append(row)
-    several = {key: by_side for key, by_side in found.items() if len(by_side) > 1}
-    methods = [method for method, _ in several]
-    result = {}
-    for number, ((method, setting), by_side) in enumerate(several.items()):
-        name = (
-            method if methods.count(method) == 1 else f"{method}, {_told_apart(setting, several)}"
-        )
-        name = name if name not in result else f"{name} #{number}"
-        result[name] = [(side, _medians(rows)) for side, rows in sorted(by_side.items())]
-    return result
+def _draw_memory(axis: Any, panel: Panel, column: str, styles: dict[str, tuple[str, str]]) -> None:
+    sides: set[float] = set()
+    for name, points in panel.series.items():
+        colour, marker = styles[name]
+        chosen = [(p.side, value) for p in points if (value := getattr(p, column))]
+        if chosen:
+            axis.plot(
+                *zip(*chosen, strict=True), color=colour, marker=marker, markersize=5, label=name
+            )
+            sides |= {side for side, _ in chosen}
+    axis.set_yscale("log")
+    plain_ticks(axis.yaxis)
+    axis.set_xticks(sorted(sides))
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.set_xlabel("side of the input in pixels")
+    axis.set_ylabel("peak memory in MB (log)")
+    axis.grid(True, which="both", alpha=0.25)
 
 
-def _told_apart(setting: str, several: Iterable[tuple[str, str]]) -> str:
-    """The parameters of a setting in which those of the figure differ."""
-    mine = json.loads(setting)
-    others = [json.loads(other) for _, other in several]
-    changed = [k for k in mine[3] if any(o[3].get(k) != mine[3][k] for o in others if k in o[3])]
-    return ", ".join([mine[0], mine[2], *(f"{k}={mine[3][k]}" for k in changed)])
-
-
-def _medians(rows: Sequence[Row]) -> dict[str, float | None]:
-    result: dict[str, float | None] = {}
-    for column in ("fit_mb", "infer_mb"):
-        values = [v for row in rows if (v := q.quantity(row, column)) is not None]
-        result[column] = statistics.median(values) if values else None
-    return result
-
-
-def memory_saving(curves: Sequence[Curve], file: Path) -> None:
+def memory_saving(curves: Sequence[Curve]) -> Figure:
     """Training memory of PyramidFlow against stacked blocks, published and measured."""
-    figure, (axis,) = new_figure(1, 1, 6.4, 4.6)
-    for index, curve in enumerate(curves):
+    labels = [wrapped([curve.label], 7.0, 8) for curve in curves]
+    lines = sum(label.count("\n") + 1 for label in labels)
+    figure, (axis,) = new_figure(1, 1, 7.2, 4.0 + _LINE * lines)
+    for index, (curve, label) in enumerate(zip(curves, labels, strict=True)):
         colour, marker = style(index)
         axis.plot(
             curve.stacks,
@@ -150,29 +161,18 @@ def memory_saving(curves: Sequence[Curve], file: Path) -> None:
             color=colour,
             marker=marker,
             linestyle="--" if curve.is_published else "-",
-            label=curve.label,
+            label=label,
         )
     axis.set_xscale("log", base=2)
     axis.set_yscale("log")
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axis.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-    for side in (axis.xaxis, axis.yaxis):
-        side.set_major_formatter(StrMethodFormatter("{x:g}"))
-        side.set_minor_formatter(NullFormatter())
+    plain_ticks(axis.yaxis)
+    plain_ticks(axis.xaxis)
     axis.set_xticks(sorted({stack for curve in curves for stack in curve.stacks}))
     axis.set_xlabel("stacked blocks D")
-    axis.set_ylabel("peak training memory in GB")
+    axis.set_ylabel("peak training memory in GB (log)")
     axis.grid(True, which="both", alpha=0.25)
-    figure.legend(loc="outside lower center", fontsize=8)
-    axis.set_title(
-        "PyramidFlow, memory of a training step. Published: Figure 5, 8 levels, 24 channels,\n"
-        "256 px, GPU and batch not stated, read off the drawing",
-        fontsize=9,
-    )
-    save(figure, file)
-
-
-def _title(group: Group) -> str:
-    place, _, machine = group.title.partition("; ")
-    return "\n".join([place, machine, *meanings(group, "fps")])
+    _legend(figure, 1)
+    title = "PyramidFlow, memory of a training step"
+    origin = "published: Figure 5, 8 levels, 24 channels, 256 px, read off the drawing"
+    figure.suptitle(wrapped([title, f"{origin}; GPU and batch not stated"], 7.2), fontsize=9)
+    return figure

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from bench.report.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +42,55 @@ def configurations(rows: Sequence[Row]) -> list[list[Row]]:
     place = {id(row): index for index, row in enumerate(rows)}
     ordered = [sorted(group, key=lambda row: place[id(row)]) for group in found]
     return sorted(ordered, key=lambda group: place[id(group[0])])
+
+
+def variants(rows: Sequence[Row]) -> tuple[dict[str, list[Row]], dict[str, str]]:
+    """Rows by method, in the order of the rows, and what tells one method's configurations apart.
+
+    A method with several configurations stands as `method #1`, `method #2`, each with the text that
+    says in what it differs from the others.
+    """
+    methods: dict[str, list[Row]] = {}
+    for row in rows:
+        methods.setdefault(row.method, []).append(row)
+    found: dict[str, list[Row]] = {}
+    texts: dict[str, str] = {}
+    for method, of_method in methods.items():
+        known = configurations(of_method)
+        for index, chosen in enumerate(known, 1):
+            name = f"{method} #{index}" if len(known) > 1 else method
+            found[name] = chosen
+            parts = told_apart(chosen[0], [other[0] for other in known])
+            if is_set_by_category(chosen):
+                parts.append(BY_CATEGORY)
+            if parts:
+                texts[name] = ", ".join(parts)
+    return found, texts
+
+
+def told_apart(row: Row, known: Sequence[Row], without: Sequence[str] = ()) -> list[str]:
+    """In what a row's configuration differs from those of other rows of its method.
+
+    Args:
+        without: parameters that are not named.
+    """
+    mine = _named(row)
+    others = [_named(other) for other in known]
+    changed = [k for k in mine if k not in without and any(o.get(k) != mine[k] for o in others)]
+    return [mine[k] if k in _OWN else f"{k}={mine[k]}" for k in changed]
+
+
+_OWN = ("method version", "encoder weights", "kind of row")
+"""Texts that need no name before them; with spaces, as no parameter is called."""
+
+
+def _named(row: Row) -> dict[str, str]:
+    params: dict[str, Any] = json.loads(row.params)
+    own = (f"version {row.method_version}", row.pretrained, row.kind)
+    return {
+        **dict(zip(_OWN, own, strict=True)),
+        **{k: plain(v) for k, v in params.items()},
+    }
 
 
 def is_set_by_category(configuration: Sequence[Row]) -> bool:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pytest
 
-from bench.report.compare import groups, tabulate_metric, text_table
-from bench.report.significance import auroc
+from bench.report.compare import tabulate_metric
+from bench.report.compare_text import render_tables, text_table
+from bench.report.groups import groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from bench.row import Row
 
@@ -56,7 +55,8 @@ def test_settings_of_one_method_are_numbered_and_told_apart(make_row: MakeRow) -
     (group,) = groups(rows)
     assert list(group.variants) == ["padim #1", "padim #2", "padim #3"]
     text = text_table(tabulate_metric(group, "image_auroc"))
-    assert "padim #1: version 1, pretrained, measured, dimensions=100" in text
+    assert "padim #1: pretrained, dimensions=100" in text
+    assert "padim #3: random, dimensions=550" in text
     assert "sigma" not in text
     assert "padim #3§" in text
 
@@ -64,7 +64,7 @@ def test_settings_of_one_method_are_numbered_and_told_apart(make_row: MakeRow) -
 def test_seeds_are_averaged_with_their_deviation(make_row: MakeRow) -> None:
     rows = [make_row(image_auroc=0.9), make_row(image_auroc=0.8, seed=1)]
     table = tabulate_metric(groups(rows)[0], "image_auroc")
-    assert table.cells["padim", "weave"] == "85.0 ± 7.1"
+    assert table.cells["padim", "weave"].text("image_auroc") == "85.0 ± 7.1"
 
 
 def test_ranks_are_over_categories_that_every_method_has(make_row: MakeRow) -> None:
@@ -73,8 +73,8 @@ def test_ranks_are_over_categories_that_every_method_has(make_row: MakeRow) -> N
     assert table.shared == ("c0", "c1", "c2", "c3", "c4")
     assert dict(zip(table.methods, table.ranks.mean(1), strict=True)) == {"padim": 1, "cflow": 2}
     text = text_table(table)
-    assert "mean and ranks without c5: not measured for every method" in text
-    assert table.means["padim"] == "56.0"
+    assert "over 5 categories, without c5: not measured for every method" in text
+    assert table.means["padim"].text("image_auroc") == "56.0"
 
 
 def test_too_few_categories_are_said(make_row: MakeRow) -> None:
@@ -95,38 +95,148 @@ def test_what_no_number_of_wins_could_show_is_said(make_row: MakeRow) -> None:
     assert "no pair can reach p < 0.05, even if one method wins everywhere" in text_table(table)
 
 
-@pytest.fixture
-def stored(tmp_path: Path, make_row: MakeRow) -> tuple[Row, Path]:
-    """A row with its image scores."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(60) % 2
-    scores = rng.standard_normal(60) + labels
-    row = make_row(image_auroc=auroc(scores, labels.astype(bool)), pixel_auroc=0.9)
-    folder = tmp_path / row.cell
-    folder.mkdir()
-    np.savez(folder / "scores.npz", scores=scores, labels=labels)
-    return row, tmp_path
+def test_options_that_do_not_differ_are_not_in_the_title(make_row: MakeRow) -> None:
+    rows = [
+        make_row(protocol_fields='{"resize": [256, 256], "crop": null}'),
+        make_row(protocol_fields='{"resize": [512, 512], "crop": null}'),
+    ]
+    assert [group.title for group in groups(rows)] == [
+        "synthetic, protocol standard; resize=256 x 256",
+        "synthetic, protocol standard; resize=512 x 512",
+    ]
 
 
-def test_stored_image_scores_give_an_interval_of_image_auroc_only(
-    stored: tuple[Row, Path],
+def test_versions_of_a_data_set_are_kept_apart_and_named(make_row: MakeRow) -> None:
+    titles = [group.title for group in groups([make_row(), make_row(dataset_version=2)])]
+    assert titles == [
+        "synthetic, protocol standard; data set version=1",
+        "synthetic, protocol standard; data set version=2",
+    ]
+
+
+def test_other_images_of_a_category_make_a_table_of_their_own(make_row: MakeRow) -> None:
+    rows = [
+        *six(make_row, "padim", 0.5),
+        *six(make_row, "cflow", 0.4),
+        make_row(category="c0", data="0ther", image_auroc=0.1, seed=0),
+    ]
+    main, other = groups(rows)
+    assert other.title == "synthetic, protocol standard; other data: c0 0ther"
+    assert other.categories == ("c0",)
+    table = tabulate_metric(main, "image_auroc")
+    assert table.cells["padim", "c0"].value == 0.5
+    assert tabulate_metric(other, "image_auroc").cells["padim", "c0"].value == 0.1
+
+
+def test_every_number_of_a_method_comes_from_its_complete_seeds(make_row: MakeRow) -> None:
+    rows = [
+        make_row(category="a", image_auroc=0.6),
+        make_row(category="b", image_auroc=0.8),
+        make_row(category="b", image_auroc=0.2, seed=1),  # lacks a
+        make_row(method="cflow", category="a", image_auroc=0.5),
+        make_row(method="cflow", category="b", image_auroc=0.5),
+    ]
+    table = tabulate_metric(groups(rows)[0], "image_auroc")
+    assert table.cells["padim", "b"].text("image_auroc") == "80.0"
+    assert table.means["padim"].value == pytest.approx(0.7)
+    assert table.scores.tolist() == [[0.6, 0.8], [0.5, 0.5]]
+    assert "padim: seed 1 does not count, lacks a" in text_table(table)
+
+
+def test_methods_without_a_common_seed_or_category_have_no_mean_and_no_rank(
+    make_row: MakeRow,
 ) -> None:
-    row, artifacts = stored
-    (group,) = groups([row])
-    table = tabulate_metric(group, "image_auroc", artifacts)
-    cell = table.cells["padim", "weave"]
-    low, high = (float(x) for x in cell.partition("[")[2].rstrip("]").split(","))
-    assert low < 100 * (row.image_auroc or 0) < high
-    assert table.means["padim"] == cell
-    assert "95 % interval" in text_table(table)
-    assert "[" not in tabulate_metric(group, "pixel_auroc", artifacts).cells["padim", "weave"]
+    rows = [
+        make_row(category="a", image_auroc=0.8),
+        make_row(method="cflow", category="b", image_auroc=0.7),
+    ]
+    table = tabulate_metric(groups(rows)[0], "image_auroc")
+    assert not table.means
+    assert [table.rank(name) for name in table.methods] == [None, None]
 
 
-def test_scores_of_another_run_give_no_interval(
-    stored: tuple[Row, Path], make_row: MakeRow
+def test_seeds_are_named_for_each_method_where_they_differ(make_row: MakeRow) -> None:
+    rows = [make_row(image_auroc=0.9), make_row(image_auroc=0.8, seed=1)]
+    assert "\nseeds 0, 1\n" in text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    rows.append(make_row(method="cflow", image_auroc=0.7, seed=1))
+    text = text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    assert "padim: seeds 0, 1\ncflow: seed 1" in text
+
+
+def test_a_variant_on_few_categories_does_not_collapse_the_comparison(make_row: MakeRow) -> None:
+    rows = [
+        *six(make_row, "padim", 0.5),
+        *six(make_row, "cflow", 0.4),
+        make_row(category="c0", params='{"dimensions": 550}', image_auroc=0.9),
+        make_row(method="pyramidflow", category="c0", pixel_auroc=0.9),
+    ]
+    table = tabulate_metric(groups(rows)[0], "image_auroc")
+    assert table.methods == ("padim #1", "cflow")
+    assert len(table.shared) == 6
+    text = text_table(table)
+    assert "padim #2 left out: 1 of 6 categories" in text
+    assert "pyramidflow left out: has no such value" in text
+
+
+def test_two_methods_are_compared_on_few_categories_rather_than_not_at_all(
+    make_row: MakeRow,
 ) -> None:
-    row, artifacts = stored
-    other = make_row(cell=row.cell, image_auroc=(row.image_auroc or 0) - 0.01)
-    table = tabulate_metric(groups([other])[0], "image_auroc", artifacts)
-    assert "[" not in table.cells["padim", "weave"]
-    assert "[" not in tabulate_metric(groups([row])[0], "image_auroc").cells["padim", "weave"]
+    rows = [*six(make_row, "padim", 0.5), *six(make_row, "cflow", 0.4)[:1]]
+    table = tabulate_metric(groups(rows)[0], "image_auroc")
+    assert table.methods == ("padim", "cflow")
+    assert table.shared == ("c0",)
+
+
+def test_costs_are_ranked_but_not_tested(make_row: MakeRow) -> None:
+    rows = [
+        row
+        for i, method in enumerate(("padim", "cflow"))
+        for row in six(make_row, method, 0.5, fps=10.0 + i, fps_batch=8)
+    ]
+    table = tabulate_metric(groups(rows, by_device=True)[0], "fps")
+    assert table.comparison is None
+    assert "no test of costs" in text_table(table)
+    assert table.rank("cflow") == 1.0
+
+
+def test_speeds_at_different_batches_name_their_batch(make_row: MakeRow) -> None:
+    rows = [
+        make_row(fps=100.0, fps_batch=32),
+        make_row(method="cflow", fps=90.0, fps_batch=1),
+    ]
+    (group,) = groups(rows, by_device=True)
+    table = tabulate_metric(group, "fps")
+    assert table.cells["padim", "weave"].text("fps") == "100 (batch 32)"
+    assert "(batch" not in tabulate_metric(groups(rows[:1], True)[0], "fps").cells[
+        "padim", "weave"
+    ].text("fps")
+    assert "measured at batches 1, 32" in text_table(table)
+
+
+def test_a_pair_that_differs_says_which_method_is_better(make_row: MakeRow) -> None:
+    rows = [*six(make_row, "padim", 0.4), *six(make_row, "cflow", 0.5)]
+    text = text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    assert "cflow is better than padim, p = 0.0312" in text
+
+
+def test_many_categories_become_the_lines_of_the_table(make_row: MakeRow) -> None:
+    rows = [make_row(category=f"c{i}", image_auroc=0.9) for i in range(9)]
+    table = tabulate_metric(groups(rows)[0], "image_auroc")
+    assert "category |   padim |" in text_table(table)
+    assert "method |   c0 |" in text_table(table, transpose=False)
+
+
+def test_every_format_carries_numbers_and_conclusions(make_row: MakeRow) -> None:
+    rows = [make_row(image_auroc=0.9), make_row(image_auroc=0.8, seed=1)]
+    table = tabulate_metric(groups(rows)[0], "image_auroc")
+    tex = render_tables([table], "tex")
+    assert r"85.0 $\pm$ 7.1" in tex
+    assert tex.count("rule") == 3
+    assert "one method only" in tex
+    page = render_tables([table], "html")
+    assert "<table>" in page
+    assert "<li>seeds 0, 1</li>" in page
+    head, cell, mean = render_tables([table], "csv").splitlines()
+    assert head.startswith("metric,place,machine,method,settings,category,value,deviation,low,high")
+    assert cell.startswith('image_auroc,"synthetic, protocol standard",,padim,,weave,0.85,0.0707')
+    assert ",mean,0.85," in mean

@@ -5,25 +5,31 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.errors import ConfigError
 from bench.report import quantities as q
+from bench.report.compare import tabulate_metric
 from bench.report.complexity import (
     complexity_table,
     cost_groups,
     costs,
     input_side,
-    memory_saving_curves,
 )
-from bench.report.figures import COLOURS, style
-from bench.report.plots import memory_against_size, score_against_speed
+from bench.report.diagram import critical_difference
+from bench.report.figures import COLOURS, check_suffix, style, wrapped
+from bench.report.groups import groups
+from bench.report.memory import memory_panels, memory_saving_curves
+from bench.report.plots import memory_against_size, memory_saving, score_against_speed
 from bench.row import COMPLEXITY, columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
+
+    from matplotlib.figure import Figure
 
     from bench.report.published import Published
     from bench.row import Row
@@ -41,7 +47,7 @@ def test_costs_are_medians_and_the_score_a_mean(make_row: MakeRow) -> None:
         timed(make_row, category=c, fps_b1=fps, image_auroc=score)
         for c, fps, score in (("a", 1.0, 0.6), ("b", 2.0, 0.7), ("c", 90.0, 0.8))
     ]
-    (cost,) = costs(cost_groups(rows)[0], "image_auroc")
+    (cost,) = costs(cost_groups(rows)[0], "image_auroc").lines
     assert cost.costs["fps_b1"] == 2.0
     assert cost.score == pytest.approx(0.7)
 
@@ -70,7 +76,7 @@ def test_noisy_and_rough_timings_are_marked(make_row: MakeRow) -> None:
 
 def test_encoder_alone_and_whole_are_both_shown(make_row: MakeRow) -> None:
     (group,) = cost_groups([timed(make_row, encoder_ms=4.0, decoder_ms=5.0, fps_b1=100.0)])
-    (cost,) = costs(group, "image_auroc")
+    (cost,) = costs(group, "image_auroc").lines
     assert (cost.costs["encoder_fps"], cost.costs["decoder_fps"]) == (250, 200)
 
 
@@ -113,11 +119,189 @@ def test_measured_memory_saving_needs_two_stacks_of_one_setting(
     assert "memory-saving, measured: 8 levels" in measured.label
 
 
-def test_figures_without_data_are_not_drawn(tmp_path: Path, make_row: MakeRow) -> None:
+def test_figures_without_data_are_not_drawn(make_row: MakeRow) -> None:
     (group,) = cost_groups([timed(make_row)])
-    assert not score_against_speed(group, "image_auroc", tmp_path / "a.png")
-    assert not memory_against_size([timed(make_row)], tmp_path / "b.png")
-    assert not list(tmp_path.iterdir())
+    assert score_against_speed(group, "image_auroc") is None
+    assert memory_against_size([timed(make_row)]) is None
+
+
+def test_scores_and_costs_are_over_the_categories_that_all_methods_share(
+    make_row: MakeRow,
+) -> None:
+    rows = [
+        timed(make_row, category="easy", image_auroc=0.9, fps_b1=90.0),
+        timed(make_row, category="hard", image_auroc=0.5, fps_b1=10.0),
+        timed(make_row, method="cflow", category="easy", image_auroc=0.8, fps_b1=20.0),
+    ]
+    (group,) = cost_groups(rows)
+    padim, cflow = costs(group, "image_auroc").lines
+    assert (padim.score, padim.costs["fps_b1"]) == (0.9, 90.0)
+    assert (cflow.score, cflow.costs["fps_b1"]) == (0.8, 20.0)
+    text = complexity_table(group, "image_auroc")
+    assert "score: mean; costs: median; over 1 category" in text
+    assert "over 1 category, without hard: not measured for every method" in text
+
+
+def test_methods_that_share_no_category_have_no_numbers_and_no_point(make_row: MakeRow) -> None:
+    rows = [
+        timed(make_row, category="a", image_auroc=0.9, fps_b1=90.0),
+        timed(make_row, method="cflow", category="b", image_auroc=0.8, fps_b1=20.0),
+    ]
+    (group,) = cost_groups(rows)
+    assert {(c.score, c.costs["fps_b1"]) for c in costs(group, "image_auroc").lines} == {
+        (None, None)
+    }
+    assert score_against_speed(group, "image_auroc") is None
+
+
+def test_without_a_metric_the_table_has_no_scores(make_row: MakeRow) -> None:
+    (group,) = cost_groups([timed(make_row, protocol="costs", image_auroc=0.9, fps_b1=3.0)])
+    text = complexity_table(group, None)
+    assert "scores of protocol costs say nothing: left out" in text
+    assert "90.0" not in text
+
+
+def sized(make_row: MakeRow, side: int, **changes: object) -> Row:
+    params = {"input_size": side, **changes}
+    return timed(
+        make_row,
+        method=str(params.pop("method", "pyramidflow")),
+        threads=params.pop("threads", 1),
+        protocol="costs",
+        protocol_fields='{"resize": "method"}',
+        params=json.dumps(params),
+        fit_mb=3.0 * side,
+        infer_mb=1.0 * side,
+    )
+
+
+def test_memory_is_drawn_for_settings_that_were_measured_at_two_sizes(make_row: MakeRow) -> None:
+    rows = [
+        *(sized(make_row, side, stacks=4, levels=4) for side in (128, 256)),
+        *(sized(make_row, 256, stacks=stacks, levels=8) for stacks in (2, 8)),
+        *(sized(make_row, side, method="padim", dimensions=100) for side in (128, 256)),
+        sized(make_row, 256, method="padim", dimensions=550),
+    ]
+    (panel,) = memory_panels(rows)
+    assert list(panel.series) == ["padim", "pyramidflow"]
+    assert panel.place == "synthetic, protocol costs"
+    assert panel.machine == "CPU test, 1 thread, memory by sampled"
+    assert [(p.side, p.fit_mb, p.infer_mb) for p in panel.series["padim"]] == [
+        (128, 384, 128),
+        (256, 768, 256),
+    ]
+
+
+def test_parameters_are_told_apart_within_a_method(make_row: MakeRow) -> None:
+    rows = [
+        *(sized(make_row, s, stacks=n, save_memory=True) for s in (128, 256) for n in (2, 8)),
+        *(sized(make_row, side, method="padim", stacks=1) for side in (128, 256)),
+    ]
+    (panel,) = memory_panels(rows)
+    assert list(panel.series) == ["padim", "pyramidflow, stacks=2", "pyramidflow, stacks=8"]
+
+
+def test_memory_on_several_machines_is_in_panels_of_their_own(make_row: MakeRow) -> None:
+    rows = [sized(make_row, s, stacks=4, threads=t) for s in (128, 256) for t in (1, 16)]
+    assert [panel.machine for panel in memory_panels(rows)] == [
+        "CPU test, 1 thread, memory by sampled",
+        "CPU test, 16 threads, memory by sampled",
+    ]
+
+
+def test_memory_saving_curves_name_every_parameter_that_differs(
+    published: Published, make_row: MakeRow
+) -> None:
+    def flow(stacks: int, batch: int) -> Row:
+        params = {"stacks": stacks, "levels": 8, "channels": 24, "batch": batch}
+        return timed(
+            make_row, method="pyramidflow", params=json.dumps(params), fit_mb=10.0 * stacks
+        )
+
+    rows = [flow(stacks, batch) for stacks in (2, 4) for batch in (2, 16)]
+    labels = [curve.label for curve in memory_saving_curves(published, rows)[2:]]
+    assert sorted("batch=16" in label for label in labels) == [False, True]
+
+
+def is_whole(figure: Figure) -> bool:
+    """Whether all that is drawn lies within the figure, to a point."""
+    figure.canvas.draw()
+    box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+    edge = 1 / 72
+    return bool(min(box.x0, box.y0) >= -edge and box.x1 <= width + edge and box.y1 <= height + edge)
+
+
+def test_no_text_of_a_figure_is_cut(published: Published, make_row: MakeRow) -> None:
+    long = {
+        "device": "CPU Intel(R) Xeon(R) Platinum 8480C Processor with a long name",
+        "speed": "once (warmup_steps_cpu=1, min_steps_cpu=1, min_s_cpu=0, max_batch=1)",
+    }
+    rows = [
+        timed(
+            make_row,
+            method="pyramidflow",
+            category=f"c{i}",
+            protocol_fields=json.dumps({"resize": [side, side]}),
+            params=json.dumps({"stacks": stacks, "a_parameter_with_a_long_name": "x" * 30}),
+            image_auroc=0.99 - 0.01 * stacks,
+            fps_b1=10.0 * stacks,
+            state_mb=5.0,
+            noisy=True,
+            fit_mb=1.0 * stacks * side,
+            infer_mb=1.0 * side,
+            **long,
+        )
+        for i in range(6)
+        for side in (128, 256)
+        for stacks in (2, 4)
+    ]
+    group = cost_groups(rows)[0]
+    figures = [score_against_speed(group, "image_auroc"), memory_against_size(rows)]
+    figures.append(memory_saving(memory_saving_curves(published, rows)))
+    table = tabulate_metric(groups(rows)[0], "image_auroc")
+    figures.append(critical_difference([table, table]))
+    for figure in figures:
+        assert figure is not None
+        assert is_whole(figure)
+
+
+def test_scores_are_drawn_up_to_a_hundred_and_noise_is_marked(make_row: MakeRow) -> None:
+    rows = [timed(make_row, image_auroc=1.0, fps_b1=3.0, noisy=True)]
+    figure = score_against_speed(cost_groups(rows)[0], "image_auroc")
+    assert figure is not None
+    (axis,) = figure.axes
+    assert axis.get_ylim()[1] == 100
+    assert axis.get_legend_handles_labels()[1] == ["padim*, ? MB"]
+    assert sum(3 / 1.8 <= tick <= 3 * 1.8 for tick in axis.get_xticks()) >= 3
+
+
+@pytest.mark.parametrize("count", [2, 3, 8, 16])
+def test_the_diagram_names_every_method_and_joins_those_that_do_not_differ(
+    count: int, make_row: MakeRow
+) -> None:
+    rows = [
+        make_row(method=f"m{i:02d}", category=f"c{c}", image_auroc=0.5 + 0.01 * (i // 2))
+        for i in range(count)
+        for c in range(6)
+    ]
+    figure = critical_difference([tabulate_metric(groups(rows)[0], "image_auroc")])
+    assert is_whole(figure)
+    (axis,) = figure.axes
+    texts = " ".join(text.get_text() for text in axis.texts)
+    assert all(f"m{i:02d}" in texts for i in range(count))
+    assert any(line.get_linewidth() == 2 for line in axis.lines)
+    notes = figure.subfigs[0].get_supxlabel()
+    assert ("Friedman: p = " in notes) == (count > 2)
+    assert ("no pair can reach p < 0.05" in notes) == (count > 2)
+
+
+def test_long_lines_are_broken_at_the_width_of_the_figure() -> None:
+    assert max(map(len, wrapped(["word " * 60], 6.4).splitlines())) < 90
+
+
+def test_a_file_that_is_no_figure_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\.png, \.pdf, \.svg"):
+        check_suffix(Path("ranks.jpg"))
 
 
 def test_sixty_four_series_have_different_styles() -> None:
@@ -149,8 +333,9 @@ def test_published_metrics_of_a_row_can_be_asked_for(make_row: MakeRow) -> None:
 
 
 def test_reports_import_nothing_of_the_torch_side() -> None:
-    names = "captions compare complexity diagram figures matching paper_table plots published"
-    modules = [f"bench.report.{n}" for n in (names + " quantities render significance").split()]
+    names = "captions compare compare_text complexity coverage diagram figures groups intervals "
+    names += "matching memory paper_table plots published quantities render selection significance"
+    modules = [f"bench.report.{n}" for n in names.split()]
     modules += [f"bench.commands.{n}" for n in ("table", "compare", "plot")]
     code = (
         f"import sys, {', '.join(modules)}\n"
@@ -164,7 +349,8 @@ def test_reports_import_nothing_of_the_torch_side() -> None:
 def test_the_commands_do_not_load_plotting_or_statistics_until_they_run() -> None:
     code = (
         "import sys, bench.cli\n"
-        "print(*sorted({'matplotlib', 'scipy', 'pandas', 'torch'} & set(sys.modules)))"
+        "heavy = {'matplotlib', 'scipy', 'pandas', 'torch', 'statsmodels', 'scikit_posthocs'}\n"
+        "print(*sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

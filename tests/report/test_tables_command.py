@@ -179,8 +179,8 @@ def test_plot_complexity_writes_table_and_figures_and_names_the_device(
         "complexity.md",
         "memory_against_size.png",
         "memory_saving.png",
-        "score_against_speed_1.png",
-        "score_against_speed_2.png",
+        "score_against_speed-synthetic-p128-cpu-test-2t.png",
+        "score_against_speed-synthetic-p256-cpu-test-2t.png",
     ]
 
 

@@ -1,0 +1,123 @@
+"""From which seeds and categories the numbers of a table come: the same ones in every number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.report.words import listed, of_categories, some
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bench.row import Row
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows of one method that count.
+
+    Attributes:
+        seeds: those that have every category in `rows`, sorted.
+        rows: category -> its rows, one for each seed, in the order of `seeds`.
+        dropped: every other seed, with the categories that it lacks.
+    """
+
+    seeds: tuple[int, ...]
+    rows: Mapping[str, tuple[Row, ...]]
+    dropped: Mapping[int, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Rows that count, and the categories over which methods can be compared.
+
+    Attributes:
+        chosen: by variant.
+        compared: variants in means, ranks and tests, in the order of the group.
+        left_out: every other variant, with the reason.
+        shared: categories that every compared variant has, sorted.
+        missing: the other categories.
+    """
+
+    chosen: Mapping[str, Chosen]
+    compared: tuple[str, ...]
+    left_out: Mapping[str, str]
+    shared: tuple[str, ...]
+    missing: tuple[str, ...]
+
+    def notes(self) -> list[str]:
+        """Seeds, and what was left out, one line each."""
+        lines = _seed_notes(self.chosen)
+        if self.missing and self.compared:
+            lines.append(
+                f"over {of_categories(self.shared)}, without {', '.join(self.missing)}: "
+                "not measured for every method"
+            )
+        return [*lines, *(f"{name} left out: {why}" for name, why in self.left_out.items())]
+
+
+def cover(variants: Mapping[str, Sequence[Row]], value: Callable[[Row], float | None]) -> Coverage:
+    """Choose seeds and categories.
+
+    A variant has the categories of the seed that has most of them, and of the other seeds those
+    count that have all these too. Variants without a value are left out, and so are those with
+    fewer than half of the categories, unless fewer than two would remain.
+
+    Args:
+        variants: rows by variant.
+        value: the quantity; None where a row lacks it.
+    """
+    chosen = {name: _choose(rows, value) for name, rows in variants.items()}
+    every = sorted({category for each in chosen.values() for category in each.rows})
+    valued = [name for name, each in chosen.items() if each.rows]
+    wide = [name for name in valued if 2 * len(chosen[name].rows) >= len(every)]
+    compared = tuple(wide if len(wide) > 1 else valued)
+    shared = tuple(c for c in every if all(c in chosen[name].rows for name in compared))
+    return Coverage(
+        chosen=chosen,
+        compared=compared,
+        left_out={
+            name: f"{len(each.rows)} of {of_categories(every)}"
+            if each.rows
+            else "has no such value"
+            for name, each in chosen.items()
+            if name not in compared
+        },
+        shared=shared,
+        missing=tuple(c for c in every if c not in shared),
+    )
+
+
+def _choose(rows: Sequence[Row], value: Callable[[Row], float | None]) -> Chosen:
+    by_seed: dict[int, dict[str, Row]] = {}
+    for row in rows:
+        if value(row) is not None:
+            by_seed.setdefault(row.seed, {})[row.category] = row
+    if not by_seed:
+        return Chosen((), {}, {})
+    fullest = max(by_seed, key=lambda seed: (len(by_seed[seed]), -seed))
+    own = sorted(by_seed[fullest])
+    lacking = {
+        seed: tuple(c for c in own if c not in found) for seed, found in sorted(by_seed.items())
+    }
+    seeds = tuple(seed for seed, lost in lacking.items() if not lost)
+    return Chosen(
+        seeds=seeds,
+        rows={c: tuple(by_seed[seed][c] for seed in seeds) for c in own},
+        dropped={seed: lost for seed, lost in lacking.items() if lost},
+    )
+
+
+def _seed_notes(chosen: Mapping[str, Chosen]) -> list[str]:
+    found = {name: each for name, each in chosen.items() if each.seeds}
+    lines = []
+    if len({each.seeds for each in found.values()}) > 1:
+        lines += [f"{name}: {listed('seed', each.seeds)}" for name, each in found.items()]
+    elif found:
+        lines.append(listed("seed", next(iter(found.values())).seeds))
+    return lines + [
+        f"{name}: seed {seed} does not count, lacks {some(lost)}"
+        for name, each in found.items()
+        for seed, lost in each.dropped.items()
+    ]

@@ -1,0 +1,159 @@
+"""Rows that may stand in one table: one data set, state of it, its options and protocol."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from bench.report import quantities as q
+from bench.report.captions import ROUGH
+from bench.report.summary import marks
+from bench.report.variants import variants
+from bench.report.words import counted, plain, some
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.row import Row
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that may be compared: one data set, its options and one protocol.
+
+    Attributes:
+        place: names data set and protocol, and the options that tell it from the other groups.
+        machine: device, threads, speed and memory protocol; empty where scores are compared.
+        variants: rows by method; one that stands with several settings is numbered.
+        settings: what tells the variants of one method apart, by their name.
+        categories: every category that some row has, sorted.
+    """
+
+    place: str
+    machine: str
+    variants: Mapping[str, list[Row]]
+    settings: Mapping[str, str]
+    categories: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Place and machine in one line."""
+        return "; ".join(filter(None, (self.place, self.machine)))
+
+    @cached_property
+    def first(self) -> Row:
+        """A row, for what all have in common."""
+        return next(iter(self.variants.values()))[0]
+
+    @property
+    def legend(self) -> list[str]:
+        """One line for each numbered variant."""
+        return [f"{name}: {text}" for name, text in self.settings.items()]
+
+
+def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
+    """Rows apart by everything that makes scores incomparable; by device too, for costs.
+
+    Where a category has rows of several states of its data (other images under one name), the
+    state that most rows have stays, and the others make groups of their own.
+    """
+
+    def key(row: Row) -> tuple[object, ...]:
+        machine = (row.device, row.threads, row.speed, row.memory) if by_device else ()
+        options = (row.dataset_version, row.dataset_params, row.protocol, row.protocol_fields)
+        return (row.schema, row.dataset, *options, *machine)
+
+    together = q.group_by(rows, key)
+    places = [f"{group[0].dataset}, protocol {group[0].protocol}" for group in together]
+    result = []
+    for group, place in zip(together, places, strict=True):
+        alike = [other[0] for other, name in zip(together, places, strict=True) if name == place]
+        told = differing([options_of(row) for row in alike])
+        name = "; ".join([place, *_named(options_of(group[0]), told)])
+        for part, note in _by_data(group):
+            found, settings = variants(part)
+            result.append(
+                Group(
+                    place=name + note,
+                    machine=machine(group[0]) if by_device else "",
+                    variants=found,
+                    settings=settings,
+                    categories=tuple(sorted({row.category for row in part})),
+                )
+            )
+    return result
+
+
+def device(row: Row) -> str:
+    """Device and threads."""
+    threads = "threads unknown" if row.threads is None else counted(row.threads, "thread")
+    return f"{row.device or 'unnamed device'}, {threads}"
+
+
+def machine(row: Row) -> str:
+    """Device, threads, speed protocol and how memory was measured."""
+    memory = f"memory by {row.memory}" if row.memory else ""
+    return ", ".join(filter(None, (device(row), row.speed, memory)))
+
+
+def options_of(row: Row) -> dict[str, Any]:
+    """What, besides the names of data set and protocol, makes rows incomparable."""
+    return {
+        "schema": row.schema,
+        "data set version": row.dataset_version,
+        **json.loads(row.dataset_params),
+        **json.loads(row.protocol_fields),
+    }
+
+
+def differing(options: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys whose values are not the same in all."""
+    keys = dict.fromkeys(key for each in options for key in each)
+    return [k for k in keys if any(each.get(k) != options[0].get(k) for each in options)]
+
+
+def _named(options: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    found = [f"{key}={plain(options[key])}" for key in keys if key in options]
+    return [", ".join(found)] if found else []
+
+
+def _by_data(rows: Sequence[Row]) -> list[tuple[list[Row], str]]:
+    """Rows in parts where each category has one data hash, the most frequent first; with notes."""
+    counts: dict[str, Counter[str]] = {}
+    newest: dict[tuple[str, str], str] = {}
+    for row in rows:
+        counts.setdefault(row.category, Counter())[row.data] += 1
+        key = (row.category, row.data)
+        newest[key] = max(newest.get(key, ""), row.started)
+    states = {
+        category: sorted(found, key=lambda d: (found[d], newest[category, d], d), reverse=True)
+        for category, found in counts.items()
+    }
+    parts = []
+    for number in range(max(map(len, states.values()))):
+        part = [row for row in rows if states[row.category].index(row.data) == number]
+        named = some(sorted({f"{row.category} {row.data[:8]}" for row in part}))
+        parts.append((part, f"; other data: {named}" if number else ""))
+    return parts
+
+
+def marked(group: Group, name: str, metric: str) -> str:
+    """The method's name with the marks of its rows that concern a metric."""
+    rows = group.variants[name]
+    return name + "".join(sorted({m for row in rows for m in _marks(row, metric)}))
+
+
+def meanings(group: Group, metric: str) -> list[str]:
+    """What those marks say."""
+    rows = [row for rows in group.variants.values() for row in rows]
+    return sorted({f"{m}  {text}" for row in rows for m, text in _marks(row, metric).items()})
+
+
+def _marks(row: Row, metric: str) -> dict[str, str]:
+    found = marks(row)
+    if not q.depends_on_hardware(metric):
+        found.pop(ROUGH, None)
+    return found

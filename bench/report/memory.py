@@ -1,0 +1,218 @@
+"""Peak memory against the input's size, and PyramidFlow's training memory against its depth."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.report import quantities as q
+from bench.report.complexity import input_side
+from bench.report.groups import device, differing
+from bench.report.variants import told_apart
+from bench.report.words import plain, some
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.report.published import Published
+    from bench.row import Row
+
+STACKS = (2, 4, 8, 16, 32, 64)
+"""Those of PyramidFlow's Figure 5."""
+
+RUN_SIZES = (
+    "bench run -m padim,cflow,pyramidflow -d synthetic -c weave --preset costs{results} "
+    "--set input_size=128, then 192, 256, ..."
+)
+RUN_STACKS = (
+    "bench run -m pyramidflow -d synthetic -c weave --preset costs{results} --set channels=24 "
+    "--set levels=8 --set stacks=2, then 4, 8, ...; "
+    "or all: bench table pyramidflow/figure5 --run{results}"
+)
+"""What to run for the figures; `results` is empty or an option with a space before it."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Median peak memory at one size of the input."""
+
+    side: float  # pixels
+    fit_mb: float | None
+    infer_mb: float | None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Methods on one data set and machine.
+
+    Attributes:
+        place: names data set, protocol and the options that tell it from the other panels.
+        machine: device, threads and how memory was measured.
+        series: points sorted by side, by method and settings.
+    """
+
+    place: str
+    machine: str
+    series: Mapping[str, tuple[Point, ...]]
+
+
+def memory_panels(rows: Sequence[Row]) -> list[Panel]:
+    """Settings that were measured at two sizes or more on one machine."""
+    sized = [
+        row
+        for row in rows
+        if row.memory and input_side(row) is not None and (row.fit_mb or row.infer_mb)
+    ]
+
+    def place(row: Row) -> tuple[object, ...]:
+        data = (row.dataset, row.dataset_version, row.dataset_params)
+        options = json.dumps(_options(row), sort_keys=True)
+        return (*data, options, row.device, row.threads, row.memory)
+
+    found = [(group[0], series) for group in q.group_by(sized, place) if (series := _series(group))]
+    result = []
+    for row, series in found:
+        told = differing([_options(other) for other, _ in found if other.dataset == row.dataset])
+        mine = _options(row)
+        options = [f"{key}={plain(mine[key])}" for key in told if key in mine]
+        protocols = sorted({each.protocol for rows in series.values() for each in rows})
+        named = f"protocol{'s' * (len(protocols) > 1)} {some(protocols)}"
+        result.append(
+            Panel(
+                place=", ".join([row.dataset, named, *options]),
+                machine=f"{device(row)}, memory by {row.memory}",
+                series={name: _points(rows) for name, rows in series.items()},
+            )
+        )
+    return result
+
+
+def _options(row: Row) -> dict[str, Any]:
+    """Of data set and protocol, without the size of the input."""
+    fields = {k: v for k, v in json.loads(row.protocol_fields).items() if k not in _SIZES}
+    return {**json.loads(row.dataset_params), **fields}
+
+
+_SIZES = ("resize", "crop", "mask_size")
+
+
+def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by method and what tells its settings apart, of settings with two sizes or more."""
+
+    def setting(row: Row) -> tuple[object, ...]:
+        params = {k: v for k, v in json.loads(row.params).items() if k != "input_size"}
+        return (row.method, row.method_version, row.pretrained, json.dumps(params, sort_keys=True))
+
+    several = [g for g in q.group_by(rows, setting) if len({input_side(row) for row in g}) > 1]
+    result = {}
+    for group in several:
+        known = [other[0] for other in several if other[0].method == group[0].method]
+        told = told_apart(group[0], known, without=("input_size",))
+        result[", ".join([group[0].method, *told])] = group
+    return result
+
+
+def _points(rows: Sequence[Row]) -> tuple[Point, ...]:
+    by_side: dict[float, list[Row]] = {}
+    for row in rows:
+        side = input_side(row)
+        assert side is not None
+        by_side.setdefault(side, []).append(row)
+    return tuple(
+        Point(side, _median(found, "fit_mb"), _median(found, "infer_mb"))
+        for side, found in sorted(by_side.items())
+    )
+
+
+def _median(rows: Sequence[Row], column: str) -> float | None:
+    values = [value for row in rows if (value := q.quantity(row, column)) is not None]
+    return statistics.median(values) if values else None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Training memory against the number of stacked blocks."""
+
+    label: str
+    stacks: tuple[int, ...]
+    gigabytes: tuple[float, ...]
+    is_published: bool
+
+
+def memory_saving_curves(published: Published, rows: Sequence[Row]) -> list[Curve]:
+    """PyramidFlow's Figure 5, and measured rows that differ in `stacks` alone."""
+    curves = []
+    for name, label in (
+        ("NF (memory-saving backward)", "memory-saving"),
+        ("Net (auto-differentiation)", "autograd"),
+    ):
+        selector = {"metric": "train_memory_gb"}
+        found = {n.variant: n.number for n in published.find("pyramidflow", "Figure 5", selector)}
+        values = tuple(found[f"{name}, D={d}"] for d in STACKS)
+        curves.append(Curve(f"{label}, published figure (digitised)", STACKS, values, True))
+    return [*curves, *_measured_curves(rows)]
+
+
+def _measured_curves(rows: Sequence[Row]) -> list[Curve]:
+    """At least two stacks of one setting, on one machine."""
+    flows = [
+        row
+        for row in rows
+        if row.method == "pyramidflow" and row.fit_mb and "stacks" in json.loads(row.params)
+    ]
+
+    def setting(row: Row) -> tuple[object, ...]:
+        params = {k: v for k, v in json.loads(row.params).items() if k != "stacks"}
+        place = (row.dataset, row.dataset_version, row.dataset_params, row.protocol_fields)
+        known = (row.method_version, row.pretrained, json.dumps(params, sort_keys=True))
+        return (*known, *place, row.device, row.threads, row.memory)
+
+    several = [
+        group
+        for group in q.group_by(flows, setting)
+        if len({json.loads(row.params)["stacks"] for row in group}) > 1
+    ]
+    firsts = [group[0] for group in several]
+    places = differing([_place(row) for row in firsts]) if firsts else []
+    curves = []
+    for group in several:
+        by_stacks: dict[int, list[Row]] = {}
+        for row in group:
+            by_stacks.setdefault(json.loads(row.params)["stacks"], []).append(row)
+        stacks = tuple(sorted(by_stacks))
+        medians = [_median(by_stacks[count], "fit_mb") for count in stacks]
+        told = told_apart(group[0], firsts, without=("stacks", *_NAMED))
+        mine = _place(group[0])
+        told += [f"{key}={plain(mine[key])}" for key in places if key in mine]
+        values = tuple((value or 0.0) / 1000 for value in medians)
+        curves.append(Curve(_label(group[0], told), stacks, values, False))
+    return curves
+
+
+_NAMED = ("save_memory", "levels", "channels", "input_size")
+"""Parameters that every label names."""
+
+
+def _place(row: Row) -> dict[str, Any]:
+    """Where a row was measured, besides its device."""
+    return {
+        "dataset": row.dataset,
+        **_options(row),
+        "threads": row.threads,
+        "memory": row.memory,
+    }
+
+
+def _label(row: Row, told: Sequence[str]) -> str:
+    params = json.loads(row.params)
+    kind = "memory-saving" if params.get("save_memory") else "autograd"
+    side = input_side(row)
+    parts = [
+        f"{kind}, measured: {params.get('levels')} levels, {params.get('channels')} channels",
+        f"{side:.0f} px" if side else "size unknown",
+        *told,
+        row.device or "unnamed device",
+    ]
+    return ", ".join(parts)

@@ -1,0 +1,39 @@
+"""Numbers and values as the text of tables and figures."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
+def of_categories(names: Sequence[str]) -> str:
+    """`1 category`, `2 categories`."""
+    return counted(len(names), "category", "categories")
+
+
+def listed(what: str, numbers: Iterable[int]) -> str:
+    """`seed 0`, `seeds 0, 1`."""
+    found = sorted(set(numbers))
+    return f"{what}{'s' * (len(found) != 1)} {', '.join(map(str, found)) or 'none'}"
+
+
+def some(names: Sequence[str], most: int = 4) -> str:
+    """The names, or the first of many and how many more."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
+def plain(value: object) -> str:
+    """A value of a JSON column: `true`, `256 x 256`, `resnet18`."""
+    if isinstance(value, list):
+        return " x ".join(map(plain, value))
+    return value if isinstance(value, str) else json.dumps(value)
