@@ -163,9 +163,9 @@ def verdict(table: Table) -> list[str]:
     if not q.is_score(table.metric):
         return ["no test of costs: categories are no samples of a machine's speed or of sizes"]
     if result is None:
+        count = f"{of_categories(table.shared)} measured for every method"
         return [
-            f"{of_categories(table.shared)} measured for every method: too few to conclude",
-            f"anything; tests across categories need at least {FEWEST}",
+            f"{count}: too few to conclude anything; tests across categories need at least {FEWEST}"
         ]
     lines = []
     if result.friedman is not None:

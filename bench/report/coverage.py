@@ -113,7 +113,8 @@ def _seed_notes(chosen: Mapping[str, Chosen]) -> list[str]:
     found = {name: each for name, each in chosen.items() if each.seeds}
     lines = []
     if len({each.seeds for each in found.values()}) > 1:
-        lines += [f"{name}: {listed('seed', each.seeds)}" for name, each in found.items()]
+        each_its_own = [f"{name}: {listed('seed', each.seeds)}" for name, each in found.items()]
+        lines.append("; ".join(each_its_own))
     elif found:
         lines.append(listed("seed", next(iter(found.values())).seeds))
     return lines + [

@@ -160,7 +160,7 @@ def test_seeds_are_named_for_each_method_where_they_differ(make_row: MakeRow) ->
     assert "\nseeds 0, 1\n" in text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
     rows.append(make_row(method="cflow", image_auroc=0.7, seed=1))
     text = text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
-    assert "padim: seeds 0, 1\ncflow: seed 1" in text
+    assert "padim: seeds 0, 1; cflow: seed 1" in text
 
 
 def test_a_variant_on_few_categories_does_not_collapse_the_comparison(make_row: MakeRow) -> None:
