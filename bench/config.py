@@ -32,7 +32,7 @@ SECTIONS = (
     "datasets",
     "presets",
     "check",
-    "plots",
+    "reports",
 )
 NAMED = ("protocols", "speed", "methods", "datasets", "presets")
 """Sections that hold one table for each name."""
@@ -65,8 +65,8 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
-class PlotSettings:
-    """What figures and tables of cost show."""
+class ReportSettings:
+    """What tables, figures and pages show."""
 
     skip_scores: tuple[str, ...] = ()  # protocols whose scores say nothing
 
@@ -85,7 +85,17 @@ class Settings:
     datasets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     check: Mapping[str, Any] = field(default_factory=dict)
-    plots: PlotSettings = field(default_factory=PlotSettings)
+    reports: ReportSettings = field(default_factory=ReportSettings)
+
+    def without_scores(self) -> tuple[str, ...]:
+        """Protocols whose scores say nothing.
+
+        Raises:
+            ConfigError: `[reports].skip_scores` names a protocol that there is not.
+        """
+        for name in self.reports.skip_scores:
+            self.protocol(name)
+        return self.reports.skip_scores
 
     def protocol(self, name: str | None = None) -> Protocol:
         """The protocol of that name, or the configured one."""
@@ -178,8 +188,8 @@ def _apply(settings: Settings, values: Mapping[str, Any], file: Path) -> Setting
         changes["paths"] = _fill(settings.paths, values["paths"], "paths", file)
     if "run" in values:
         changes["run"] = _fill(settings.run, values["run"], "run", file)
-    if "plots" in values:
-        changes["plots"] = _fill(settings.plots, values["plots"], "plots", file)
+    if "reports" in values:
+        changes["reports"] = _fill(settings.reports, values["reports"], "reports", file)
     if "protocols" in values:
         made = {n: make_protocol(n, v, str(file)) for n, v in values["protocols"].items()}
         changes["protocols"] = {**settings.protocols, **made}

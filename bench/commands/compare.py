@@ -12,8 +12,9 @@ from bench.commands.table import Formats
 from bench.config import load_settings
 from bench.errors import ConfigError, nearest
 from bench.report.figures import check_suffix, save
-from bench.report.quantities import depends_on_hardware, known_quantities
+from bench.report.quantities import depends_on_hardware, is_score, known_quantities
 from bench.report.selection import Selection
+from bench.report.words import counted
 
 
 def compare(
@@ -75,12 +76,23 @@ def compare(
     from bench.report.diagram import critical_difference
     from bench.report.groups import groups
 
+    skipped = settings.without_scores() if protocol is None else ()
+    scored = [row for row in rows if row.protocol not in skipped]
+    if not scored and any(is_score(name) for name in metrics):
+        raise ConfigError(
+            f"the rows are of protocol {', '.join(skipped)}, whose scores say nothing; "
+            "--protocol shows them"
+        )
     tables = [
         tabulate_metric(group, name, folder / "artifacts")
         for name in metrics
-        for group in groups(rows, depends_on_hardware(name))
+        for group in groups(scored if is_score(name) else rows, depends_on_hardware(name))
     ]
     typer.echo(render_tables(tables, format.value, transpose))
+    if len(scored) < len(rows) and any(is_score(name) for name in metrics):
+        left = counted(len(rows) - len(scored), "row")
+        text = f"\n{left} of protocol {', '.join(skipped)} left out: scores that say nothing"
+        typer.echo(text, err=format is not Formats.md)
     if plot is not None:
         drawn = [table for table in tables if table.comparison is not None]
         if not drawn:

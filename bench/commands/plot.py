@@ -60,9 +60,7 @@ def complexity(
     if metric not in known:
         raise ConfigError(f"unknown score {metric!r}; {nearest(metric, known)}")
     folder = results or settings.paths.results
-    skipped = settings.plots.skip_scores
-    for name in skipped:
-        settings.protocol(name)
+    skipped = settings.without_scores()
     selection = Selection(datasets=split(datasets), protocol=protocol)
     wanted = f"bench run -m padim,pyramidflow{selection.run_options(folder, settings)}"
     if not ResultStore(folder).files():

@@ -152,14 +152,30 @@ def test_plot_leaves_out_scores_that_say_nothing_and_says_what_to_run(
     assert "bench table pyramidflow/figure5 --run" in text
 
 
+def test_scores_of_protocols_that_say_nothing_are_left_out_unless_named(
+    tmp_path: Path, make_row: MakeRow
+) -> None:
+    costs = make_row(protocol="costs", image_auroc=0.1)
+    results = fill(tmp_path, [make_row(image_auroc=0.9), costs])
+    text = bench("compare", "-m", costs.method, "--results", results)
+    assert "protocol standard" in text
+    assert "on synthetic, protocol costs" not in text
+    assert "1 row of protocol costs left out: scores that say nothing" in text
+    named = bench("compare", "-m", costs.method, "--protocol", "costs", "--results", results)
+    assert "10.0" in named
+    results = fill(tmp_path / "only", [costs])
+    with pytest.raises(ConfigError, match="of protocol costs, whose scores say nothing"):
+        bench("compare", "-m", costs.method, "--results", results)
+
+
 def test_protocols_without_scores_are_a_setting_that_is_checked(
     tmp_path: Path, make_row: MakeRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "bench.toml").write_text('[plots]\nskip_scores = ["standart"]\n')
+    (tmp_path / "bench.toml").write_text('[reports]\nskip_scores = ["standart"]\n')
     monkeypatch.setenv("BENCH_PROJECT", str(tmp_path))
     fill(tmp_path / "results", [timed(make_row)])
     with pytest.raises(ConfigError, match="unknown protocol 'standart'; did you mean 'standard'"):
         bench("plot", "complexity", "--out", str(tmp_path))
-    (tmp_path / "bench.toml").write_text("[plots]\nskip_scores = [1]\n")
-    with pytest.raises(ConfigError, match=r"\[plots\]\.skip_scores = 1 is not str"):
+    (tmp_path / "bench.toml").write_text("[reports]\nskip_scores = [1]\n")
+    with pytest.raises(ConfigError, match=r"\[reports\]\.skip_scores = 1 is not str"):
         bench("plot", "complexity", "--out", str(tmp_path))
