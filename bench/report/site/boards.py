@@ -27,7 +27,8 @@ class Board:
         anchor: of its heading.
         title: the protocol's name, with what differs where two boards share it.
         lines: measured, best first; `random` holds those with random encoder weights.
-        categories: every category of the data set, measured or not.
+        categories: every category of the data set, measured or not; those of its lines where
+            nobody says.
     """
 
     key: str
@@ -112,7 +113,7 @@ def _make_board(rows: Sequence[Row], title: str, plugins: Plugins) -> Board:
     lines = lines_of(key, rows)
     fair = [line for line in lines if line.first.pretrained != "random"]
     lab = [line for line in lines if line.first.pretrained == "random"]
-    every = {c for line in lines for c in line.categories} | plugins.categories(row)
+    every = plugins.categories(row) or {c for line in lines for c in line.categories}
     options = read_json(row, "dataset_params")
     if row.dataset_version != 1:
         options = {"version": row.dataset_version, **options}

@@ -67,7 +67,8 @@ class Line:
         older: rows of the same category, data and seed that these replaced.
         label: what tells it from the method's other lines on its board.
         categories: that it covers.
-        complete: whether these are all categories of its board.
+        complete: whether these are the categories of its board, all and no other.
+        coverage: how many of them it has, as "2 of 15".
         is_other_data: whether its test images are others than those of the board's other lines.
         seeds: those that cover all its categories; a mean is over them.
         values: one for each of `COLUMNS`.
@@ -79,6 +80,7 @@ class Line:
     categories: tuple[str, ...]
     seeds: tuple[int, ...]
     complete: bool = True
+    coverage: str = ""
     is_other_data: bool = False
     label: str = ""
     values: tuple[Value, ...] = ()
@@ -180,7 +182,12 @@ def finish(lines: Sequence[Line], categories: Collection[str], plugins: Plugins)
         categories: of the board.
     """
     full = [
-        replace(line, complete=set(line.categories) >= set(categories), values=_values(line))
+        replace(
+            line,
+            complete=set(line.categories) == set(categories),
+            coverage=_coverage(set(line.categories), set(categories)),
+            values=_values(line),
+        )
         for line in lines
     ]
     siblings: dict[str, list[Line]] = {}
@@ -192,6 +199,12 @@ def finish(lines: Sequence[Line], categories: Collection[str], plugins: Plugins)
     ]
     labelled.sort(key=lambda x: (not x.is_comparable, *rank(x.values[0]), x.first.method, x.key))
     return _mark_best(labelled)
+
+
+def _coverage(own: set[str], categories: set[str]) -> str:
+    others = len(own - categories)
+    text = f"{len(own & categories)} of {len(categories)}"
+    return text + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
 
 
 def rank(value: Value) -> tuple[bool, float]:

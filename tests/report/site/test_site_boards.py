@@ -260,8 +260,22 @@ def test_a_line_lacks_the_categories_that_nobody_measured(
     (board,) = boards(rows, load_plugins(rows, printer.published))
     assert board.categories == ("01", "02", "03")
     assert board.measured == ("01", "02")
+    assert {line.coverage for line in board.lines} == {"2 of 3"}
     assert not any(line.is_comparable for line in board.lines)
     assert not any(value.best for line in board.lines for value in line.values)
+
+
+def test_a_category_that_the_data_set_lacks_greys_only_the_line_that_has_it(
+    site_row: SiteRow, printer: Printer
+) -> None:
+    rows = [
+        site_row(dataset="btad", category=c, method=m)
+        for m, categories in (("padim", ("01", "02", "03")), ("odd", ("01", "02", "03", "04")))
+        for c in categories
+    ]
+    (board,) = boards(rows, load_plugins(rows, printer.published))
+    found = {line.first.method: (line.coverage, line.is_comparable) for line in board.lines}
+    assert found == {"padim": ("3 of 3", True), "odd": ("3 of 3 and 1 other", False)}
 
 
 def test_categories_that_only_papers_name_are_known_too(

@@ -72,7 +72,7 @@ function filter(form) {
   const shown = lines.filter((row) => !row.hidden).length;
   const device = wanted.device ? " Published rows name no device." : "";
   form.querySelector(".status").textContent =
-    shown === lines.length ? "" : `${shown} of ${lines.length} lines in the tables of the protocols.${device}`;
+    shown === lines.length ? "" : `${shown} of ${lines.length} lines of the protocols' tables shown.${device}`;
   for (const region of document.querySelectorAll(".scroll")) cue(region);
 }
 
