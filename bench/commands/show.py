@@ -33,7 +33,10 @@ def show(
 
     target = out or artifacts / "panels.png"
     panels, threshold = load_panels(artifacts / "panels.npz")
-    render(panels, threshold, target, title(row), caption(row))
+    try:
+        render(panels, threshold, target, title(row), caption(row))
+    except OSError as error:
+        raise StoreError(f"{target} cannot be written: {error}; choose another --out") from error
     typer.echo(f"{target}")
 
 

@@ -27,3 +27,7 @@ def site(
     data = load_site_data(results or [load_settings().paths.results])
     built = build_site(data, out, galleries)
     typer.echo(f"{built.pages} pages from {built.rows} rows; open {built.index}")
+    for text in built.damaged:
+        typer.echo(f"error: {text}", err=True)
+    if built.damaged:
+        raise typer.Exit(1)

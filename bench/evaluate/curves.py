@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,12 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
+
+_DAMAGED = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
+)
+"""What NumPy raises for a file that is cut off, or holds other arrays than curves."""
 
 ERROR = 1e-3
 """Default of the largest vertical error."""
@@ -266,11 +273,12 @@ def load_curves(path: Path) -> dict[str, Curve]:
         StoreError: if the file is missing, damaged or something else.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: NumPy leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             names = [key.removesuffix("_error") for key in file.files if key.endswith("_error")]
             return {
                 name: Curve(file[f"{name}_x"], file[f"{name}_y"], float(file[f"{name}_error"]))
                 for name in names
             }
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise StoreError(f"{path} cannot be read as curves: {error}") from error

@@ -7,6 +7,7 @@ their common range, so that large and closely spaced scores survive.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = 1
+_DAMAGED = (
+    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
+    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
+)
+"""What NumPy raises for a file that is cut off, or holds other arrays than a panel file."""
+
 LONGEST = 512
 """Pixels on the longer side of what is stored; larger images are reduced."""
 
@@ -52,12 +59,13 @@ class Panel:
 
 
 def select(
-    scores: Sequence[float] | NDArray[Any], labels: Sequence[int] | NDArray[Any], count: int = 9
+    scores: Sequence[float] | NDArray[Any], labels: Sequence[int] | NDArray[Any], count: int = 10
 ) -> list[tuple[int, str]]:
     """Choose images for a gallery: what a method gets wrong first.
 
-    Two thirds go to normal images with the highest and anomalous images with the lowest scores,
-    the rest to the median and the best of both kinds. Equal scores: the earlier image.
+    The worst, the median and the best image of both kinds, in this order of importance; what is
+    left goes to further normal images with high and anomalous images with low scores. Equal
+    scores: the earlier image.
 
     Args:
         scores: (N,) image scores.
@@ -74,7 +82,7 @@ def select(
         for kind in (0, 1)
     }
     chosen: dict[int, tuple[int, int, str]] = {}
-    for index, group, place, reason in _candidates(ranked, values, count):
+    for index, group, place, reason in _candidates(ranked, values):
         if len(chosen) < count and index not in chosen:
             chosen[index] = (group, place, reason)
     order = sorted(chosen, key=lambda index: chosen[index][:2])
@@ -86,26 +94,25 @@ def _ascending(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArra
 
 
 def _candidates(
-    ranked: dict[int, list[int]], values: NDArray[np.float64], count: int
+    ranked: dict[int, list[int]], values: NDArray[np.float64]
 ) -> Iterator[tuple[int, int, int, str]]:
     """(index, group, place in the group, reason), the most telling first; may repeat an image."""
     normal, anomalous = ranked[0], ranked[1]
     # From the top, but of equal scores the earlier image first.
     high_normal = sorted(normal, key=lambda i: (-values[i], i))
     high_anomalous = sorted(anomalous, key=lambda i: (-values[i], i))
-    each = max(1, count // 3)
     for place in range(max(len(normal), len(anomalous))):
-        if place == each:
+        if place < len(normal):
+            yield high_normal[place], 0, place, _reason("highest", place, "normal")
+        if place < len(anomalous):
+            yield anomalous[place], 1, place, _reason("lowest", place, "anomalous")
+        if place == 0:
             if anomalous:
                 yield anomalous[len(anomalous) // 2], 2, 0, "median score of the anomalous images"
                 yield high_anomalous[0], 3, 0, _reason("highest", 0, "anomalous")
             if normal:
                 yield normal[len(normal) // 2], 4, 0, "median score of the normal images"
                 yield normal[0], 5, 0, _reason("lowest", 0, "normal")
-        if place < len(normal):
-            yield high_normal[place], 0, place, _reason("highest", place, "normal")
-        if place < len(anomalous):
-            yield anomalous[place], 1, place, _reason("lowest", place, "anomalous")
 
 
 def _reason(end: str, place: int, kind: str) -> str:
@@ -150,7 +157,8 @@ def load_panels(path: Path) -> tuple[list[Panel], float | None]:
     if not path.exists():
         raise StoreError(f"{path}: no panels; run the cell again to make them")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here: NumPy leaves a damaged file open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             data = {key: file[key] for key in file.files}
         if int(data["format"]) != FORMAT:
             raise StoreError(
@@ -158,12 +166,16 @@ def load_panels(path: Path) -> tuple[list[Panel], float | None]:
                 "run the cell again"
             )
         return _panels(data), (float(data["threshold"][0]) if len(data["threshold"]) else None)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise StoreError(f"{path}: not a panel file ({error}); run the cell again") from error
 
 
 def _panels(data: dict[str, Any]) -> list[Panel]:
     low, high = data["range"]
+    for key, array in data.items():
+        allowed = {"image": (2, 3), "map": (2,), "mask": (2,)}.get(key.partition("_")[0])
+        if allowed and (array.ndim not in allowed or not array.size):
+            raise ValueError(f"{key} has the shape {array.shape}")
     return [
         Panel(
             name=str(data["name"][i]),

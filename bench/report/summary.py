@@ -20,6 +20,7 @@ ORACLE = "epoch chosen on the test set"
 TRANSDUCTIVE = "transductive: an image's score depends on the other test images"
 SUBMITTED = "submitted: maps made elsewhere, evaluated here; nothing else of it was measured"
 BRIEF = "not timed by speed-1: figures are rough"
+LEAKED = "leak: test images are training images too; never best"
 UNMASKED = "anomalous images without a usable mask: in the image metrics, not in the pixel metrics"
 
 
@@ -143,6 +144,8 @@ def marks(row: Row) -> dict[str, str]:
         found["◊"] = SUBMITTED
     if row.speed and row.speed.split(" ")[0] != "speed-1":
         found["¶"] = BRIEF
+    if row.n_leaked:
+        found["!"] = LEAKED
     return found
 
 

@@ -49,13 +49,14 @@ def test_failures_come_first() -> None:
     ]
 
 
-def test_nine_images_are_six_failures_and_three_others() -> None:
+def test_ten_images_are_six_failures_and_the_median_and_best_of_both_kinds() -> None:
     scores = np.linspace(0, 1, 40)
     labels = np.arange(40) % 2
     chosen = select(scores, labels)
-    assert [index for index, _ in chosen] == [38, 36, 34, 1, 3, 5, 21, 39, 20]
+    assert [index for index, _ in chosen] == [38, 36, 34, 1, 3, 5, 21, 39, 20, 0]
     assert chosen[1][1] == "2nd highest score of the normal images"
     assert chosen[5][1] == "3rd lowest score of the anomalous images"
+    assert chosen[-1][1] == "lowest score of the normal images"
 
 
 def test_of_equal_scores_the_earlier_image_is_chosen() -> None:
@@ -107,7 +108,7 @@ def test_a_missing_threshold_stays_missing(tmp_path: Path) -> None:
     assert np.array_equal(panels[0].map, np.ones((4, 4)))
 
 
-def test_nine_panels_of_256_pixels_take_less_than_3_mb(tmp_path: Path) -> None:
+def test_ten_panels_of_256_pixels_take_less_than_4_mb(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     noise = [
         panel(
@@ -115,10 +116,10 @@ def test_nine_panels_of_256_pixels_take_less_than_3_mb(tmp_path: Path) -> None:
             image=rng.integers(0, 256, (256, 256, 3), dtype=np.uint8),
             map=rng.normal(size=(256, 256)),
         )
-        for _ in range(9)
+        for _ in range(10)
     ]
     save_panels(tmp_path / "panels.npz", noise, None)
-    assert (tmp_path / "panels.npz").stat().st_size < 3e6
+    assert (tmp_path / "panels.npz").stat().st_size < 4e6
 
 
 def test_large_panels_are_reduced_without_losing_thin_defects(tmp_path: Path) -> None:
@@ -147,6 +148,35 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
             load_panels(tmp_path / f"{name}.npz")
     with pytest.raises(StoreError, match="format 99"):
         load_panels(tmp_path / "newer.npz")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"map_0": np.zeros(3)},
+        {"image_0": np.zeros((0, 4, 3), np.uint8)},
+        {"name": np.array([], dtype=str)},
+        {"format": np.array([1, 1])},
+        {"range": np.zeros(0)},
+    ],
+)
+def test_a_panel_file_with_other_arrays_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    save_panels(tmp_path / "good.npz", [panel()], 0.5)
+    with np.load(tmp_path / "good.npz") as file:
+        arrays = {key: file[key] for key in file.files}
+    np.savez(tmp_path / "bad.npz", **{**arrays, **change})
+    with pytest.raises(StoreError, match="not a panel file"):
+        load_panels(tmp_path / "bad.npz")
+
+
+def test_a_panel_file_that_is_cut_off_or_overwritten_is_refused(tmp_path: Path) -> None:
+    save_panels(tmp_path / "good.npz", [panel()], 0.5)
+    good = (tmp_path / "good.npz").read_bytes()
+    half = len(good) // 2
+    for bad in (good[:half], good[:half] + b"\xff" * 40 + good[half + 40 :]):
+        (tmp_path / "bad.npz").write_bytes(bad)
+        with pytest.raises(StoreError, match="not a panel file"):
+            load_panels(tmp_path / "bad.npz")
 
 
 def drawn(path: Path) -> np.ndarray[Any, Any]:

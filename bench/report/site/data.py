@@ -6,17 +6,20 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench import discovery
-from bench.errors import PluginError, StoreError
+from bench.config import find_project
+from bench.errors import StoreError
 from bench.report.published import Published, load_published
 from bench.report.site.boards import Board, boards
+from bench.report.site.parameters import read_json
+from bench.report.site.plugins import Plugins, load_plugins
+from bench.report.site.printed import Printer
+from bench.report.site.printed_marks import load_marks
 from bench.store import ResultStore, newest, sort_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bench.discovery import Kind, Plugin
     from bench.row import Row
 
 
@@ -27,16 +30,23 @@ class SiteData:
     Attributes:
         rows: of every folder; of one cell the newest.
         boards: by data set and protocol.
-        published: what papers print.
+        plugins: the methods and data sets of the rows, where they are installed.
+        printer: makes lines and tables of what papers print.
         environments: `env/<key>.json` of every key that a row names and a folder holds.
         artifacts: folder of a cell's artifacts, for cells that have one.
     """
 
     rows: Sequence[Row]
     boards: Sequence[Board]
-    published: Published
+    plugins: Plugins
+    printer: Printer
     environments: Mapping[str, Mapping[str, str]]
     artifacts: Mapping[str, Path]
+
+    @property
+    def published(self) -> Published:
+        """What papers print."""
+        return self.printer.published
 
     @property
     def datasets(self) -> list[str]:
@@ -53,7 +63,8 @@ def load_site_data(folders: Sequence[Path]) -> SiteData:
     """Read the results folders, and the published numbers.
 
     Raises:
-        StoreError: a folder that is missing, a file that cannot be read, no row at all.
+        StoreError: a folder that is missing, a file that cannot be read, a row with a damaged
+            column, no row at all.
     """
     cells: dict[str, Row] = {}
     for folder in folders:
@@ -65,21 +76,48 @@ def load_site_data(folders: Sequence[Path]) -> SiteData:
         names = ", ".join(map(str, folders))
         raise StoreError(f"{names}: no row yet; try `bench run --method padim`")
     rows = sort_rows(cells.values())
+    _check_json(rows)
+    published = load_published()
+    plugins = load_plugins(rows, published)
     return SiteData(
         rows=rows,
-        boards=boards(rows),
-        published=load_published(),
+        boards=boards(rows, plugins),
+        plugins=plugins,
+        printer=Printer(published, load_marks(find_project())),
         environments=_environments(folders, {row.env for row in rows}),
         artifacts=_artifacts(folders, cells),
     )
 
 
-def describe(kind: Kind, name: str) -> Plugin | None:
-    """What the source of a plugin says; None where this checkout has no such plugin."""
-    try:
-        return discovery.describe(kind, name)
-    except PluginError:
-        return None
+def _check_json(rows: Sequence[Row]) -> None:
+    """Refuse JSON of another kind than the pages read."""
+    seen: set[tuple[str, str]] = set()
+    for row in rows:
+        for column in ("params", "protocol_fields", "dataset_params", "undefined", "published"):
+            text = getattr(row, column)
+            if (column, text) in seen:
+                continue
+            seen.add((column, text))
+            wrong = _wrong_json(column, read_json(row, column))
+            if wrong:
+                raise StoreError(
+                    f"cell {row.cell} of {row.method} on {row.dataset}: column {column!r} holds "
+                    f"{wrong}; restore the file or run the cell again"
+                )
+
+
+def _wrong_json(column: str, value: object) -> str:
+    """What is not as it should be; empty where nothing is."""
+    if not isinstance(value, dict):
+        return f"{json.dumps(value)[:40]}, not names and values"
+    if column == "published":
+        odd = [n for n, v in value.items() if not isinstance(v, (int, float, type(None)))]
+        return f"{odd[0]!r} without a number" if odd else ""
+    if column == "protocol_fields":
+        names = value.get("published", [])
+        right = isinstance(names, list) and all(isinstance(n, str) for n in names)
+        return "" if right else "'published' without a list of names"
+    return ""
 
 
 def _environments(folders: Sequence[Path], keys: set[str]) -> dict[str, Mapping[str, str]]:

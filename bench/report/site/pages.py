@@ -13,28 +13,28 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from bench.discovery import builtin_root
 from bench.errors import StoreError
 from bench.report.quantities import LABELS, SCORES
-from bench.report.site.boards import (
-    COLUMNS,
+from bench.report.site.lines import (
+    COSTS,
     HEADINGS,
     PRINTED_AUPRO,
-    Board,
     Line,
     Value,
     better,
-    read_json,
     value_of,
 )
-from bench.report.site.data import describe
 from bench.report.site.names import PRIORS, protocol_words, slug
-from bench.report.site.pictures import SIDE, Gallery, Plot, gallery, plots
-from bench.report.site.printed import PrintedLine, beside, paper_tables
-from bench.report.summary import notes, percent
+from bench.report.site.parameters import parameters
+from bench.report.site.pictures import SIDE, Pictures, absent, draw
+from bench.report.site.printed import PrintedLine, beside
+from bench.report.site.shown import Shown, ShownLine, choices, columns, has, mixed
+from bench.report.summary import figure, notes, percent
 from bench.row import MAIN_SCORES
 from bench.store import write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from bench.report.site.boards import Board
     from bench.report.site.data import SiteData
     from bench.row import Row
 
@@ -45,35 +45,12 @@ MARK = ".bench-site"
 
 @dataclass(frozen=True)
 class Built:
-    """What `build_site` wrote."""
+    """What `build_site` wrote; `damaged` are artifacts that it could not read."""
 
     index: Path
     pages: int
     rows: int
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A board with what stands beside and below its lines."""
-
-    board: Board
-    printed: Sequence[PrintedLine]
-    columns: Sequence[tuple[int, str, str]]  # index into values, heading, better
-    by_category: Sequence[tuple[str, Sequence[tuple[Line, Sequence[Value]]]]]
-
-    def marks(self, lines: Sequence[Line]) -> dict[str, str]:
-        """Every mark of the lines, with its meaning."""
-        return {mark: text for line in lines for mark, text in line.marks.items()}
-
-    def timing(self, lines: Sequence[Line]) -> str:
-        """Batch sizes and speed protocols of the timed columns."""
-        rows = [row for line in lines for row in line.rows if row.speed]
-        batches = sorted({row.fps_batch for row in rows if row.fps_batch})
-        if not batches:
-            return ""
-        speeds = " and ".join(sorted({row.speed for row in rows}))
-        sizes = ", ".join(map(str, batches))
-        return f" FPS at batch {sizes}, latency at batch 1, timed under {speeds}."
+    damaged: tuple[str, ...] = ()
 
 
 def build_site(data: SiteData, out: Path, galleries: bool = True) -> Built:
@@ -84,7 +61,7 @@ def build_site(data: SiteData, out: Path, galleries: bool = True) -> Built:
             sets do not allow their images to be published.
 
     Raises:
-        StoreError: the folder holds something else or cannot be written; artifacts are damaged.
+        StoreError: the folder holds something else or cannot be written.
     """
     earlier = _earlier(out)
     site = _Site(data, out, galleries)
@@ -102,7 +79,7 @@ def build_site(data: SiteData, out: Path, galleries: bool = True) -> Built:
     except OSError as error:
         raise StoreError(f"{out} cannot be written: {error}; choose another --out") from error
     pages = sum(name.endswith(".html") for name in site.written)
-    return Built(out / "index.html", pages, len(data.rows))
+    return Built(out / "index.html", pages, len(data.rows), tuple(site.damaged))
 
 
 def _earlier(out: Path) -> set[str]:
@@ -128,6 +105,7 @@ class _Site:
         self.out = out
         self.galleries = galleries
         self.written: set[str] = set()
+        self.damaged: list[str] = []
         self.cells: dict[str, dict[str, tuple[Value, ...]]] = {}
         self.templates = Environment(
             loader=FileSystemLoader(HERE / "templates"),
@@ -137,7 +115,12 @@ class _Site:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        self.templates.filters |= {"slug": slug, "percent": percent, "words": protocol_words}
+        self.templates.filters |= {
+            "slug": slug,
+            "percent": percent,
+            "figure": figure,
+            "words": protocol_words,
+        }
         self.templates.globals |= {
             "priors": PRIORS,
             "papers": data.published.papers,
@@ -151,23 +134,22 @@ class _Site:
         """Every page and file."""
         self._static()
         self._downloads()
-        shown = [self._show(board) for board in self.data.boards]
-        printed = sorted({number.paper for number in self.data.published.numbers})
+        papers = sorted({number.paper for number in self.data.published.numbers})
         for dataset in self.data.datasets:
-            self._dataset(dataset, [s for s in shown if s.board.first.dataset == dataset])
+            self._dataset(dataset)
         for method in self.data.methods:
             self._method(method)
         for board in self.data.boards:
             for line in board.all_lines:
                 self._runs(board, line)
-        for paper in printed:
+        for paper in papers:
             self._paper(paper)
         self.page(
             "index.html",
             boards=self.data.boards,
             methods=[(name, self._own(name)) for name in self.data.methods],
-            describe=describe,
-            printed=printed,
+            plugins=self.data.plugins.methods,
+            printed=papers,
             rows=self.data.rows,
         )
 
@@ -195,25 +177,20 @@ class _Site:
         source = builtin_root() / "results" / "published" / "published.csv"
         shutil.copyfile(source, self._target("data/published.csv"))
 
-    def _show(self, board: Board) -> Shown:
-        """A board with published lines; random weights alone never stand beside them."""
-        first = board.first
-        printed = beside(self.data.published, first.dataset, first.protocol) if board.lines else []
-        every = [line.values for line in board.all_lines] + [line.values for line in printed]
-        columns = [
-            (index, HEADINGS[name], better(name))
-            for index, name in enumerate(COLUMNS)
-            if name in MAIN_SCORES or any(values[index].text not in ("", "n/a") for values in every)
-        ]
+    def _show(self, board: Board, printed: Sequence[PrintedLine]) -> Shown:
+        """A board with the published lines that stand beside it; none beside random weights."""
+        methods = {line.first.method for line in board.lines}
+        near = beside(printed, board.first.protocol, methods) if board.lines else []
+        scores, costs = columns([*board.all_lines, *near])
         by_category = [
             (HEADINGS[name], [(line, self._row(line, board, i)) for line in board.lines])
             for i, name in enumerate(MAIN_SCORES)
         ]
-        return Shown(board, printed, columns, by_category)
+        return Shown(board, near, len(printed) - len(near), scores, costs, by_category)
 
     def _row(self, line: Line, board: Board, index: int) -> list[Value]:
         cells = self._cells(line)
-        return [cells[c][index] if c in cells else Value("") for c in board.categories]
+        return [cells[c][index] if c in cells else Value("") for c in board.measured]
 
     def _cells(self, line: Line) -> dict[str, tuple[Value, ...]]:
         """For each category of a line, its main scores over seeds."""
@@ -230,20 +207,25 @@ class _Site:
             }
         return self.cells[line.key]
 
-    def _dataset(self, dataset: str, shown: Sequence[Shown]) -> None:
-        lines: list[Line | PrintedLine] = []
-        for s in shown:
-            lines += [*s.board.all_lines, *s.printed]
-        notes = {n for s in shown for line in s.printed for v in line.values for n in v.notes}
+    def _dataset(self, dataset: str) -> None:
+        boards = [b for b in self.data.boards if b.first.dataset == dataset]
+        known = self.data.plugins.categories(boards[0].first)
+        # Random weights alone never stand on a page with published numbers.
+        fair = any(board.lines for board in boards)
+        printed = self.data.printer.means(dataset, len(known)) if fair else []
+        shown = [self._show(board, printed) for board in boards]
         self.page(
             f"datasets/{slug(dataset)}.html",
             "dataset.html",
             name=dataset,
-            plugin=describe("datasets", dataset),
+            plugin=self.data.plugins.datasets.get(dataset),
             shown=shown,
-            choices=_choices(lines),
-            notes=self._notes(notes),
-            papers_here=sorted({line.paper for s in shown for line in s.printed}),
+            printed=printed if any(s.left for s in shown) else [],
+            printed_columns=columns(printed)[0],
+            printed_marks={m: text for line in printed for m, text in line.marks.items()},
+            choices=choices([*(line for b in boards for line in b.all_lines), *printed]),
+            notes=self._notes(n for line in printed for v in line.values for n in v.notes),
+            papers_here=sorted({line.paper for line in printed}),
         )
 
     def _own(self, method: str) -> list[tuple[Board, Line]]:
@@ -255,41 +237,47 @@ class _Site:
         ]
 
     def _method(self, method: str) -> None:
-        own = self._own(method)
-        pictures = {line.key: self._pictures(line) for _, line in own}
+        plugin = self.data.plugins.methods.get(method)
         self.page(
             f"methods/{slug(method)}.html",
             "method.html",
             name=method,
-            plugin=describe("methods", method),
-            own=[(board, line, self._cells(line), pictures[line.key]) for board, line in own],
+            plugin=plugin,
+            own=[self._shown_line(board, line) for board, line in self._own(method)],
             paper=self.data.published.papers.get(method),
             paper_numbers=any(n.paper == method for n in self.data.published.numbers),
             arxiv=_arxiv,
         )
 
-    def _pictures(self, line: Line) -> list[tuple[str, list[Plot], Gallery | None]]:
+    def _shown_line(self, board: Board, line: Line) -> ShownLine:
+        pictures = self._pictures(line)
+        self.damaged += [error for p in pictures for error in p.errors]
+        params = parameters(line.rows, self.data.plugins.defaults(line.first))
+        return ShownLine(
+            board,
+            line,
+            self._cells(line),
+            params,
+            [p for p in pictures if p.plots or p.gallery],
+            [f"artifacts/{p.row.cell}/{name}" for p in pictures for name in p.damaged],
+            absent(line, pictures, self.galleries),
+        )
+
+    def _pictures(self, line: Line) -> list[Pictures]:
         """Of each category the first seed that has artifacts."""
-        found: dict[str, tuple[str, list[Plot], Gallery | None]] = {}
+        found: dict[str, Pictures] = {}
         for row in line.rows:
             folder = self.data.artifacts.get(row.cell)
             if folder is None or row.category in found:
                 continue
-            picture = self._gallery(folder, row)
-            curves = plots(folder)
-            if picture or curves:
-                title = f"{row.category}, seed {row.seed}"
-                found[row.category] = (title, curves, picture)
+            file = f"images/{slug(row.cell)}.webp"
+            drawn = self.galleries and (folder / "panels.npz").is_file()
+            pictures = draw(folder, row, self._target(file) if drawn else None, file)
+            if pictures.gallery is None:
+                self.written.discard(file)
+            if pictures.plots or pictures.gallery or pictures.damaged:
+                found[row.category] = pictures
         return list(found.values())
-
-    def _gallery(self, folder: Path, row: Row) -> Gallery | None:
-        if not self.galleries or not (folder / "panels.npz").is_file():
-            return None
-        file = f"images/{slug(row.cell)}.webp"
-        found = gallery(folder, row, self._target(file), file)
-        if found is None:
-            self.written.remove(file)
-        return found
 
     def _runs(self, board: Board, line: Line) -> None:
         scores = [n for n in SCORES if any(getattr(row, n) is not None for row in line.rows)]
@@ -299,16 +287,18 @@ class _Site:
             "runs.html",
             board=board,
             line=line,
-            params=_params(line),
+            params=parameters(line.rows, self.data.plugins.defaults(line.first)),
             notes=[text for text in notes(line.rows) if text and text[0] not in line.marks],
+            mixed=mixed(line),
             scores=[(name, LABELS.get(name, name.replace("_", " "))) for name in scores],
+            costs=[(name, HEADINGS[name], better(name)) for name in COSTS if has(line, name)],
             environments=[(key, self.data.environments.get(key)) for key in keys],
         )
 
     def _paper(self, paper: str) -> None:
-        tables = paper_tables(self.data.published, paper)
+        tables = self.data.printer.tables(paper)
         ids = {i for table in tables for i in table.notes}
-        ids |= {i for t in tables for _, values in t.lines for v in values for i in v.notes}
+        ids |= {i for t in tables for x in t.lines for v in x.values for i in v.notes}
         self.page(
             f"papers/{slug(paper)}.html",
             "paper.html",
@@ -323,38 +313,6 @@ class _Site:
     def _notes(self, ids: Iterable[str]) -> list[tuple[str, str]]:
         wanted = set(ids)
         return [(note.id, note.text) for note in self.data.published.notes if note.id in wanted]
-
-
-def _choices(lines: Iterable[Line | PrintedLine]) -> dict[str, list[str]]:
-    """What the filters of a page offer."""
-    found: dict[str, set[str]] = {"backbone": set(), "prior": set(), "device": set()}
-    for line in lines:
-        found["prior"].add(line.prior)
-        if isinstance(line, PrintedLine):
-            found["backbone"].add(line.encoder or "not stated")
-        else:
-            found["backbone"].add(line.backbone)
-            found["device"].add(line.first.device)
-    ordered = {name: sorted(values) for name, values in found.items()}
-    ordered["prior"] = [prior for prior in PRIORS if prior in found["prior"]]
-    return ordered
-
-
-def _params(line: Line) -> list[tuple[str, str]]:
-    """Parameters of a line; where categories differ, each value with its categories."""
-    values: dict[str, dict[str, list[str]]] = {}
-    for row in line.rows:
-        for name, value in read_json(row, "params").items():
-            places = values.setdefault(name, {}).setdefault(str(value), [])
-            if row.category not in places:
-                places.append(row.category)
-    return [(name, _by_category(found)) for name, found in sorted(values.items())]
-
-
-def _by_category(found: Mapping[str, Sequence[str]]) -> str:
-    if len(found) == 1:
-        return next(iter(found))
-    return "; ".join(f"{value} ({', '.join(places)})" for value, places in found.items())
 
 
 def _arxiv(paper: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from bench.report.site.lines import Line
     from bench.row import Row
 
 SIDE = 200
@@ -57,34 +59,113 @@ class Gallery:
     caption: str
 
 
-def plots(folder: Path) -> list[Plot]:
-    """Curves of `curves.npz` and the loss of `history.json`, where the folder holds them.
+@dataclass(frozen=True)
+class Pictures:
+    """What the artifacts of one cell show.
+
+    Attributes:
+        damaged: names of files that cannot be read.
+        errors: the same in full, with their places on this machine.
+    """
+
+    row: Row
+    plots: tuple[Plot, ...] = ()
+    gallery: Gallery | None = None
+    damaged: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Category and seed."""
+        return f"{self.row.category}, seed {self.row.seed}"
+
+
+def draw(folder: Path, row: Row, target: Path | None, file: str) -> Pictures:
+    """Curves and gallery from the artifacts of a cell.
+
+    Args:
+        target: where the picture of `panels.npz` goes; None: no gallery. `file` is how pages call
+            it.
+    """
+    found: list[Plot] = []
+    picture = None
+    errors: dict[str, str] = {}
+    for name, read in (("curves.npz", curves), ("history.json", loss)):
+        try:
+            found += read(folder / name) if (folder / name).is_file() else []
+        except StoreError as error:
+            errors[name] = str(error)
+    if target is not None:
+        try:
+            picture = gallery(folder, row, target, file)
+        except StoreError as error:
+            errors["panels.npz"] = str(error)
+    return Pictures(row, tuple(found), picture, tuple(errors), tuple(errors.values()))
+
+
+def absent(line: Line, found: Sequence[Pictures], galleries: bool) -> list[tuple[str, str]]:
+    """What a line has no pictures of, each with the command that brings them back, or with none.
+
+    Args:
+        found: what its artifacts show.
+        galleries: whether test images were to be drawn.
+    """
+    if line.first.kind != "measured":
+        return [] if found else [("Submitted maps come without curves and test images", "")]
+    curves_of = {p.row.category for p in found if p.plots or p.damaged}
+    images_of = {p.row.category for p in found if p.gallery or "panels.npz" in p.damaged}
+    no_curves = [c for c in line.categories if c not in curves_of]
+    no_images = [c for c in line.categories if c not in images_of] if galleries else []
+    sentences = []
+    if no_curves and no_curves == no_images:
+        sentences.append(_absent("curves or test images", no_curves, line))
+    else:
+        sentences += [_absent("curves", no_curves, line)] if no_curves else []
+        sentences += [_absent("test images", no_images, line)] if no_images else []
+    if not galleries:
+        sentences.append(("Test images are left out of this site (--no-galleries)", ""))
+    return sentences
+
+
+def _absent(what: str, categories: Sequence[str], line: Line) -> tuple[str, str]:
+    where = "" if len(categories) == len(line.categories) else f" of {', '.join(categories)}"
+    text = f"No {what}{where} lie among the results from which this site was made"
+    commands = [row.command for row in line.rows if row.category in categories and row.command]
+    if not commands:
+        return f"{text}, and no command was recorded that makes them again", ""
+    force = "" if "--force" in commands[0].split() else " --force"
+    return text, commands[0] + force
+
+
+def curves(file: Path) -> list[Plot]:
+    """The curves of `curves.npz`.
 
     Raises:
         StoreError: a file that is damaged.
     """
-    found = []
-    if (folder / "curves.npz").is_file():
-        from bench.evaluate.curves import load_curves
+    from bench.evaluate.curves import load_curves
 
-        for name, curve in sorted(load_curves(folder / "curves.npz").items()):
-            title, across, up = _CURVES.get(name, (name.replace("_", " "), "x", "y"))
-            points = list(zip(curve.x.tolist(), curve.y.tolist(), strict=True))
-            found.append(Plot(title, _path(points), across, up))
-    losses = _losses(folder / "history.json")
-    if len(losses) > 1:
-        found.append(_loss_plot(losses))
+    found = []
+    for name, curve in sorted(load_curves(file).items()):
+        title, across, up = _CURVES.get(name, (name.replace("_", " "), "x", "y"))
+        points = list(zip(curve.x.tolist(), curve.y.tolist(), strict=True))
+        found.append(Plot(title, _path(points), across, up))
     return found
 
 
-def _losses(file: Path) -> list[float]:
-    if not file.is_file():
-        return []
+def loss(file: Path) -> list[Plot]:
+    """The loss of `history.json`; none where fewer than two epochs have one.
+
+    Raises:
+        StoreError: a file that is damaged.
+    """
     try:
         history = json.loads(file.read_text(encoding="utf-8"))
-        return [float(epoch["loss"]) for epoch in history if "loss" in epoch]
+        losses = [float(epoch["loss"]) for epoch in history if "loss" in epoch]
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(f"{file}: not a history ({error}); run the cell again") from error
+    finite = all(map(math.isfinite, losses))
+    return [_loss_plot(losses)] if len(losses) > 1 and finite else []
 
 
 def _loss_plot(losses: Sequence[float]) -> Plot:

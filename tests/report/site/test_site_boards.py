@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.protocol import PROTOCOLS
-from bench.report.published import load_published
-from bench.report.site.boards import COLUMNS, Board, Line, boards
+from bench.report.site.boards import Board, boards
+from bench.report.site.lines import COLUMNS, Line
 from bench.report.site.names import PRIORS, backbone, prior, protocol_words, slug
-from bench.report.site.printed import beside, paper_tables
+from bench.report.site.plugins import Plugins, load_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from bench.report.site.printed import Printer
     from bench.row import Row
 
     SiteRow = Callable[..., Row]
@@ -36,11 +37,13 @@ def texts(line: Line) -> dict[str, str]:
     return {name: value.text for name, value in zip(COLUMNS, line.values, strict=True)}
 
 
-def test_protocols_that_share_a_name_are_kept_apart_and_numbered(site_row: SiteRow) -> None:
+def test_protocols_that_share_a_name_are_kept_apart_and_named_by_what_differs(
+    site_row: SiteRow,
+) -> None:
     other = replace(PROTOCOLS["standard"], crop=224).identity()
     rows = [site_row(), site_row(protocol_fields=json.dumps(other))]
     found = boards(rows)
-    assert sorted(board.title for board in found) == ["standard (1)", "standard (2)"]
+    assert sorted(board.title for board in found) == ["standard (crop 224)", "standard (crop null)"]
     assert len({board.anchor for board in found}) == 2
 
 
@@ -169,8 +172,8 @@ def test_speeds_under_different_conditions_are_not_averaged(site_row: SiteRow) -
 def test_of_one_category_and_seed_the_newest_row_counts_and_the_other_is_kept(
     site_row: SiteRow,
 ) -> None:
-    old = site_row(image_auroc=0.5, data="old")
-    new = site_row(image_auroc=0.6, data="new", started="2026-02-01T00:00:00+00:00")
+    old = site_row(image_auroc=0.5, commit="old")
+    new = site_row(image_auroc=0.6, commit="new", started="2026-02-01T00:00:00+00:00")
     (line,) = one_board([new, old]).lines
     assert (line.rows, line.older) == ((new,), (old,))
 
@@ -234,35 +237,80 @@ def test_file_names_are_plain_and_different_for_different_texts(a: str, b: str) 
     assert (slug(a) == slug(b)) == (a == b)
 
 
-def test_published_means_stand_in_one_line_for_each_setting_with_their_tables() -> None:
-    lines = beside(load_published(), "mvtec", "padim")
-    assert lines[0].paper == "padim"
-    (padim,) = [x for x in lines if (x.paper, x.method, x.variant) == ("padim", "PaDiM", "Rd550")]
-    assert padim.tables == ("Table III", "Table V")
-    shown = {name: v.text for name, v in zip(COLUMNS, padim.values, strict=True)}
-    assert (shown["image_auroc"], shown["pixel_auroc"]) == ("95.3", "97.5")
-    assert (shown["aupro_30"], shown["aupro_printed"]) == ("", "92.1")
+def test_a_line_names_what_is_not_the_default_of_its_method(
+    site_row: SiteRow, printer: Printer
+) -> None:
+    params = json.dumps({"backbone": "wide_resnet50_2.tv_in1k", "sigma": 4.0})
+    rows = [site_row(params=params)]
+    (board,) = boards(rows, load_plugins(rows, printer.published))
+    assert board.lines[0].label == "backbone wide_resnet50_2.tv_in1k"
+    older = [replace(rows[0], method_version=0)]
+    (board,) = boards(older, load_plugins(older, printer.published))
+    assert board.lines[0].label == ""  # the defaults of that version are unknown
 
 
-def test_a_published_mean_over_fewer_categories_says_so() -> None:
-    lines = beside(load_published(), "mvtec", "pyramidflow")
-    found = {x.coverage for x in lines if x.tables == ("Table 3",) and x.paper == "pyramidflow"}
-    assert found == {"12 of 15"}
+def test_a_line_lacks_the_categories_that_nobody_measured(
+    site_row: SiteRow, printer: Printer
+) -> None:
+    rows = [
+        site_row(dataset="btad", category=c, method=m, image_auroc=score)
+        for c in ("01", "02")
+        for m, score in (("padim", 0.9), ("cflow", 0.8))
+    ]
+    (board,) = boards(rows, load_plugins(rows, printer.published))
+    assert board.categories == ("01", "02", "03")
+    assert board.measured == ("01", "02")
+    assert {line.coverage for line in board.lines} == {"2 of 3"}
+    assert not any(line.is_comparable for line in board.lines)
+    assert not any(value.best for line in board.lines for value in line.values)
 
 
-def test_known_contradictions_are_notes_on_their_numbers() -> None:
-    lines = beside(load_published(), "btad", "pyramidflow")
-    (vt_adl,) = [x for x in lines if x.method == "VT-ADL" and x.paper == "pyramidflow"]
-    assert "S4" in vt_adl.values[COLUMNS.index("pixel_auroc")].notes
+def test_a_category_that_the_data_set_lacks_greys_only_the_line_that_has_it(
+    site_row: SiteRow, printer: Printer
+) -> None:
+    rows = [
+        site_row(dataset="btad", category=c, method=m)
+        for m, categories in (("padim", ("01", "02", "03")), ("odd", ("01", "02", "03", "04")))
+        for c in categories
+    ]
+    (board,) = boards(rows, load_plugins(rows, printer.published))
+    found = {line.first.method: (line.coverage, line.is_comparable) for line in board.lines}
+    assert found == {"padim": ("3 of 3", True), "odd": ("3 of 3 and 1 other", False)}
 
 
-def test_every_published_number_is_on_the_page_of_its_paper() -> None:
-    published = load_published()
-    for paper in published.papers:
-        shown = sum(
-            value.text != ""
-            for table in paper_tables(published, paper)
-            for _, values in table.lines
-            for value in values
-        )
-        assert shown == sum(number.paper == paper for number in published.numbers), paper
+def test_categories_that_only_papers_name_are_known_too(
+    site_row: SiteRow, printer: Printer
+) -> None:
+    row = site_row(dataset="mvtec")
+    plugins = replace(load_plugins([row], printer.published), datasets={})
+    assert len(plugins.categories(row)) == 15
+    assert Plugins().categories(row) == frozenset()
+
+
+def test_options_of_another_version_of_a_data_set_leave_its_categories_unknown(
+    site_row: SiteRow, printer: Printer
+) -> None:
+    row = site_row(dataset="mtd", category="tile", dataset_params='{"gone": 1}')
+    assert load_plugins([row], printer.published).categories(row) == frozenset()
+
+
+def test_other_data_is_another_line_never_a_newer_run(site_row: SiteRow) -> None:
+    old = site_row(image_auroc=0.9, data="a")
+    new = site_row(image_auroc=0.95, data="b", started="2026-02-01T00:00:00+00:00")
+    peer = site_row(image_auroc=0.8, data="a", method="cflow")
+    lines = one_board([old, new, peer]).lines
+    assert [(line.rows, line.older) for line in lines] == [((r,), ()) for r in (old, peer, new)]
+    assert [line.label for line in lines] == ["", "", "other test data"]
+    assert [line.values[0].best for line in lines] == [True, False, False]
+
+
+def test_a_line_with_leaking_test_images_is_marked_last_and_never_best(site_row: SiteRow) -> None:
+    rows = [
+        site_row(method="leaky", image_auroc=0.99, n_leaked=3),
+        site_row(method="padim", image_auroc=0.9),
+        site_row(method="cflow", image_auroc=0.8),
+    ]
+    lines = one_board(rows).lines
+    assert [line.first.method for line in lines] == ["padim", "cflow", "leaky"]
+    assert [line.values[0].best for line in lines] == [True, False, False]
+    assert lines[2].marks["!"].startswith("leak")

@@ -230,7 +230,10 @@ def test_a_number_is_one_link_away_from_what_made_it(site: Path, mvtec: Page) ->
     row = next(e for e in mvtec.all("tr") if e.attributes.get("data-method", "") == "padim ")
     links = [e.attributes["href"] for e in mvtec.all("a") if row in e.around]
     runs = next(link for link in links if "runs/" in link)
-    text = (mvtec.file.parent / runs).resolve().read_text(encoding="utf-8")
+    text = (mvtec.file.parent / runs.partition("#")[0]).resolve().read_text(encoding="utf-8")
+    assert runs.endswith("#provenance")
+    cell = next(e for e in mvtec.all("th") if row in e.around)
+    assert "runs" in cell.text  # in the first column, which stays in view
     for fact in ("bench run -m padim", "resnet18.tv_in1k@0123456789ab", "feed", "beef"):
         assert fact in text
 
@@ -264,6 +267,121 @@ def test_curves_losses_and_panels_of_a_cell_are_shown(
     assert "failures first" in image["alt"]
     build_site(load_site_data([results]), tmp_path / "out", galleries=False)
     assert not list((tmp_path / "out").rglob("images/*"))
+
+
+def test_a_damaged_artifact_is_named_and_the_site_is_whole(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    rows = [site_row(command="bench run -m padim"), site_row(method="cflow")]
+    results = write_results(tmp_path / "r", rows)
+    for name in ("curves.npz", "history.json", "panels.npz"):
+        artifacts = results / "artifacts" / rows[0].cell
+        artifacts.mkdir(parents=True, exist_ok=True)
+        (artifacts / name).write_bytes(b"PK\x03\x04 cut off")
+    out = tmp_path / "out"
+    command = ["bench", "site", "--out", str(out), "--results", str(results)]
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.argv = {command!r}; from bench.cli import main; main()",
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stderr
+    assert [name for name in ("curves.npz", "history.json", "panels.npz") if name in done.stderr]
+    assert len(done.stderr.splitlines()) == 3
+    assert (out / "index.html").is_file()
+    assert (out / "methods" / "cflow.html").is_file()
+    page = Page(out / "methods" / "padim.html")
+    warnings = [e.text for e in page.all("p") if e.attributes.get("class") == "warn"]
+    assert [w.split()[0] for w in warnings] == [
+        f"artifacts/{rows[0].cell}/{name}" for name in ("curves.npz", "history.json", "panels.npz")
+    ]
+    assert not list(out.rglob("*.webp"))
+
+
+def small(page: Page) -> list[str]:
+    return [e.text for e in page.all("p") if e.attributes.get("class") == "small"]
+
+
+def test_what_has_no_pictures_says_which_command_makes_them(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    command = "bench run -m padim -c carpet"
+    rows = [
+        site_row(command=command),
+        site_row(method="cflow"),
+        site_row(method="maps", kind="submitted"),
+    ]
+    data = load_site_data([write_results(tmp_path / "r", rows)])
+    build_site(data, tmp_path / "out")
+    methods = tmp_path / "out" / "methods"
+    (text,) = small(Page(methods / "padim.html"))
+    assert text.startswith("No curves or test images lie among the results")
+    assert f"{command} --force makes them again" in text
+    (text,) = small(Page(methods / "cflow.html"))
+    assert "no command was recorded" in text
+    assert small(Page(methods / "maps.html")) == [
+        "Submitted maps come without curves and test images."
+    ]
+    build_site(data, tmp_path / "out", galleries=False)
+    texts = small(Page(methods / "padim.html"))
+    assert texts[0].startswith("No curves lie among")
+    assert texts[1] == "Test images are left out of this site (--no-galleries)."
+
+
+def test_curves_without_panels_say_how_to_make_the_test_images(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    row = site_row(command="bench run -m padim --force")
+    results = write_results(tmp_path / "r", [row])
+    artifacts = results / "artifacts" / row.cell
+    artifacts.mkdir(parents=True)
+    (artifacts / "history.json").write_text('[{"loss": 2.5}, {"loss": 1.25}]')
+    build_site(load_site_data([results]), tmp_path / "out")
+    (text,) = small(Page(tmp_path / "out" / "methods" / "padim.html"))
+    assert text.startswith("No test images lie among")
+    assert text.endswith("bench run -m padim --force makes them again.")
+
+
+def test_each_line_shows_its_own_parameters_and_what_is_not_the_default(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    params = json.dumps({"backbone": "wide_resnet50_2.tv_in1k", "sigma": 4.0})
+    rows = [site_row(params=params), site_row(method="mine", params='{"depth": 3}')]
+    build_site(load_site_data([write_results(tmp_path / "r", rows)]), tmp_path / "out")
+    page = Page(tmp_path / "out" / "methods" / "padim.html")
+    changed = {e.text for e in page.all("div") if e.attributes.get("class") == "changed"}
+    assert changed == {"backbonewide_resnet50_2.tv_in1k default resnet18.tv_in1k"}
+    mine = Page(tmp_path / "out" / "methods" / "mine.html")
+    assert "not among those installed" in mine.all("main")[0].text
+    assert "depth3" in "".join(e.text for e in mine.all("dl"))
+
+
+def test_published_rows_stand_once_and_a_few_beside_each_board(site: Path, mvtec: Page) -> None:
+    text = mvtec.file.read_text(encoding="utf-8")
+    assert text.count(">MahalanobisAD") == 1
+    assert "more published rows on mvtec" in text
+    links = [e.attributes["href"] for e in mvtec.all("a")]
+    assert any(link.startswith("../papers/padim.html#t") for link in links)
+    assert len(text) < 200_000
+
+
+def test_mixed_sources_and_uncommitted_changes_are_told_with_the_runs(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    rows = [site_row(code="a", commit="1-dirty"), site_row(code="b", seed=1, fps=12.5)]
+    build_site(load_site_data([write_results(tmp_path / "r", rows)]), tmp_path / "out")
+    (runs,) = (tmp_path / "out" / "runs").iterdir()
+    page = Page(runs)
+    texts = [e.text for e in page.all("li")]
+    assert "Runs made by 2 states of the method's source: a, b" in texts
+    assert "Runs 1 of 2 made from files that were changed after the commit" in texts
+    assert "FPS" in page.all("thead")[0].text
 
 
 def test_the_same_rows_give_the_same_bytes(
@@ -316,9 +434,20 @@ def test_broken_files_are_named(
     tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
 ) -> None:
     row = site_row(env="abc")
-    bad = write_results(tmp_path / "a", [replace(row, params="{")])
-    with pytest.raises(StoreError, match=f"cell {row.cell}.*'params' is not JSON"):
-        load_site_data([bad])
+    for index, (column, text, message) in enumerate(
+        (
+            ("params", "{", "is not JSON"),
+            ("params", "[1]", r"holds \[1\], not names and values"),
+            ("dataset_params", "3", "holds 3, not"),
+            ("protocol_fields", '{"published": 3}', "holds 'published' without a list of names"),
+            ("published", '{"aupro_cflow": "x"}', "holds 'aupro_cflow' without a number"),
+            ("undefined", "null", "holds null"),
+        )
+    ):
+        change: dict[str, Any] = {column: text}
+        bad = write_results(tmp_path / f"bad{index}", [replace(row, **change)])
+        with pytest.raises(StoreError, match=f"cell {row.cell}.*{column!r} {message}"):
+            load_site_data([bad])
     good = write_results(tmp_path / "b", [row])
     (good / "env").mkdir()
     (good / "env" / "abc.json").write_text("[]")

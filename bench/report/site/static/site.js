@@ -5,11 +5,11 @@ function number(cell) {
   return cell.dataset.n === undefined ? null : Number(cell.dataset.n);
 }
 
-// Missing values and lines that lack categories stay last, whichever way is sorted.
+// Missing values and lines that are not ranked stay last, whichever way is sorted.
 function compare(index, numeric, direction) {
   return (a, b) => {
-    const partial = a.classList.contains("partial") - b.classList.contains("partial");
-    if (partial) return partial;
+    const unranked = a.classList.contains("unranked") - b.classList.contains("unranked");
+    if (unranked) return unranked;
     const [left, right] = [a.cells[index], b.cells[index]];
     if (!numeric) {
       return direction * left.textContent.trim().localeCompare(right.textContent.trim(), "en", { numeric: true });
@@ -59,18 +59,37 @@ function filter(form) {
     published: field.namedItem("published")?.checked ?? true,
   };
   for (const key of ["backbone", "prior", "device"]) wanted[key] = field.namedItem(key).value;
-  let [shown, all] = [0, 0];
-  for (const row of document.querySelectorAll("tr.line[data-method]")) {
-    row.hidden = !keep(row, wanted);
-    all += 1;
-    shown += !row.hidden;
-  }
+  for (const row of document.querySelectorAll("tr.line[data-method]")) row.hidden = !keep(row, wanted);
   for (const body of document.querySelectorAll("tbody")) {
     const group = body.querySelector("tr.group");
     if (group) group.hidden = !body.querySelector("tr.line:not([hidden])");
   }
+  for (const note of document.querySelectorAll(".nomatch")) {
+    note.hidden = note.previousElementSibling.querySelector("tr.line:not([hidden])") !== null;
+  }
+  // The tables of the protocols: what is folded away is filtered too, and not counted.
+  const lines = [...document.querySelectorAll("table.main tr.line")];
+  const shown = lines.filter((row) => !row.hidden).length;
   const device = wanted.device ? " Published rows name no device." : "";
-  form.querySelector(".status").textContent = shown === all ? "" : `${shown} of ${all} lines shown.${device}`;
+  form.querySelector(".status").textContent =
+    shown === lines.length ? "" : `${shown} of ${lines.length} lines of the protocols' tables shown.${device}`;
+  for (const region of document.querySelectorAll(".scroll")) cue(region);
+}
+
+// Whether a table goes on beyond the right edge.
+function cue(region) {
+  const more = region.scrollWidth - region.clientWidth - region.scrollLeft > 4;
+  region.classList.toggle("more", more);
+  region.previousElementSibling?.classList.toggle("more", region.scrollWidth - region.clientWidth > 4);
+}
+
+for (const region of document.querySelectorAll(".scroll")) {
+  const hint = document.createElement("p");
+  hint.className = "cue";
+  hint.textContent = "This table scrolls sideways.";
+  region.before(hint);
+  region.addEventListener("scroll", () => cue(region), { passive: true });
+  new ResizeObserver(() => cue(region)).observe(region);
 }
 
 for (const form of document.querySelectorAll("form.filters")) {

@@ -1,0 +1,301 @@
+"""A line of a table: a method as it ran, its means, what is best and what it is called."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bench.plan import canonical
+from bench.report.quantities import group_by, is_lower_better, over_seeds, show
+from bench.report.site.names import backbone, prior
+from bench.report.site.parameters import changed, differing, plain, read_json
+from bench.report.summary import marks
+from bench.report.variants import configurations
+from bench.row import MAIN_SCORES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from bench.report.site.plugins import Plugins
+    from bench.row import Row
+
+PRINTED_AUPRO = "aupro_printed"
+"""AUPRO by a paper's own definition; the limit differs between papers."""
+
+COSTS = ("fps", "latency_p50_ms", "params_m", "infer_mb")
+COLUMNS = (*MAIN_SCORES, PRINTED_AUPRO, *COSTS)
+HEADINGS = {
+    "image_auroc": "Image AUROC",
+    "pixel_auroc": "Pixel AUROC",
+    "aupro_30": "AUPRO 0.3",
+    PRINTED_AUPRO: "AUPRO as printed",
+    "fps": "FPS",
+    "latency_p50_ms": "p50 ms",
+    "params_m": "Params M",
+    "infer_mb": "Infer MB",
+}
+_TIMED = ("fps", "latency_p50_ms")
+
+
+@dataclass(frozen=True)
+class Value:
+    """One number of a page.
+
+    Attributes:
+        text: as shown; "n/a" where a row lacks it.
+        number: what sorting uses; None sorts last.
+        best: the highest of the lines that are ranked.
+        notes: ids of footnotes.
+    """
+
+    text: str = "n/a"
+    number: float | None = None
+    best: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A method as it ran: one version, configuration, kind of weights, device and origin.
+
+    Attributes:
+        key: names its page of runs.
+        rows: the newest of each category and seed, on the same data.
+        older: rows of the same category, data and seed that these replaced.
+        label: what tells it from the method's other lines on its board.
+        categories: that it covers.
+        complete: whether these are the categories of its board, all and no other.
+        coverage: how many of them it has, as "2 of 15".
+        is_other_data: whether its test images are others than those of the board's other lines.
+        seeds: those that cover all its categories; a mean is over them.
+        values: one for each of `COLUMNS`.
+    """
+
+    key: str
+    rows: tuple[Row, ...]
+    older: tuple[Row, ...]
+    categories: tuple[str, ...]
+    seeds: tuple[int, ...]
+    complete: bool = True
+    coverage: str = ""
+    is_other_data: bool = False
+    label: str = ""
+    values: tuple[Value, ...] = ()
+
+    @property
+    def first(self) -> Row:
+        """A row, for what all rows share."""
+        return self.rows[0]
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """Marks of any of its rows, with their meaning."""
+        return {mark: text for row in self.rows for mark, text in marks(row).items()}
+
+    @property
+    def is_comparable(self) -> bool:
+        """Whether its means are over the same images as the board's, none of them trained on."""
+        return self.complete and not self.is_other_data and not any(r.n_leaked for r in self.rows)
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether it may be best: random weights never are."""
+        return self.is_comparable and self.first.pretrained != "random"
+
+    @property
+    def backbone(self) -> str:
+        """Its encoders as papers call them."""
+        return backbone(self.first)
+
+    @property
+    def prior(self) -> str:
+        """What the encoder was trained on."""
+        return prior(self.first)
+
+
+def _line(row: Row) -> tuple[object, ...]:
+    # The identity of random weights holds the seed, so it would part the seeds of one line.
+    weights = "" if row.pretrained == "random" else row.weights
+    return (row.method, row.method_version, row.kind, row.pretrained, weights, row.device)
+
+
+def lines_of(board: str, rows: Sequence[Row]) -> list[Line]:
+    """The lines of a board, without values and labels.
+
+    Args:
+        board: its key.
+    """
+    version = _data_versions(rows)
+
+    def key(row: Row) -> tuple[object, ...]:
+        return (version[row.category, row.data], *_line(row))
+
+    return [line for group in group_by(rows, key) for line in _lines(board, group, key)]
+
+
+def _data_versions(rows: Iterable[Row]) -> dict[tuple[str, str], int]:
+    """For each category and hash of its data 0 where most methods were tested on it, of as many
+    the one with most and then the newest rows; 1, 2, ... for the others."""
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        found.setdefault(row.category, {}).setdefault(row.data, []).append(row)
+    versions: dict[tuple[str, str], int] = {}
+    for category, by_data in found.items():
+        order = sorted(by_data, key=lambda data: _weight(by_data[data]), reverse=True)
+        versions |= {(category, data): place for place, data in enumerate(order)}
+    return versions
+
+
+def _weight(rows: Sequence[Row]) -> tuple[int, int, str, str]:
+    newest = max(row.started for row in rows)
+    return len({row.method for row in rows}), len(rows), newest, rows[0].data
+
+
+def _lines(
+    board: str, rows: Sequence[Row], line: Callable[[Row], tuple[object, ...]]
+) -> Iterable[Line]:
+    for group in configurations(rows):
+        newest: dict[tuple[str, int], Row] = {}
+        for row in sorted(group, key=lambda row: row.started):
+            newest[row.category, row.seed] = row
+        kept = tuple(newest[place] for place in sorted(newest))
+        categories = tuple(sorted({row.category for row in kept}))
+        counts = Counter(row.seed for row in kept)
+        yield Line(
+            key=digest([board, line(kept[0]), sorted({row.params for row in kept})]),
+            rows=kept,
+            older=tuple(row for row in group if newest[row.category, row.seed] is not row),
+            categories=categories,
+            is_other_data=line(kept[0])[0] != 0,
+            seeds=tuple(s for s in sorted(counts) if counts[s] == len(categories)),
+        )
+
+
+def finish(lines: Sequence[Line], categories: Collection[str], plugins: Plugins) -> list[Line]:
+    """Lines with their values and labels, best first, marked where they are best.
+
+    Args:
+        lines: of one board that stand together.
+        categories: of the board.
+    """
+    full = [
+        replace(
+            line,
+            complete=set(line.categories) == set(categories),
+            coverage=_coverage(set(line.categories), set(categories)),
+            values=_values(line),
+        )
+        for line in lines
+    ]
+    siblings: dict[str, list[Line]] = {}
+    for line in full:
+        siblings.setdefault(line.first.method, []).append(line)
+    labelled = [
+        replace(x, label=_label(x, siblings[x.first.method], plugins.defaults(x.first)))
+        for x in full
+    ]
+    labelled.sort(key=lambda x: (not x.is_comparable, *rank(x.values[0]), x.first.method, x.key))
+    return _mark_best(labelled)
+
+
+def _coverage(own: set[str], categories: set[str]) -> str:
+    others = len(own - categories)
+    text = f"{len(own & categories)} of {len(categories)}"
+    return text + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
+
+
+def rank(value: Value) -> tuple[bool, float]:
+    """Sorts from high to low, missing numbers last."""
+    return value.number is None, -(value.number or 0)
+
+
+def _mark_best(lines: list[Line]) -> list[Line]:
+    """Only scores: speed depends on the device."""
+    ranked = [x for x in lines if x.is_ranked]
+    best: dict[int, float] = {}
+    for column, name in enumerate(COLUMNS):
+        numbers = [x.values[column].number for x in ranked]
+        known = [round(n, 1) for n in numbers if n is not None]
+        if name not in COSTS and len(known) > 1:
+            best[column] = max(known)
+    marked = []
+    for line in lines:
+        values = tuple(
+            replace(value, best=_is_best(value, best.get(column)) and line.is_ranked)
+            for column, value in enumerate(line.values)
+        )
+        marked.append(replace(line, values=values))
+    return marked
+
+
+def _is_best(value: Value, best: float | None) -> bool:
+    return best is not None and value.number is not None and round(value.number, 1) == best
+
+
+def _label(line: Line, siblings: Sequence[Line], defaults: Mapping[str, Any]) -> str:
+    """What tells a line from its method's other lines on the same board and from its defaults."""
+    parts = []
+    if line.first.kind != "measured":
+        parts.append(line.first.kind)
+    if len({other.first.method_version for other in siblings}) > 1:
+        parts.append(f"version {line.first.method_version}")
+    if line.first.pretrained.startswith("file:"):
+        parts.append(f"weights {line.first.pretrained}")
+    if line.is_other_data:
+        parts.append("other test data")
+    own = set(differing(line.rows))
+    among = differing([row for other in siblings for row in other.rows])
+    params = read_json(line.first, "params")
+    parts += [
+        f"{name} by category" if name in own else f"{name} {plain(params.get(name))}"
+        for name in sorted({*among, *changed(line.rows, defaults)})
+    ]
+    return ", ".join(parts)
+
+
+def _values(line: Line) -> tuple[Value, ...]:
+    return tuple(value_of(line, name, line.categories) for name in COLUMNS)
+
+
+def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
+    """Mean over categories, then mean and deviation over seeds; a cost is a plain mean."""
+    if name in COSTS:
+        return _cost(line, name)
+    if name == PRINTED_AUPRO:
+        published = read_json(line.first, "protocol_fields").get("published", ())
+        own = [n for n in published if "aupro" in n]
+        if not own:
+            return Value("")
+        name = own[0]
+    mean, spread = over_seeds(line.rows, name, categories)
+    if mean is None:
+        return Value()
+    text = show(name, mean)
+    if spread is not None:
+        text += f" ± {show(name, spread)}"
+    return Value(text, 100 * mean)
+
+
+def _cost(line: Line, name: str) -> Value:
+    """Over all rows that have it, if they were timed alike."""
+    rows = [row for row in line.rows if getattr(row, name) is not None]
+    if not rows:
+        return Value()
+    conditions = {(row.speed, row.threads, row.fps_batch) for row in rows}
+    if name in _TIMED and len(conditions) > 1:
+        return Value("mixed")
+    mean = statistics.fmean(getattr(row, name) for row in rows)
+    return Value(show(name, mean), mean)
+
+
+def better(name: str) -> str:
+    """Which end of a column sorting shows first."""
+    return "low" if name in COSTS and is_lower_better(name) else "high"
+
+
+def digest(values: object) -> str:
+    """12 hex digits that are the same for the same values."""
+    return hashlib.sha256(canonical(values).encode()).hexdigest()[:12]

@@ -1,0 +1,102 @@
+"""Parameters of the runs behind a line: which differ, and which are not the method's default."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import StoreError
+from bench.plan import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from bench.row import Row
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter as the runs of a line had it.
+
+    Attributes:
+        text: its value; where categories differ, each value with its categories.
+        default: of the method; None where it is unknown.
+        is_changed: whether any value is another than the default.
+    """
+
+    name: str
+    text: str
+    default: str | None = None
+    is_changed: bool = False
+
+
+def read_json(row: Row, column: str) -> Any:
+    """The value of a column that holds JSON.
+
+    Raises:
+        StoreError: it does not.
+    """
+    try:
+        return json.loads(getattr(row, column))
+    except ValueError as error:
+        raise StoreError(
+            f"cell {row.cell} of {row.method} on {row.dataset}: column {column!r} is not JSON "
+            f"({error}); restore the file or run the cell again"
+        ) from error
+
+
+def differing(rows: Iterable[Row]) -> list[str]:
+    """Names of the parameters that are not the same in all rows."""
+    sets = _sets(rows)
+    names = sorted({name for values in sets for name in values})
+    return [n for n in names if len({canonical(values.get(n)) for values in sets}) > 1]
+
+
+def changed(rows: Iterable[Row], defaults: Mapping[str, Any]) -> list[str]:
+    """Names of the parameters that are not the default in some row."""
+    return sorted(
+        {
+            name
+            for values in _sets(rows)
+            for name, value in values.items()
+            if name in defaults and value != defaults[name]
+        }
+    )
+
+
+def parameters(rows: Sequence[Row], defaults: Mapping[str, Any]) -> list[Parameter]:
+    """Every parameter of the rows, in the order of their names."""
+    places: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for name, value in read_json(row, "params").items():
+            found = places.setdefault(name, {}).setdefault(plain(value), [])
+            if row.category not in found:
+                found.append(row.category)
+    unlike = set(changed(rows, defaults))
+    return [
+        Parameter(
+            name,
+            _by_category(values),
+            plain(defaults[name]) if name in defaults else None,
+            name in unlike,
+        )
+        for name, values in sorted(places.items())
+    ]
+
+
+def plain(value: Any) -> str:
+    """A value as pages show it: text without quotes."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _sets(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """The different sets of parameters."""
+    first = {row.params: row for row in rows}
+    return [read_json(row, "params") for row in first.values()]
+
+
+def _by_category(found: Mapping[str, Sequence[str]]) -> str:
+    if len(found) == 1:
+        return next(iter(found))
+    return "; ".join(f"{value} ({', '.join(places)})" for value, places in found.items())

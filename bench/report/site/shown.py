@@ -1,0 +1,121 @@
+"""What one table, or one line on its method's page, shows besides the line itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.report.site.lines import COLUMNS, COSTS, HEADINGS, Line, Value, better
+from bench.report.site.names import PRIORS
+from bench.report.site.printed import PrintedLine
+from bench.row import MAIN_SCORES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from bench.report.site.boards import Board
+    from bench.report.site.parameters import Parameter
+    from bench.report.site.pictures import Pictures
+
+Columns = Sequence[tuple[int, str, str]]
+"""Of each column its index into the values of a line, its heading, and which end sorts first."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A board with what stands beside and below its lines.
+
+    Attributes:
+        left: published lines that stand only at the end of the page.
+        scores, costs: columns.
+        by_category: for each main score its lines, over the categories that any line has.
+    """
+
+    board: Board
+    printed: Sequence[PrintedLine]
+    left: int
+    scores: Columns
+    costs: Columns
+    by_category: Sequence[tuple[str, Sequence[tuple[Line, Sequence[Value]]]]]
+
+    def marks(self, lines: Sequence[Line | PrintedLine]) -> dict[str, str]:
+        """Every mark of the lines, with its meaning."""
+        return {mark: text for line in lines for mark, text in line.marks.items()}
+
+    def timing(self, lines: Sequence[Line]) -> str:
+        """Batch sizes and speed protocols of the timed columns."""
+        rows = [row for line in lines for row in line.rows if row.speed]
+        batches = sorted({row.fps_batch for row in rows if row.fps_batch})
+        if not batches:
+            return ""
+        speeds = " and ".join(sorted({row.speed for row in rows}))
+        sizes = ", ".join(map(str, batches))
+        return f" FPS at batch {sizes}, latency at batch 1, timed under {speeds}."
+
+
+@dataclass(frozen=True)
+class ShownLine:
+    """A line on the page of its method.
+
+    Attributes:
+        cells: for each category its main scores.
+        damaged: artifacts that cannot be read.
+        absent: what it has no pictures of, with the command that makes them, or "".
+    """
+
+    board: Board
+    line: Line
+    cells: Mapping[str, tuple[Value, ...]]
+    params: Sequence[Parameter]
+    pictures: Sequence[Pictures]
+    damaged: Sequence[str]
+    absent: Sequence[tuple[str, str]]
+
+    @property
+    def unlike(self) -> list[Parameter]:
+        """Parameters that are not the method's default."""
+        return [p for p in self.params if p.is_changed]
+
+
+def columns(lines: Sequence[Line | PrintedLine]) -> tuple[Columns, Columns]:
+    """Columns of scores and of costs; only the main scores where no line has a number."""
+    used = [
+        (index, name)
+        for index, name in enumerate(COLUMNS)
+        if name in MAIN_SCORES or any(x.values[index].text not in ("", "n/a") for x in lines)
+    ]
+    columns = {name: (index, HEADINGS[name], better(name)) for index, name in used}
+    return (
+        [column for name, column in columns.items() if name not in COSTS],
+        [column for name, column in columns.items() if name in COSTS],
+    )
+
+
+def has(line: Line, name: str) -> bool:
+    """Whether any run of a line has a number."""
+    return any(getattr(row, name) is not None for row in line.rows)
+
+
+def mixed(line: Line) -> list[str]:
+    """What the runs of a line do not share although one method made them."""
+    codes = sorted({row.code for row in line.rows})
+    found = [f"made by {len(codes)} states of the method's source: {', '.join(codes)}"]
+    changed = sum(row.commit.endswith("-dirty") for row in line.rows)
+    dirty = f"{changed} of {len(line.rows)} made from files that were changed after the commit"
+    return (found if len(codes) > 1 else []) + ([dirty] if changed else [])
+
+
+def choices(lines: Iterable[Line | PrintedLine]) -> dict[str, list[str]]:
+    """What the filters of a page offer."""
+    found: dict[str, set[str]] = {"backbone": set(), "prior": set(), "device": set()}
+    for line in lines:
+        found["prior"].add(line.prior)
+        if isinstance(line, PrintedLine):
+            found["backbone"].add(line.encoder or "not stated")
+        else:
+            found["backbone"].add(line.backbone)
+            found["device"].add(line.first.device)
+    ordered = {name: sorted(values) for name, values in found.items()}
+    ordered["prior"] = [prior for prior in PRIORS if prior in found["prior"]]
+    return ordered
