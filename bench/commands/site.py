@@ -24,7 +24,8 @@ def site(
     """Write the leaderboard: static pages that open from disk and on any static host."""
     from bench.report.site import build_site, load_site_data
 
-    data = load_site_data(results or [load_settings().paths.results])
+    settings = load_settings()
+    data = load_site_data(results or [settings.paths.results], settings.without_scores())
     built = build_site(data, out, galleries)
     typer.echo(f"{built.pages} pages from {built.rows} rows; open {built.index}")
     for text in built.damaged:

@@ -29,6 +29,7 @@ class SiteData:
 
     Attributes:
         rows: of every folder; of one cell the newest.
+        skipped: protocols whose scores say nothing: their rows are in the downloads alone.
         boards: by data set and protocol.
         plugins: the methods and data sets of the rows, where they are installed.
         printer: makes lines and tables of what papers print.
@@ -37,6 +38,7 @@ class SiteData:
     """
 
     rows: Sequence[Row]
+    skipped: Sequence[str]
     boards: Sequence[Board]
     plugins: Plugins
     printer: Printer
@@ -56,11 +58,15 @@ class SiteData:
     @property
     def methods(self) -> list[str]:
         """Names of the methods with a measured row."""
-        return sorted({row.method for row in self.rows})
+        return sorted({row.method for row in self.rows if row.protocol not in self.skipped})
 
 
-def load_site_data(folders: Sequence[Path]) -> SiteData:
+def load_site_data(folders: Sequence[Path], skipped: Sequence[str] = ()) -> SiteData:
     """Read the results folders, and the published numbers.
+
+    Args:
+        folders: of results.
+        skipped: protocols that no page shows.
 
     Raises:
         StoreError: a folder that is missing, a file that cannot be read, a row with a damaged
@@ -76,12 +82,16 @@ def load_site_data(folders: Sequence[Path]) -> SiteData:
         names = ", ".join(map(str, folders))
         raise StoreError(f"{names}: no row yet; try `bench run --method padim`")
     rows = sort_rows(cells.values())
+    shown = [row for row in rows if row.protocol not in skipped]
+    if not shown:
+        raise StoreError(f"every row is of protocol {', '.join(skipped)}, whose scores say nothing")
     _check_json(rows)
     published = load_published()
     plugins = load_plugins(rows, published)
     return SiteData(
         rows=rows,
-        boards=boards(rows, plugins),
+        skipped=[name for name in skipped if any(row.protocol == name for row in rows)],
+        boards=boards(shown, plugins),
         plugins=plugins,
         printer=Printer(published, load_marks(find_project())),
         environments=_environments(folders, {row.env for row in rows}),

@@ -150,7 +150,7 @@ class _Site:
             methods=[(name, self._own(name)) for name in self.data.methods],
             plugins=self.data.plugins.methods,
             printed=papers,
-            rows=self.data.rows,
+            rows=[row for row in self.data.rows if row.protocol not in self.data.skipped],
         )
 
     def page(self, file: str, template: str = "", **values: Any) -> None:
@@ -220,6 +220,7 @@ class _Site:
             name=dataset,
             plugin=self.data.plugins.datasets.get(dataset),
             shown=shown,
+            skipped=self._skipped(dataset),
             printed=printed if any(s.left for s in shown) else [],
             printed_columns=columns(printed)[0],
             printed_marks={m: text for line in printed for m, text in line.marks.items()},
@@ -227,6 +228,11 @@ class _Site:
             notes=self._notes(n for line in printed for v in line.values for n in v.notes),
             papers_here=sorted({line.paper for line in printed}),
         )
+
+    def _skipped(self, dataset: str) -> dict[str, int]:
+        """Rows of a data set that no page shows, by protocol."""
+        protocols = [r.protocol for r in self.data.rows if r.dataset == dataset]
+        return {name: n for name in self.data.skipped if (n := protocols.count(name))}
 
     def _own(self, method: str) -> list[tuple[Board, Line]]:
         return [

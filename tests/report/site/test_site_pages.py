@@ -494,3 +494,27 @@ def test_what_was_not_scored_is_told_with_the_runs(
     text = runs.read_text(encoding="utf-8")
     assert "carpet: 3 defect regions vanish" in text
     assert "carpet: 2 anomalous images without a usable mask" in text
+
+
+def test_protocols_whose_scores_say_nothing_are_in_the_download_alone(
+    tmp_path: Path, make_row: Callable[..., Row], write_results: Any
+) -> None:
+    rows = [make_row(), make_row(method="cflow", protocol="costs", image_auroc=0.123)]
+    data = load_site_data([write_results(tmp_path / "r", rows)], ["costs"])
+    out = tmp_path / "out"
+    build_site(data, out)
+    (page,) = (out / "datasets").glob("*.html")
+    text = page.read_text()
+    assert "1 row of protocol costs, whose scores say nothing, is in the CSV alone" in text
+    assert "12.3" not in text
+    assert not (out / "methods" / "cflow.html").exists()
+    (download,) = (file for file in (out / "data").glob("*.csv") if file.stem == page.stem)
+    assert "0.123" in download.read_text()
+
+
+def test_a_site_of_costs_alone_is_refused(
+    tmp_path: Path, make_row: Callable[..., Row], write_results: Any
+) -> None:
+    results = write_results(tmp_path, [make_row(protocol="costs")])
+    with pytest.raises(StoreError, match="every row is of protocol costs"):
+        load_site_data([results], ["costs"])
