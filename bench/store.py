@@ -26,6 +26,7 @@ _TYPES = {f.name: str(f.type) for f in fields(Row)}
 _GROUPS = {f.name: f.metadata.get("group") for f in fields(Row)}
 _REQUIRED = {f.name for f in fields(Row) if f.default is MISSING and f.name != "extra"}
 SORT = ("dataset", "method", "category", "protocol", "seed", "pretrained", "params", "cell")
+_FILE_NAME = "[0-9A-Za-z_-]+"
 RESERVED = ("artifacts", "failures", "env", "tables", "published", "baseline")
 
 
@@ -201,6 +202,13 @@ def _parse(file: Path, line: int, header: list[str], values: list[str]) -> Row:
     if len(values) != len(header):
         raise StoreError(f"{file}:{line}: {len(values)} values for {len(header)} columns")
     record: dict[str, Any] = upgrade(dict(zip(header, values, strict=True)), file, line)
+    # Both are names of files and folders: others would lead out of theirs.
+    for name, pattern in (("cell", _FILE_NAME), ("env", f"|{_FILE_NAME}")):
+        if name in record and not re.fullmatch(pattern, record[name]):
+            raise StoreError(
+                f"{file}:{line}: column {name!r} holds {record[name][:40]!r}, which cannot name a "
+                "file: letters, digits, - and _"
+            )
     extra = {name: record.pop(name) for name in header if name not in _TYPES}
     name = ""
     try:

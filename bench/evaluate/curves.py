@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +11,7 @@ import numpy.typing as npt
 from bench.errors import ConfigError, DataError, StoreError
 from bench.evaluate.inputs import as_array, is_tensor, read_flags, read_set, refuse_nonfinite
 from bench.evaluate.ranks import Piece, Ranks, rank
+from bench.npz import DAMAGED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,12 +32,6 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-
-_DAMAGED = (
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
-    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
-)
-"""What NumPy raises for a file that is cut off, or holds other arrays than curves."""
 
 ERROR = 1e-3
 """Default of the largest vertical error."""
@@ -280,5 +273,5 @@ def load_curves(path: Path) -> dict[str, Curve]:
                 name: Curve(file[f"{name}_x"], file[f"{name}_y"], float(file[f"{name}_error"]))
                 for name in names
             }
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise StoreError(f"{path} cannot be read as curves: {error}") from error

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from bench.report.ranking import Origin
-from bench.report.summary import BRIEF, ORACLE, RANDOM, SUBMITTED, TRANSDUCTIVE
+from bench.report.summary import MEANINGS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -22,10 +22,8 @@ MARKS = {"oracle": "†", "transductive": "‡"}
 ROUGH = "¶"
 """Not timed by speed-1: says nothing about scores."""
 
-OF_SCORES = "†‡"
+OF_SCORES = "†‡!"
 """Marks that say something about scores alone."""
-
-_MEANINGS = {"†": ORACLE, "‡": TRANSDUCTIVE, "§": RANDOM, "◊": SUBMITTED, ROUGH: BRIEF}
 
 
 def title(spec: TableSpec, published: Published) -> str:
@@ -157,7 +155,7 @@ def footnotes(
     for id in sorted(ids, key=note_order):
         yield id, published.note(id).text
     for mark in sorted({mark for line in lines for mark in line.marks}):
-        yield mark, _MEANINGS[mark]
+        yield mark, MEANINGS[mark]
 
 
 def missing(spec: TableSpec, matched: Mapping[str, Match]) -> Iterable[str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zipfile
 import zlib
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.npz import DAMAGED
 from bench.report import quantities as q
 from bench.report.significance import image_score, resampled_scores
 
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 
-IMAGES = f"[low, high]: 95 % interval, {RESAMPLES} bootstrap samples of the test images"
+IMAGES = (
+    f"[low, high]: 95 % interval, {RESAMPLES} bootstrap samples of the test images; "
+    "covers their choice, not the seed"
+)
 SEEDS = "[low, high]: 95 % t interval over seeds; covers the seed, not the choice of test images"
 
 
@@ -57,13 +60,13 @@ def image_samples(rows: Sequence[Row], metric: str, artifacts: Path) -> NDArray[
 def _stored(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Scores and labels, in the order of the images' names."""
     try:
-        with np.load(file) as stored:
+        with file.open("rb") as stream, np.load(stream) as stored:
             scores = stored["scores"].astype(np.float64)
             labels = stored["labels"].astype(bool)
             order = np.argsort(stored["names"], kind="stable")
     except FileNotFoundError as error:
         raise NoInterval("scores.npz is not there") from error
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise NoInterval(f"scores.npz cannot be read ({error})") from error
     if not len(scores) == len(labels) == len(order):
         raise NoInterval("scores.npz has scores, labels and names of different lengths")

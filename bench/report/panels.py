@@ -6,8 +6,6 @@ their common range, so that large and closely spaced scores survive.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from bench.errors import StoreError
+from bench.npz import DAMAGED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,12 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FORMAT = 1
-_DAMAGED = (
-    *(OSError, EOFError, zipfile.BadZipFile, zlib.error),
-    *(ValueError, KeyError, IndexError, TypeError, AttributeError),
-)
-"""What NumPy raises for a file that is cut off, or holds other arrays than a panel file."""
-
 LONGEST = 512
 """Pixels on the longer side of what is stored; larger images are reduced."""
 
@@ -166,7 +159,7 @@ def load_panels(path: Path) -> tuple[list[Panel], float | None]:
                 "run the cell again"
             )
         return _panels(data), (float(data["threshold"][0]) if len(data["threshold"]) else None)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise StoreError(f"{path}: not a panel file ({error}); run the cell again") from error
 
 

@@ -287,7 +287,8 @@ class _Builder:
         scale = 100 if q.is_score(name) else 1
         std = q.show(name, spread, metric.decimals) if q.is_score(name) else ""
         text = q.show(name, mean, metric.decimals)
-        return Entry(text, scale * mean, std, unit=q.unit(name))
+        leaks = q.is_score(name) and any(r.n_leaked for r in group if r.category in members)
+        return Entry(text, scale * mean, std, ranked=not leaks, unit=q.unit(name))
 
     def _undefined(
         self, group: Sequence[Row], name: str, members: Sequence[str]

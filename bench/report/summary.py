@@ -21,6 +21,16 @@ TRANSDUCTIVE = "transductive: an image's score depends on the other test images"
 SUBMITTED = "submitted: maps made elsewhere, evaluated here; nothing else of it was measured"
 BRIEF = "not timed by speed-1: figures are rough"
 LEAKED = "leak: test images are training images too; never best"
+MEANINGS = {
+    "†": ORACLE,
+    "‡": TRANSDUCTIVE,
+    "§": RANDOM,
+    "◊": SUBMITTED,
+    "¶": BRIEF,
+    "!": LEAKED,
+}
+"""Every mark beside a method's name."""
+
 UNMASKED = "anomalous images without a usable mask: in the image metrics, not in the pixel metrics"
 
 
@@ -133,20 +143,20 @@ def _undefined(row: Row) -> list[str]:
 
 def marks(row: Row) -> dict[str, str]:
     """Marks that stand beside a method's name, with their meaning."""
-    found = {}
+    found = []
     if row.epochs is not None and row.last_epoch != "{}":
-        found["†"] = ORACLE
+        found.append("†")
     if row.transductive:
-        found["‡"] = TRANSDUCTIVE
+        found.append("‡")
     if row.pretrained == "random":
-        found["§"] = RANDOM
+        found.append("§")
     if row.kind == "submitted":
-        found["◊"] = SUBMITTED
+        found.append("◊")
     if row.speed and row.speed.split(" ")[0] != "speed-1":
-        found["¶"] = BRIEF
+        found.append("¶")
     if row.n_leaked:
-        found["!"] = LEAKED
-    return found
+        found.append("!")
+    return {mark: MEANINGS[mark] for mark in found}
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:

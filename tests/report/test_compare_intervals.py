@@ -117,13 +117,29 @@ def test_a_file_of_another_run_gives_no_interval_and_the_reason(
     assert "no bootstrap interval: the image AUROC of scores.npz is not the row's" in text
 
 
+def _flipped(content: bytes) -> bytes:
+    return bytes(255 - b if 60 < i < 90 else b for i, b in enumerate(content))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda _: b"",
+        lambda _: b"PK no archive",
+        lambda content: content[: len(content) // 2],
+        _flipped,
+        lambda _: b"\x93NUMPY\x01\x00" + b"v\x00" + b"{'descr': '<f8'}".ljust(118),
+    ],
+)
 def test_absent_and_broken_files_are_told_by_method(
-    store: Store, make_row: MakeRow, tmp_path: Path
+    damage: Callable[[bytes], bytes], store: Store, make_row: MakeRow, tmp_path: Path
 ) -> None:
+    whole = store(image_scores(0))
     broken = make_row(method="cflow", image_auroc=0.9)
     (tmp_path / broken.cell).mkdir()
-    (tmp_path / broken.cell / "scores.npz").write_bytes(b"PK no archive")
-    rows = [store(image_scores(0)), broken, make_row(method="pyramidflow", image_auroc=0.8)]
+    content = (tmp_path / whole.cell / "scores.npz").read_bytes()
+    (tmp_path / broken.cell / "scores.npz").write_bytes(damage(content))
+    rows = [whole, broken, make_row(method="pyramidflow", image_auroc=0.8)]
     _, _, text = of(rows, "image_auroc", tmp_path)
     assert "no bootstrap interval: cflow in 1 of 1 category: scores.npz cannot be read" in text
     assert "no bootstrap interval: pyramidflow in 1 of 1 category: scores.npz is not there" in text

@@ -337,6 +337,20 @@ def test_leaks_and_lost_regions_are_said(
         assert "01: 2 defect regions vanish in the resize or crop, 10 are scored" in text
 
 
+def test_a_line_with_leaked_images_is_marked_and_never_best(
+    spec: Spec, rows_of: RowsOf, published: Published, settings: Settings
+) -> None:
+    table4 = spec("pyramidflow/table4")
+    rows = rows_of(table4, image_auroc=0.9)
+    leaked = [replace(r, n_leaked=3) if r.method == "padim" else r for r in rows]
+    for given, places in ((rows, {1}), (leaked, {0})):
+        table = build(table4, published, given, settings)
+        assert {cell(table, "PaDiM", MEASURED, c).place for c in ("01", "mean")} == places
+    line = lines(table)["PaDiM", MEASURED]
+    assert "!" in line.marks
+    assert "!" in dict(table.footnotes)
+
+
 def test_differences_have_the_decimals_of_their_metric_and_no_negative_zero(
     spec: Spec, rows_of: RowsOf, published: Published, settings: Settings
 ) -> None:

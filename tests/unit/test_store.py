@@ -205,6 +205,26 @@ def test_merging_brings_the_environments_and_artifacts_of_the_rows(tmp_path: Pat
     assert [(path.parent.name, path.read_text()) for path in kept] == [(row().cell, "new")]
 
 
+@pytest.mark.parametrize("cell", ["", ".", "..", "../x", "a/b", "/etc"])
+@pytest.mark.parametrize("column", ["cell", "env"])
+def test_names_that_lead_out_of_the_folder_are_refused(
+    tmp_path: Path, column: str, cell: str
+) -> None:
+    theirs = ResultStore(tmp_path / "b")
+    theirs.put(row(**{column: "feedfeed"}))
+    file = theirs.file("mtd", "padim")
+    file.write_text(file.read_text().replace("feedfeed", cell))
+    kept = tmp_path / "a" / "artifacts" / "keep" / "scores.npz"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("precious")
+    if column == "env" and not cell:  # a row may lack its environment
+        assert merge(ResultStore(tmp_path / "a"), [theirs]) == []
+    else:
+        with pytest.raises(StoreError, match=f"padim.csv:2: column '{column}' holds"):
+            merge(ResultStore(tmp_path / "a"), [theirs])
+    assert kept.read_text() == "precious"
+
+
 def test_merging_an_older_row_leaves_our_artifacts(tmp_path: Path) -> None:
     ours, theirs = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b")
     ours.put(row(started="2026-02-01T00:00:00+00:00"))

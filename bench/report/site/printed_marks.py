@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.errors import ConfigError
 from bench.report.captions import MARKS
 from bench.report.published import Selector, matches
-from bench.report.summary import ORACLE, TRANSDUCTIVE
+from bench.report.summary import MEANINGS
 from bench.report.table_spec import table_files
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-_MEANINGS = {"oracle": ORACLE, "transductive": TRANSDUCTIVE}
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class PrintedMarks:
     def of(self, number: PublishedNumber) -> dict[str, str]:
         """Marks of a number, with their meaning."""
         return {
-            MARKS[name]: _MEANINGS[name]
+            MARKS[name]: MEANINGS[MARKS[name]]
             for selector, names in self.selectors.get((number.paper, number.table), ())
             if matches(number, selector)
             for name in names
@@ -62,7 +60,7 @@ def load_marks(project: Path) -> PrintedMarks:
             for row in values.get("row", ()):
                 if row.get("marks") and row.get("published"):
                     selector = {"dataset": values["dataset"], **row["published"]}
-                    names = tuple(name for name in row["marks"] if name in _MEANINGS)
+                    names = tuple(name for name in row["marks"] if name in MARKS)
                     found.setdefault((values["paper"], values["table"]), []).append(
                         (selector, names)
                     )
