@@ -283,6 +283,7 @@ def merge(target: ResultStore, sources: Sequence[ResultStore]) -> list[tuple[Row
     conflicts = []
     for source in sources:
         for row in source.rows():
+            _check_place(row, source.folder)
             old = merged.get(row.cell)
             kept = row if old is None else newest(old, row)
             merged[row.cell] = kept
@@ -302,6 +303,15 @@ def merge(target: ResultStore, sources: Sequence[ResultStore]) -> list[tuple[Row
     for file, rows in by_file.items():
         write_csv(file, sort_rows(rows))
     return conflicts
+
+
+def _check_place(row: Row, source: Path) -> None:
+    """Refuse a row whose file would not lie in the results folder."""
+    for name in ("dataset", "method"):
+        if not re.fullmatch(_FILE_NAME, value := getattr(row, name)) or value in RESERVED:
+            raise StoreError(
+                f"{source}: cell {row.cell}: {name} {value[:40]!r} cannot name a results file"
+            )
 
 
 def _bring(row: Row, source: Path, target: Path) -> None:

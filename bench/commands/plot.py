@@ -60,7 +60,7 @@ def complexity(
     if metric not in known:
         raise ConfigError(f"unknown score {metric!r}; {nearest(metric, known)}")
     folder = results or settings.paths.results
-    skipped = settings.without_scores()
+    skipped = settings.without_scores() if protocol is None else ()
     selection = Selection(datasets=split(datasets), protocol=protocol)
     wanted = f"bench run -m padim,pyramidflow{selection.run_options(folder, settings)}"
     if not ResultStore(folder).files():

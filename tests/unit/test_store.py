@@ -225,6 +225,19 @@ def test_names_that_lead_out_of_the_folder_are_refused(
     assert kept.read_text() == "precious"
 
 
+@pytest.mark.parametrize("changes", [{"dataset": "../out"}, {"method": "a/b"}, {"dataset": "env"}])
+def test_merging_writes_inside_the_results_folder_alone(
+    tmp_path: Path, changes: dict[str, str]
+) -> None:
+    file = tmp_path / "b" / "mtd" / "padim.csv"
+    file.parent.mkdir(parents=True)
+    write_csv(file, [row(**changes)])
+    with pytest.raises(StoreError, match="cannot name a results file"):
+        merge(ResultStore(tmp_path / "a"), [ResultStore(tmp_path / "b")])
+    assert not (tmp_path / "a").exists()
+    assert not (tmp_path / "out").exists()
+
+
 def test_merging_an_older_row_leaves_our_artifacts(tmp_path: Path) -> None:
     ours, theirs = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b")
     ours.put(row(started="2026-02-01T00:00:00+00:00"))

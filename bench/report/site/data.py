@@ -56,6 +56,11 @@ class SiteData:
         return sorted({board.first.dataset for board in self.boards})
 
     @property
+    def downloads(self) -> list[str]:
+        """Names of the data sets with any row."""
+        return sorted({row.dataset for row in self.rows})
+
+    @property
     def methods(self) -> list[str]:
         """Names of the methods with a measured row."""
         return sorted({row.method for row in self.rows if row.protocol not in self.skipped})

@@ -147,6 +147,7 @@ class _Site:
         self.page(
             "index.html",
             boards=self.data.boards,
+            downloads=self.data.downloads,
             methods=[(name, self._own(name)) for name in self.data.methods],
             plugins=self.data.plugins.methods,
             printed=papers,
@@ -171,7 +172,7 @@ class _Site:
             shutil.copyfile(source, self._target(f"static/{source.name}"))
 
     def _downloads(self) -> None:
-        for dataset in self.data.datasets:
+        for dataset in self.data.downloads:
             rows = [row for row in self.data.rows if row.dataset == dataset]
             write_csv(self._target(f"data/{slug(dataset)}.csv"), rows)
         source = builtin_root() / "results" / "published" / "published.csv"

@@ -98,10 +98,10 @@ def rows(site_row: SiteRow) -> list[Row]:
 
 @pytest.fixture(scope="session")
 def hostile_rows(site_row: SiteRow) -> list[Row]:
-    """Every text that a row may hold, as an attacker would write it."""
+    """Every text that a row may hold, as an attacker would write it: not names of files."""
     texts = (
         *("method", "dataset", "category", "protocol", "weights", "data", "code", "commit"),
-        *("env", "device", "command", "started", "speed", "cell", "pretrained", "kind"),
+        *("device", "command", "started", "speed", "pretrained", "kind"),
     )
     values: dict[str, Any] = dict.fromkeys(texts, HOSTILE)
     values |= {name: json.dumps({HOSTILE: HOSTILE}) for name in ("params", "dataset_params")}

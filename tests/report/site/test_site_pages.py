@@ -499,12 +499,18 @@ def test_what_was_not_scored_is_told_with_the_runs(
 def test_protocols_whose_scores_say_nothing_are_in_the_download_alone(
     tmp_path: Path, make_row: Callable[..., Row], write_results: Any
 ) -> None:
-    rows = [make_row(), make_row(method="cflow", protocol="costs", image_auroc=0.123)]
+    rows = [
+        make_row(),
+        make_row(method="cflow", protocol="costs", image_auroc=0.123),
+        make_row(dataset="visa", protocol="costs", image_auroc=0.123),
+    ]
     data = load_site_data([write_results(tmp_path / "r", rows)], ["costs"])
     out = tmp_path / "out"
     build_site(data, out)
     (page,) = (out / "datasets").glob("*.html")
     text = page.read_text()
+    assert 'href="data/visa.csv"' in (out / "index.html").read_text()
+    assert "0.123" in (out / "data" / "visa.csv").read_text()
     assert "1 row of protocol costs, whose scores say nothing, is in the CSV alone" in text
     assert "12.3" not in text
     assert not (out / "methods" / "cflow.html").exists()
