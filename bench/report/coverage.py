@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.report.words import listed, of_categories, some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bench.row import Row
 
@@ -26,6 +26,11 @@ class Chosen:
     seeds: tuple[int, ...]
     rows: Mapping[str, tuple[Row, ...]]
     dropped: Mapping[int, tuple[str, ...]]
+
+    @property
+    def every_row(self) -> tuple[Row, ...]:
+        """Those of all categories, by category, then seed."""
+        return tuple(row for rows in self.rows.values() for row in rows)
 
 
 @dataclass(frozen=True)
@@ -60,15 +65,18 @@ class Coverage:
 def cover(variants: Mapping[str, Sequence[Row]], value: Callable[[Row], float | None]) -> Coverage:
     """Choose seeds and categories.
 
-    A variant has the categories of the seed that has most of them, and of the other seeds those
-    count that have all these too. Variants without a value are left out, and so are those with
-    fewer than half of the categories, unless fewer than two would remain.
+    Each variant has the seeds and categories that `choose` takes of its rows with a value. Variants
+    without a value are left out, and so are those with fewer than half of the categories, unless
+    fewer than two would remain.
 
     Args:
         variants: rows by variant.
         value: the quantity; None where a row lacks it.
     """
-    chosen = {name: _choose(rows, value) for name, rows in variants.items()}
+    chosen = {
+        name: choose(row for row in rows if value(row) is not None)
+        for name, rows in variants.items()
+    }
     every = sorted({category for each in chosen.values() for category in each.rows})
     valued = [name for name, each in chosen.items() if each.rows]
     wide = [name for name in valued if 2 * len(chosen[name].rows) >= len(every)]
@@ -89,23 +97,33 @@ def cover(variants: Mapping[str, Sequence[Row]], value: Callable[[Row], float | 
     )
 
 
-def _choose(rows: Sequence[Row], value: Callable[[Row], float | None]) -> Chosen:
+def choose(rows: Iterable[Row]) -> Chosen:
+    """The seeds whose numbers count: those with the most categories, all with the same ones.
+
+    Of several such sets of categories the one that more seeds have counts, of as many that of the
+    lowest seed. Of rows of one category and seed the newest counts.
+
+    Args:
+        rows: of one method as it ran.
+    """
     by_seed: dict[int, dict[str, Row]] = {}
-    for row in rows:
-        if value(row) is not None:
-            by_seed.setdefault(row.seed, {})[row.category] = row
+    for row in sorted(rows, key=lambda row: (row.started, row.cell)):
+        by_seed.setdefault(row.seed, {})[row.category] = row
     if not by_seed:
         return Chosen((), {}, {})
-    fullest = max(by_seed, key=lambda seed: (len(by_seed[seed]), -seed))
-    own = sorted(by_seed[fullest])
-    lacking = {
-        seed: tuple(c for c in own if c not in found) for seed, found in sorted(by_seed.items())
-    }
-    seeds = tuple(seed for seed, lost in lacking.items() if not lost)
+    sets: dict[frozenset[str], list[int]] = {}
+    for seed, found in sorted(by_seed.items()):
+        sets.setdefault(frozenset(found), []).append(seed)
+    best = max(sets, key=lambda found: (len(found), len(sets[found]), -sets[found][0]))
+    seeds = tuple(sets[best])
     return Chosen(
         seeds=seeds,
-        rows={c: tuple(by_seed[seed][c] for seed in seeds) for c in own},
-        dropped={seed: lost for seed, lost in lacking.items() if lost},
+        rows={c: tuple(by_seed[seed][c] for seed in seeds) for c in sorted(best)},
+        dropped={
+            seed: tuple(sorted(best - found.keys()))
+            for seed, found in sorted(by_seed.items())
+            if seed not in seeds
+        },
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from bench.report.coverage import choose
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -144,21 +146,14 @@ def single(rows: Iterable[Row], left: dict[str, Verdict]) -> list[Row]:
 
 
 def cover(rows: Sequence[Row], left: dict[str, Verdict]) -> list[Row]:
-    """Rows of the seeds that have the most categories, all of them the same ones.
+    """Rows of the seeds that count, so that the cells of a line and its mean come from the same.
 
-    So the cells of a line and its mean come from the same seeds.
+    Args:
+        rows: one for each category and seed.
     """
-    categories: dict[int, set[str]] = defaultdict(set)
+    chosen = choose(rows)
     for row in rows:
-        categories[row.seed].add(row.category)
-    sets: dict[frozenset[str], list[int]] = defaultdict(list)
-    for seed, found in sorted(categories.items()):
-        sets[frozenset(found)].append(seed)
-    if not sets:
-        return []
-    best = max(sets, key=lambda found: (len(found), len(sets[found]), -sets[found][0]))
-    for row in rows:
-        if row.seed not in sets[best]:
-            lacking = ", ".join(sorted(best - categories[row.seed]))
+        if row.seed in chosen.dropped:
+            lacking = ", ".join(chosen.dropped[row.seed])
             left[row.cell] = Verdict(Step.PARTIAL, f"seed {row.seed} lacks {lacking}")
-    return [row for row in rows if row.seed in sets[best]]
+    return [row for row in rows if row.seed in chosen.seeds]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import statistics
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import canonical
-from bench.report.quantities import group_by, is_lower_better, over_seeds, show
+from bench.report.coverage import choose
+from bench.report.quantities import group_by, is_lower_better, over_seeds, quantity, show
 from bench.report.site.names import backbone, prior
 from bench.report.site.parameters import changed, differing, plain, read_json
 from bench.report.summary import marks
 from bench.report.variants import configurations
+from bench.report.words import some
 from bench.row import MAIN_SCORES
 
 if TYPE_CHECKING:
@@ -63,14 +64,16 @@ class Line:
 
     Attributes:
         key: names its page of runs.
-        rows: the newest of each category and seed, on the same data.
-        older: rows of the same category, data and seed that these replaced.
+        rows: those that count, the newest of each category and seed, on the same data; every
+            number of the line comes from them.
+        older: rows of the same category, data and seed that newer ones replaced.
+        uncounted: rows of seeds that lack categories, each with the reason.
         label: what tells it from the method's other lines on its board.
         categories: that it covers.
         complete: whether these are the categories of its board, all and no other.
         coverage: how many of them it has, as "2 of 15".
         is_other_data: whether its test images are others than those of the board's other lines.
-        seeds: those that cover all its categories; a mean is over them.
+        seeds: of its rows; each covers all its categories.
         values: one for each of `COLUMNS`.
     """
 
@@ -79,6 +82,7 @@ class Line:
     older: tuple[Row, ...]
     categories: tuple[str, ...]
     seeds: tuple[int, ...]
+    uncounted: tuple[tuple[Row, str], ...] = ()
     complete: bool = True
     coverage: str = ""
     is_other_data: bool = False
@@ -161,16 +165,20 @@ def _lines(
         newest: dict[tuple[str, int], Row] = {}
         for row in sorted(group, key=lambda row: row.started):
             newest[row.category, row.seed] = row
-        kept = tuple(newest[place] for place in sorted(newest))
-        categories = tuple(sorted({row.category for row in kept}))
-        counts = Counter(row.seed for row in kept)
+        kept = [newest[place] for place in sorted(newest)]
+        chosen = choose(kept)
         yield Line(
             key=digest([board, line(kept[0]), sorted({row.params for row in kept})]),
-            rows=kept,
+            rows=chosen.every_row,
             older=tuple(row for row in group if newest[row.category, row.seed] is not row),
-            categories=categories,
+            uncounted=tuple(
+                (row, f"does not count: seed {row.seed} lacks {some(chosen.dropped[row.seed])}")
+                for row in kept
+                if row.seed in chosen.dropped
+            ),
+            categories=tuple(chosen.rows),
             is_other_data=line(kept[0])[0] != 0,
-            seeds=tuple(s for s in sorted(counts) if counts[s] == len(categories)),
+            seeds=chosen.seeds,
         )
 
 
@@ -261,7 +269,10 @@ def _values(line: Line) -> tuple[Value, ...]:
 
 
 def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
-    """Mean over categories, then mean and deviation over seeds; a cost is a plain mean."""
+    """Mean over categories, then mean and deviation over seeds; a cost is a plain mean.
+
+    A score that one of the rows lacks has no mean: another would be of fewer seeds than the line's.
+    """
     if name in COSTS:
         return _cost(line, name)
     if name == PRINTED_AUPRO:
@@ -271,7 +282,7 @@ def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
             return Value("")
         name = own[0]
     mean, spread = over_seeds(line.rows, name, categories)
-    if mean is None:
+    if mean is None or any(quantity(row, name) is None for row in line.rows):
         return Value()
     text = show(name, mean)
     if spread is not None:

@@ -1,0 +1,99 @@
+"""Comparisons, paper tables and the site take their numbers from the same rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench.report.compare import tabulate_metric
+from bench.report.coverage import choose
+from bench.report.groups import groups
+from bench.report.kinds import cover
+from bench.report.site.boards import boards
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from bench.report.site.lines import Line
+    from bench.row import Row
+
+    MakeRow = Callable[..., Row]
+
+
+def rows_of_seeds(make_row: MakeRow, seeds: Mapping[int, str]) -> list[Row]:
+    """Rows of categories that one letter names each; the score is 0.5 and a tenth of the seed."""
+    return [
+        make_row(category=category, seed=seed, image_auroc=0.5 + seed / 10)
+        for seed, categories in seeds.items()
+        for category in categories
+    ]
+
+
+def cells(rows: Iterable[Row]) -> set[str]:
+    return {row.cell for row in rows}
+
+
+def one_line(rows: list[Row]) -> Line:
+    (board,) = boards(rows)
+    (line,) = board.lines
+    return line
+
+
+@pytest.mark.parametrize(
+    ("found", "seeds", "categories", "dropped"),
+    [
+        ({0: "ab", 1: "ac", 2: "ac"}, (1, 2), "ac", {0: ("c",)}),
+        ({0: "ab", 1: "ac"}, (0,), "ab", {1: ("b",)}),
+        ({0: "a", 1: "ab"}, (1,), "ab", {0: ("b",)}),
+        ({0: "ab", 1: "ab", 2: "a"}, (0, 1), "ab", {2: ("b",)}),
+        ({0: "ab", 1: "cd", 2: "cde"}, (2,), "cde", {0: ("c", "d", "e"), 1: ("e",)}),
+    ],
+)
+def test_comparison_table_and_site_take_the_same_seeds_and_categories(
+    found: dict[int, str],
+    seeds: tuple[int, ...],
+    categories: str,
+    dropped: dict[int, tuple[str, ...]],
+    make_row: MakeRow,
+) -> None:
+    rows = rows_of_seeds(make_row, found)
+    chosen = tabulate_metric(groups(rows)[0], "image_auroc").coverage.chosen["padim"]
+    assert (chosen.seeds, tuple(chosen.rows), chosen.dropped) == (seeds, tuple(categories), dropped)
+    of_table = cover(rows, {})
+    assert sorted({row.seed for row in of_table}) == list(seeds)
+    assert sorted({row.category for row in of_table}) == list(categories)
+    line = one_line(rows)
+    assert (line.seeds, line.categories) == (seeds, tuple(categories))
+    assert {row.seed for row, _ in line.uncounted} == set(dropped)
+    assert cells(line.rows) == cells(chosen.every_row) == cells(of_table)
+
+
+def test_without_rows_nothing_is_chosen() -> None:
+    assert choose([]).seeds == ()
+
+
+def test_of_one_category_and_seed_the_newest_row_is_chosen(make_row: MakeRow) -> None:
+    new, old = make_row(started="2026-02-01"), make_row(started="2026-01-01")
+    assert choose([new, old]).every_row == (new,)
+
+
+def test_costs_and_scores_of_a_site_line_come_from_its_seeds_alone(make_row: MakeRow) -> None:
+    rows = rows_of_seeds(make_row, {0: "ab", 1: "a"})
+    rows = [
+        row if row.seed == 0 else make_row(category="a", seed=1, params_m=100.0) for row in rows
+    ]
+    line = one_line([*rows, make_row(category="b", seed=2, image_auroc=0.1)])
+    assert line.values[0].text == "50.0"
+    assert {value.text for value in line.values[4:]} == {"n/a"}
+    assert [why for _, why in line.uncounted] == [
+        "does not count: seed 1 lacks b",
+        "does not count: seed 2 lacks a",
+    ]
+
+
+def test_a_score_that_one_run_of_a_site_line_lacks_has_no_mean(make_row: MakeRow) -> None:
+    rows = rows_of_seeds(make_row, {0: "ab", 1: "a"})
+    line = one_line([*rows, make_row(category="b", seed=1)])
+    assert line.seeds == (0, 1)
+    assert line.values[0].text == "n/a"
