@@ -1,4 +1,4 @@
-"""From which seeds and categories the numbers of a table come: the same ones in every number."""
+"""From which files, seeds and categories the numbers of a table come: the same in every number."""
 
 from __future__ import annotations
 
@@ -95,6 +95,26 @@ def cover(variants: Mapping[str, Sequence[Row]], value: Callable[[Row], float | 
         shared=shared,
         missing=tuple(c for c in every if c not in shared),
     )
+
+
+def data_states(rows: Iterable[Row]) -> dict[str, list[str]]:
+    """The data hashes of each category, the one that tables show first.
+
+    That is the one on which most methods were tested; of as many that of most cells, then that of
+    the newest row.
+    """
+    found: dict[str, dict[str, list[Row]]] = {}
+    for row in rows:
+        found.setdefault(row.category, {}).setdefault(row.data, []).append(row)
+    return {
+        category: sorted(by_hash, key=lambda data: _weight(by_hash[data]), reverse=True)
+        for category, by_hash in found.items()
+    }
+
+
+def _weight(rows: Sequence[Row]) -> tuple[int, int, str, str]:
+    newest = max(row.started for row in rows)
+    return len({row.method for row in rows}), len({row.cell for row in rows}), newest, rows[0].data
 
 
 def choose(rows: Iterable[Row]) -> Chosen:

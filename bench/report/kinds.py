@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
-from bench.report.coverage import choose
+from bench.report.coverage import choose, data_states
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -103,22 +103,9 @@ def _size(rows: Sequence[Row]) -> tuple[int, str]:
 
 
 def common_files(lines: Iterable[Sequence[Row]]) -> dict[str, str]:
-    """Which data hash each category is shown with: that of most cells, then of the newest row."""
-    groups: dict[str, dict[str, list[tuple[int, Row]]]] = defaultdict(lambda: defaultdict(list))
-    for line, rows in enumerate(lines):
-        for row in rows:
-            groups[row.category][row.data].append((line, row))
-    return {
-        category: max(
-            by_hash,
-            key=lambda data: (
-                len({(line, row.seed) for line, row in by_hash[data]}),
-                max(row.started for _, row in by_hash[data]),
-                data,
-            ),
-        )
-        for category, by_hash in groups.items()
-    }
+    """Which data hash each category is shown with in every line of a table."""
+    states = data_states(row for rows in lines for row in rows)
+    return {category: hashes[0] for category, hashes in states.items()}
 
 
 def of_files(rows: Iterable[Row], files: Mapping[str, str], left: dict[str, Verdict]) -> list[Row]:

@@ -9,7 +9,7 @@ import pytest
 from bench.report.compare import tabulate_metric
 from bench.report.coverage import choose
 from bench.report.groups import groups
-from bench.report.kinds import cover
+from bench.report.kinds import common_files, cover
 from bench.report.site.boards import boards
 
 if TYPE_CHECKING:
@@ -97,3 +97,30 @@ def test_a_score_that_one_run_of_a_site_line_lacks_has_no_mean(make_row: MakeRow
     line = one_line([*rows, make_row(category="b", seed=1)])
     assert line.seeds == (0, 1)
     assert line.values[0].text == "n/a"
+
+
+@pytest.mark.parametrize(
+    ("found", "main"),
+    [
+        ({"old": ("padim", "padim", "padim"), "new": ("cflow", "pyramidflow")}, "new"),
+        ({"old": ("padim", "padim", "cflow"), "new": ("padim", "cflow")}, "old"),
+        ({"old": ("padim", "cflow"), "new": ("padim", "cflow")}, "new"),
+    ],
+)
+def test_comparison_table_and_site_show_a_category_with_the_same_data(
+    found: dict[str, tuple[str, ...]], main: str, make_row: MakeRow
+) -> None:
+    rows = [
+        make_row(method=method, data=data, seed=seed, started="2026" if data == "new" else "2025")
+        for data, methods in found.items()
+        for seed, method in enumerate(methods)
+    ]
+    first, other = groups(rows)
+    assert {row.data for of_method in first.variants.values() for row in of_method} == {main}
+    assert "other data" in other.title
+    assert common_files([[r for r in rows if r.method == m] for m in {r.method for r in rows}]) == {
+        "weave": main
+    }
+    (board,) = boards(rows)
+    usual = {r.data for line in board.lines if not line.is_other_data for r in line.rows}
+    assert usual == {main}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import canonical
-from bench.report.coverage import choose
+from bench.report.coverage import choose, data_states
 from bench.report.quantities import group_by, is_lower_better, over_seeds, quantity, show
 from bench.report.site.names import backbone, prior
 from bench.report.site.parameters import changed, differing, plain, read_json
@@ -132,30 +132,13 @@ def lines_of(board: str, rows: Sequence[Row]) -> list[Line]:
     Args:
         board: its key.
     """
-    version = _data_versions(rows)
+    states = data_states(rows)
+    version = {(c, data): place for c, known in states.items() for place, data in enumerate(known)}
 
     def key(row: Row) -> tuple[object, ...]:
         return (version[row.category, row.data], *_line(row))
 
     return [line for group in group_by(rows, key) for line in _lines(board, group, key)]
-
-
-def _data_versions(rows: Iterable[Row]) -> dict[tuple[str, str], int]:
-    """For each category and hash of its data 0 where most methods were tested on it, of as many
-    the one with most and then the newest rows; 1, 2, ... for the others."""
-    found: dict[str, dict[str, list[Row]]] = {}
-    for row in rows:
-        found.setdefault(row.category, {}).setdefault(row.data, []).append(row)
-    versions: dict[tuple[str, str], int] = {}
-    for category, by_data in found.items():
-        order = sorted(by_data, key=lambda data: _weight(by_data[data]), reverse=True)
-        versions |= {(category, data): place for place, data in enumerate(order)}
-    return versions
-
-
-def _weight(rows: Sequence[Row]) -> tuple[int, int, str, str]:
-    newest = max(row.started for row in rows)
-    return len({row.method for row in rows}), len(rows), newest, rows[0].data
 
 
 def _lines(
