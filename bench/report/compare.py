@@ -105,7 +105,9 @@ def tabulate_metric(group: Group, metric: str, artifacts: Path | None = None) ->
     Args:
         artifacts: folder with the stored image scores; without it no bootstrap intervals.
     """
-    coverage = cover(group.variants, lambda row: q.quantity(row, metric))
+    coverage = cover(
+        group.variants, lambda row: q.quantity(row, metric), is_score=q.is_score(metric)
+    )
     samples, reasons = _samples(coverage, metric, artifacts)
     cells = _cells(group, coverage, metric, samples)
     means = {

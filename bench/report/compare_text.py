@@ -159,7 +159,7 @@ def verdict(table: Table) -> list[str]:
     """Whether methods differ, as the tests across categories say."""
     result, names = table.comparison, table.methods
     if len(names) < 2:
-        return [f"{'one method only' if names else 'no values'}: nothing to compare"]
+        return [f"{'one method only' if names else 'no method left'}: nothing to compare"]
     if not q.is_score(table.metric):
         return ["no test of costs: categories are no samples of a machine's speed or of sizes"]
     if result is None:

@@ -62,37 +62,48 @@ class Coverage:
         return [*lines, *(f"{name} left out: {why}" for name, why in self.left_out.items())]
 
 
-def cover(variants: Mapping[str, Sequence[Row]], value: Callable[[Row], float | None]) -> Coverage:
+LEAKING = "test images are training images too"
+
+
+def cover(
+    variants: Mapping[str, Sequence[Row]],
+    value: Callable[[Row], float | None],
+    is_score: bool = False,
+) -> Coverage:
     """Choose seeds and categories.
 
     Each variant has the seeds and categories that `choose` takes of its rows with a value. Variants
-    without a value are left out, and so are those with fewer than half of the categories, unless
-    fewer than two would remain.
+    without a value are left out, of scores those with leaking test images, and those with fewer
+    than half of the categories, unless fewer than two would remain.
 
     Args:
         variants: rows by variant.
         value: the quantity; None where a row lacks it.
+        is_score: whether the quantity is one that leaking test images make better.
     """
     chosen = {
         name: choose(row for row in rows if value(row) is not None)
         for name, rows in variants.items()
     }
     every = sorted({category for each in chosen.values() for category in each.rows})
-    valued = [name for name, each in chosen.items() if each.rows]
-    wide = [name for name in valued if 2 * len(chosen[name].rows) >= len(every)]
-    compared = tuple(wide if len(wide) > 1 else valued)
-    shared = tuple(c for c in every if all(c in chosen[name].rows for name in compared))
+    reasons = {name: "has no such value" for name, each in chosen.items() if not each.rows}
+    if is_score:
+        leaking = [n for n, each in chosen.items() if any(row.n_leaked for row in each.every_row)]
+        reasons |= dict.fromkeys(leaking, LEAKING)
+    usable = [name for name in chosen if name not in reasons]
+    wide = [name for name in usable if 2 * len(chosen[name].rows) >= len(every)]
+    compared = tuple(wide if len(wide) > 1 else usable)
+    reasons |= {
+        name: f"{len(chosen[name].rows)} of {of_categories(every)}"
+        for name in usable
+        if name not in compared
+    }
+    shared = [c for c in every if compared and all(c in chosen[name].rows for name in compared)]
     return Coverage(
         chosen=chosen,
         compared=compared,
-        left_out={
-            name: f"{len(each.rows)} of {of_categories(every)}"
-            if each.rows
-            else "has no such value"
-            for name, each in chosen.items()
-            if name not in compared
-        },
-        shared=shared,
+        left_out={name: reasons[name] for name in chosen if name in reasons},
+        shared=tuple(shared),
         missing=tuple(c for c in every if c not in shared),
     )
 
