@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING
 
 from bench.report.coverage import choose, data_states
+from bench.report.variants import identity_of_weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,6 +50,7 @@ _KIND = {
     "schema": "schema {} of the row, not {}",
     "kind": "{}, not {}",
     "pretrained": "weights {}, not {}",
+    "weights": "weights {}, not {}",
 }
 """Columns that must agree, and what is said of a row that differs."""
 
@@ -88,7 +90,8 @@ def one_kind(rows: Sequence[Row], left: dict[str, Verdict]) -> list[Row]:
 
 
 def _kind(row: Row) -> tuple[object, ...]:
-    return tuple(getattr(row, column) for column in _KIND)
+    values = {column: getattr(row, column) for column in _KIND}
+    return tuple({**values, "weights": identity_of_weights(row)}.values())
 
 
 def _preference(row: Row) -> tuple[object, ...]:

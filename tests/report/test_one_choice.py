@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from bench.report.compare import tabulate_metric
 from bench.report.coverage import choose
 from bench.report.groups import groups
-from bench.report.kinds import common_files, cover
+from bench.report.kinds import Verdict, common_files, cover, one_kind
 from bench.report.site.boards import boards
 
 if TYPE_CHECKING:
@@ -124,3 +125,38 @@ def test_comparison_table_and_site_show_a_category_with_the_same_data(
     (board,) = boards(rows)
     usual = {r.data for line in board.lines if not line.is_other_data for r in line.rows}
     assert usual == {main}
+
+
+def test_rows_with_other_weights_stand_in_no_common_line_and_are_named(make_row: MakeRow) -> None:
+    old, new = "resnet18.tv_in1k@aaaa", "resnet18.tv_in1k@bbbb"
+    rows = [
+        make_row(weights=old, started="2025"),
+        make_row(weights=new, seed=1, started="2026"),
+    ]
+    (group,) = groups(rows)
+    assert group.settings == {"padim #1": f"weights {old}", "padim #2": f"weights {new}"}
+    left: dict[str, Verdict] = {}
+    assert one_kind(rows, left) == rows[1:]
+    assert [verdict.reason for verdict in left.values()] == [f"weights {old}, not {new}"]
+    (board,) = boards(rows)
+    assert {line.label for line in board.lines} == {f"weights {old}", f"weights {new}"}
+
+
+def test_weights_are_not_named_where_parameters_tell_lines_apart(make_row: MakeRow) -> None:
+    rows = [
+        make_row(weights=f"{name}@aaaa", params=json.dumps({"backbone": name}))
+        for name in ("resnet18", "wide_resnet50_2")
+    ]
+    (group,) = groups(rows)
+    assert list(group.settings.values()) == ["backbone=resnet18", "backbone=wide_resnet50_2"]
+    (board,) = boards(rows)
+    assert not any("@" in line.label for line in board.lines)
+
+
+def test_random_weights_of_several_seeds_are_one_variant(make_row: MakeRow) -> None:
+    rows = [
+        make_row(pretrained="random", seed=seed, weights=f"resnet18[random:{seed}]@{seed}")
+        for seed in (0, 1)
+    ]
+    assert list(groups(rows)[0].variants) == ["padim"]
+    assert one_kind(rows, {}) == rows

@@ -13,7 +13,7 @@ from bench.report.quantities import group_by, is_lower_better, over_seeds, quant
 from bench.report.site.names import backbone, prior
 from bench.report.site.parameters import changed, differing, plain, read_json
 from bench.report.summary import marks
-from bench.report.variants import configurations
+from bench.report.variants import configurations, identity_of_weights, told_by_weights
 from bench.report.words import some
 from bench.row import MAIN_SCORES
 
@@ -121,8 +121,7 @@ class Line:
 
 
 def _line(row: Row) -> tuple[object, ...]:
-    # The identity of random weights holds the seed, so it would part the seeds of one line.
-    weights = "" if row.pretrained == "random" else row.weights
+    weights = identity_of_weights(row)
     return (row.method, row.method_version, row.kind, row.pretrained, weights, row.device)
 
 
@@ -235,6 +234,7 @@ def _label(line: Line, siblings: Sequence[Line], defaults: Mapping[str, Any]) ->
         parts.append(f"version {line.first.method_version}")
     if line.first.pretrained.startswith("file:"):
         parts.append(f"weights {line.first.pretrained}")
+    parts += told_by_weights(line.first, [other.first for other in siblings])
     if line.is_other_data:
         parts.append("other test data")
     own = set(differing(line.rows))
