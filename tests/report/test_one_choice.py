@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.report.compare import tabulate_metric
+from bench.report.compare_text import text_table
+from bench.report.complexity import costs
 from bench.report.coverage import choose
 from bench.report.groups import groups
 from bench.report.kinds import Verdict, common_files, cover, one_kind
 from bench.report.site.boards import boards
+from bench.report.site.lines import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -160,3 +163,19 @@ def test_random_weights_of_several_seeds_are_one_variant(make_row: MakeRow) -> N
     ]
     assert list(groups(rows)[0].variants) == ["padim"]
     assert one_kind(rows, {}) == rows
+
+
+def test_comparison_complexity_and_site_show_the_same_median_of_a_cost(make_row: MakeRow) -> None:
+    timing = {"speed": "speed-1", "fps_batch": 8, "threads": 1, "device": "CPU"}
+    speeds = {("a", 0): 1.0, ("a", 1): 2.0, ("b", 0): 4.0, ("b", 1): 90.0, ("a", 2): 1000.0}
+    rows = [
+        make_row(category=category, seed=seed, fps=fps, image_auroc=0.9, **timing)
+        for (category, seed), fps in speeds.items()
+    ]
+    (group,) = groups(rows, by_device=True)
+    table = tabulate_metric(group, "fps")
+    assert table.means["padim"].text("fps") == "3"
+    assert "median over categories and seeds" in text_table(table)
+    assert costs(group, None).lines[0].costs["fps"] == 3
+    line = one_line(rows)
+    assert line.values[COLUMNS.index("fps")].number == 3

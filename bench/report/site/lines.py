@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import statistics
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import canonical
 from bench.report.coverage import choose, data_states
-from bench.report.quantities import group_by, is_lower_better, over_seeds, quantity, show
+from bench.report.quantities import (
+    group_by,
+    is_lower_better,
+    median_cost,
+    over_seeds,
+    quantity,
+    show,
+)
 from bench.report.site.names import backbone, prior
 from bench.report.site.parameters import changed, differing, plain, read_json
 from bench.report.summary import marks
@@ -252,7 +258,7 @@ def _values(line: Line) -> tuple[Value, ...]:
 
 
 def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
-    """Mean over categories, then mean and deviation over seeds; a cost is a plain mean.
+    """Mean over categories, then mean and deviation over seeds; of a cost the median of all.
 
     A score that one of the rows lacks has no mean: another would be of fewer seeds than the line's.
     """
@@ -274,15 +280,15 @@ def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
 
 
 def _cost(line: Line, name: str) -> Value:
-    """Over all rows that have it, if they were timed alike."""
+    """Median over the rows that have it, if they were timed alike."""
     rows = [row for row in line.rows if getattr(row, name) is not None]
     if not rows:
         return Value()
     conditions = {(row.speed, row.threads, row.fps_batch) for row in rows}
     if name in _TIMED and len(conditions) > 1:
         return Value("mixed")
-    mean = statistics.fmean(getattr(row, name) for row in rows)
-    return Value(show(name, mean), mean)
+    median = median_cost(rows, name)
+    return Value(show(name, median), median)
 
 
 def better(name: str) -> str:
