@@ -39,7 +39,10 @@ _AT_BATCH = ("fps", "fps_mean", "infer_batch_mb")
 
 @dataclass(frozen=True)
 class Number:
-    """A mean over seeds, its deviation over them and its interval, as far as they are known."""
+    """A mean over seeds, its deviation over them and its interval, as far as they are known.
+
+    Of a cost it is the median, without deviation and interval.
+    """
 
     value: float
     deviation: float | None = None
@@ -65,8 +68,8 @@ class Table:
 
     Attributes:
         cells: (variant, category) -> number, of all variants.
-        means: over `coverage.shared`, of the compared variants.
-        scores: (M, C) means over seeds, of the compared variants on the shared categories.
+        means: over `coverage.shared`, of the compared variants; medians of costs.
+        scores: (M, C) numbers of cells, of the compared variants on the shared categories.
         ranks: (M, C), 1 is best.
         comparison: None for costs, and where there is too little to conclude anything.
         intervals: what the brackets are, and where and why there are none.
@@ -105,7 +108,9 @@ def tabulate_metric(group: Group, metric: str, artifacts: Path | None = None) ->
     Args:
         artifacts: folder with the stored image scores; without it no bootstrap intervals.
     """
-    coverage = cover(group.variants, lambda row: q.quantity(row, metric))
+    coverage = cover(
+        group.variants, lambda row: q.quantity(row, metric), is_score=q.is_score(metric)
+    )
     samples, reasons = _samples(coverage, metric, artifacts)
     cells = _cells(group, coverage, metric, samples)
     means = {
@@ -162,7 +167,7 @@ def _cells(
         for category, rows in chosen.rows.items():
             drawn = samples.get((name, category))
             cells[name, category] = Number(
-                *_over_seeds([_value(row, metric) for row in rows]),
+                *_over_seeds([_value(row, metric) for row in rows], metric),
                 interval=None if drawn is None else percentiles(drawn),
                 batches=_batches(rows) if by_batch else (),
             )
@@ -170,10 +175,12 @@ def _cells(
 
 
 def _mean(coverage: Coverage, name: str, metric: str, samples: Samples) -> Number | None:
-    """Over the shared categories within each seed, then over seeds."""
+    """Over the shared categories within each seed, then over seeds; of costs over both at once."""
     shared, chosen = coverage.shared, coverage.chosen[name]
     if not shared:
         return None
+    if not q.is_score(metric):
+        return Number(statistics.median(_value(r, metric) for c in shared for r in chosen.rows[c]))
     by_seed = [
         statistics.fmean(_value(chosen.rows[c][index], metric) for c in shared)
         for index in range(len(chosen.seeds))
@@ -181,12 +188,14 @@ def _mean(coverage: Coverage, name: str, metric: str, samples: Samples) -> Numbe
     interval = None
     if all((name, c) in samples for c in shared):
         interval = percentiles(np.mean([samples[name, c] for c in shared], axis=0))
-    elif not samples and len(by_seed) > 1 and q.is_score(metric):
+    elif not samples and len(by_seed) > 1:
         interval = t_interval(by_seed)
-    return Number(*_over_seeds(by_seed), interval=interval)
+    return Number(*_over_seeds(by_seed, metric), interval=interval)
 
 
-def _over_seeds(values: Sequence[float]) -> tuple[float, float | None]:
+def _over_seeds(values: Sequence[float], metric: str) -> tuple[float, float | None]:
+    if not q.is_score(metric):
+        return statistics.median(values), None
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 

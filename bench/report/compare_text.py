@@ -55,7 +55,7 @@ def title(table: Table) -> str:
 def _grid(table: Table, transpose: bool | None) -> tuple[list[str], list[list[str]]]:
     """Head and lines."""
     group, metric = table.group, table.metric
-    columns = ["method", *group.categories, "mean", "mean rank"]
+    columns = ["method", *group.categories, average(metric), "mean rank"]
     lines = [
         [
             marked(group, name, metric),
@@ -69,6 +69,11 @@ def _grid(table: Table, transpose: bool | None) -> tuple[list[str], list[list[st
         return columns, lines
     turned = [list(line) for line in zip(columns, *lines, strict=True)]
     return ["category", *turned[0][1:]], turned[1:]
+
+
+def average(metric: str) -> str:
+    """What a number over categories and seeds is."""
+    return "mean" if q.is_score(metric) else "median"
 
 
 def _text(number: Number | None, metric: str) -> str:
@@ -120,9 +125,10 @@ def _csv(tables: Sequence[Table]) -> str:
         ]
     )
     for table in tables:
+        whole = average(table.metric)
         for name in table.group.variants:
             numbers = {c: table.cells.get((name, c)) for c in table.group.categories}
-            for category, number in {**numbers, "mean": table.means.get(name)}.items():
+            for category, number in {**numbers, whole: table.means.get(name)}.items():
                 writer.writerow(_record(table, name, category, number))
     return file.getvalue().rstrip("\n")
 
@@ -132,7 +138,7 @@ def _record(table: Table, name: str, category: str, number: Number | None) -> li
     values: list[float | None] = [None] * 4
     if number is not None:
         values = [number.value, number.deviation, *(number.interval or (None, None))]
-    rank = table.rank(name) if category == "mean" else None
+    rank = table.rank(name) if category == average(table.metric) else None
     return [
         *(metric, group.place, group.machine, name, group.settings.get(name, ""), category),
         *("" if value is None else f"{value:.6g}" for value in [*values, rank]),
@@ -146,6 +152,8 @@ def conclusions(table: Table) -> list[str]:
     lines = []
     if any(number.deviation is not None for number in table.cells.values()):
         lines.append("mean ± deviation over seeds")
+    if not q.is_score(table.metric):
+        lines.append("median over categories and seeds")
     lines += [*table.coverage.notes(), *table.intervals, *_batches(table)]
     return [*lines, *table.group.legend, *meanings(table.group, table.metric), *verdict(table)]
 
@@ -159,7 +167,7 @@ def verdict(table: Table) -> list[str]:
     """Whether methods differ, as the tests across categories say."""
     result, names = table.comparison, table.methods
     if len(names) < 2:
-        return [f"{'one method only' if names else 'no values'}: nothing to compare"]
+        return [f"{'one method only' if names else 'no method left'}: nothing to compare"]
     if not q.is_score(table.metric):
         return ["no test of costs: categories are no samples of a machine's speed or of sizes"]
     if result is None:

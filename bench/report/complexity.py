@@ -50,6 +50,8 @@ class Cost:
         label: name with marks, `*` where timings are noisy, as a table shows it.
         legend: the same with what tells it from the method's other variants, for a figure.
         costs: median over categories and seeds of each column; None where not measured.
+        rows: how many it comes from.
+        counts: how many of them have each column.
         score: mean over categories, then seeds; None where not measured.
         batches: at which FPS was measured.
     """
@@ -57,6 +59,8 @@ class Cost:
     label: str
     legend: str
     costs: dict[str, float | None]
+    rows: int
+    counts: dict[str, int]
     score: float | None
     batches: tuple[int, ...]
     is_noisy: bool
@@ -71,8 +75,9 @@ class Costs:
     lines: tuple[Cost, ...]
 
     def notes(self) -> list[str]:
-        """Seeds, what was left out, and what the marks mean."""
-        lines = [*self.coverage.notes(), *meanings(self.group, "fps")]
+        """Seeds, what was left out, costs that some rows lack, and what the marks mean."""
+        partial = [line for cost in self.lines for line in _partial(cost)]
+        lines = [*self.coverage.notes(), *partial, *meanings(self.group, "fps")]
         return [*lines, NOISY] if any(cost.is_noisy for cost in self.lines) else lines
 
 
@@ -98,16 +103,28 @@ def _cost(group: Group, coverage: Coverage, name: str, metric: str | None) -> Co
     return Cost(
         label=label,
         legend=short if told and len(told) <= _SHORT else label,
-        costs={column: _median([q.quantity(row, column) for row in rows]) for _, column in COLUMNS},
+        costs={column: q.median_cost(rows, column) for _, column in COLUMNS},
+        rows=len(rows),
+        counts={
+            column: sum(q.quantity(row, column) is not None for row in rows)
+            for _, column in COLUMNS
+        },
         score=_score([q.quantity(row, metric) for row in rows]) if metric else None,
         batches=tuple(sorted({row.fps_batch for row in rows if row.fps_batch})),
         is_noisy=is_noisy,
     )
 
 
-def _median(values: Sequence[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return statistics.median(present) if present else None
+def _partial(cost: Cost) -> list[str]:
+    """Columns that only some of a method's rows have: `FPS b8: from 14 of 18 rows of padim`."""
+    found: dict[int, list[str]] = {}
+    for heading, column in COLUMNS:
+        if 0 < cost.counts[column] < cost.rows:
+            found.setdefault(cost.counts[column], []).append(heading)
+    return [
+        f"{', '.join(headings)}: from {count} of {cost.rows} rows of {cost.label}"
+        for count, headings in found.items()
+    ]
 
 
 def _score(values: Sequence[float | None]) -> float | None:

@@ -1,4 +1,4 @@
-"""From which seeds and categories the numbers of a table come: the same ones in every number."""
+"""From which files, seeds and categories the numbers of a table come: the same in every number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bench.report.words import listed, of_categories, some
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bench.row import Row
 
@@ -26,6 +26,11 @@ class Chosen:
     seeds: tuple[int, ...]
     rows: Mapping[str, tuple[Row, ...]]
     dropped: Mapping[int, tuple[str, ...]]
+
+    @property
+    def every_row(self) -> tuple[Row, ...]:
+        """Those of all categories, by category, then seed."""
+        return tuple(row for rows in self.rows.values() for row in rows)
 
 
 @dataclass(frozen=True)
@@ -57,55 +62,99 @@ class Coverage:
         return [*lines, *(f"{name} left out: {why}" for name, why in self.left_out.items())]
 
 
-def cover(variants: Mapping[str, Sequence[Row]], value: Callable[[Row], float | None]) -> Coverage:
+LEAKING = "test images are training images too"
+
+
+def cover(
+    variants: Mapping[str, Sequence[Row]],
+    value: Callable[[Row], float | None],
+    is_score: bool = False,
+) -> Coverage:
     """Choose seeds and categories.
 
-    A variant has the categories of the seed that has most of them, and of the other seeds those
-    count that have all these too. Variants without a value are left out, and so are those with
-    fewer than half of the categories, unless fewer than two would remain.
+    Each variant has the seeds and categories that `choose` takes of its rows with a value. Variants
+    without a value are left out, of scores those with leaking test images, and those with fewer
+    than half of the categories, unless fewer than two would remain.
 
     Args:
         variants: rows by variant.
         value: the quantity; None where a row lacks it.
+        is_score: whether the quantity is one that leaking test images make better.
     """
-    chosen = {name: _choose(rows, value) for name, rows in variants.items()}
+    chosen = {
+        name: choose(row for row in rows if value(row) is not None)
+        for name, rows in variants.items()
+    }
     every = sorted({category for each in chosen.values() for category in each.rows})
-    valued = [name for name, each in chosen.items() if each.rows]
-    wide = [name for name in valued if 2 * len(chosen[name].rows) >= len(every)]
-    compared = tuple(wide if len(wide) > 1 else valued)
-    shared = tuple(c for c in every if all(c in chosen[name].rows for name in compared))
+    reasons = {name: "has no such value" for name, each in chosen.items() if not each.rows}
+    if is_score:
+        leaking = [n for n, each in chosen.items() if any(row.n_leaked for row in each.every_row)]
+        reasons |= dict.fromkeys(leaking, LEAKING)
+    usable = [name for name in chosen if name not in reasons]
+    wide = [name for name in usable if 2 * len(chosen[name].rows) >= len(every)]
+    compared = tuple(wide if len(wide) > 1 else usable)
+    reasons |= {
+        name: f"{len(chosen[name].rows)} of {of_categories(every)}"
+        for name in usable
+        if name not in compared
+    }
+    shared = [c for c in every if compared and all(c in chosen[name].rows for name in compared)]
     return Coverage(
         chosen=chosen,
         compared=compared,
-        left_out={
-            name: f"{len(each.rows)} of {of_categories(every)}"
-            if each.rows
-            else "has no such value"
-            for name, each in chosen.items()
-            if name not in compared
-        },
-        shared=shared,
+        left_out={name: reasons[name] for name in chosen if name in reasons},
+        shared=tuple(shared),
         missing=tuple(c for c in every if c not in shared),
     )
 
 
-def _choose(rows: Sequence[Row], value: Callable[[Row], float | None]) -> Chosen:
-    by_seed: dict[int, dict[str, Row]] = {}
+def data_states(rows: Iterable[Row]) -> dict[str, list[str]]:
+    """The data hashes of each category, the one that tables show first.
+
+    That is the one on which most methods were tested; of as many that of most cells, then that of
+    the newest row.
+    """
+    found: dict[str, dict[str, list[Row]]] = {}
     for row in rows:
-        if value(row) is not None:
-            by_seed.setdefault(row.seed, {})[row.category] = row
+        found.setdefault(row.category, {}).setdefault(row.data, []).append(row)
+    return {
+        category: sorted(by_hash, key=lambda data: _weight(by_hash[data]), reverse=True)
+        for category, by_hash in found.items()
+    }
+
+
+def _weight(rows: Sequence[Row]) -> tuple[int, int, str, str]:
+    newest = max(row.started for row in rows)
+    return len({row.method for row in rows}), len({row.cell for row in rows}), newest, rows[0].data
+
+
+def choose(rows: Iterable[Row]) -> Chosen:
+    """The seeds whose numbers count: those with the most categories, all with the same ones.
+
+    Of several such sets of categories the one that more seeds have counts, of as many that of the
+    lowest seed. Of rows of one category and seed the newest counts.
+
+    Args:
+        rows: of one method as it ran.
+    """
+    by_seed: dict[int, dict[str, Row]] = {}
+    for row in sorted(rows, key=lambda row: (row.started, row.cell)):
+        by_seed.setdefault(row.seed, {})[row.category] = row
     if not by_seed:
         return Chosen((), {}, {})
-    fullest = max(by_seed, key=lambda seed: (len(by_seed[seed]), -seed))
-    own = sorted(by_seed[fullest])
-    lacking = {
-        seed: tuple(c for c in own if c not in found) for seed, found in sorted(by_seed.items())
-    }
-    seeds = tuple(seed for seed, lost in lacking.items() if not lost)
+    sets: dict[frozenset[str], list[int]] = {}
+    for seed, found in sorted(by_seed.items()):
+        sets.setdefault(frozenset(found), []).append(seed)
+    best = max(sets, key=lambda found: (len(found), len(sets[found]), -sets[found][0]))
+    seeds = tuple(sets[best])
     return Chosen(
         seeds=seeds,
-        rows={c: tuple(by_seed[seed][c] for seed in seeds) for c in own},
-        dropped={seed: lost for seed, lost in lacking.items() if lost},
+        rows={c: tuple(by_seed[seed][c] for seed in seeds) for c in sorted(best)},
+        dropped={
+            seed: tuple(sorted(best - found.keys()))
+            for seed, found in sorted(by_seed.items())
+            if seed not in seeds
+        },
     )
 
 

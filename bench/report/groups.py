@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.report import quantities as q
 from bench.report.captions import ROUGH
+from bench.report.coverage import data_states
 from bench.report.summary import marks
 from bench.report.variants import variants
 from bench.report.words import counted, plain, some
@@ -58,7 +58,7 @@ def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
     """Rows apart by everything that makes scores incomparable; by device too, for costs.
 
     Where a category has rows of several states of its data (other images under one name), the
-    state that most rows have stays, and the others make groups of their own.
+    state that `data_states` puts first stays, and the others make groups of their own.
     """
 
     def key(row: Row) -> tuple[object, ...]:
@@ -121,17 +121,8 @@ def _named(options: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
 
 
 def _by_data(rows: Sequence[Row]) -> list[tuple[list[Row], str]]:
-    """Rows in parts where each category has one data hash, the most frequent first; with notes."""
-    counts: dict[str, Counter[str]] = {}
-    newest: dict[tuple[str, str], str] = {}
-    for row in rows:
-        counts.setdefault(row.category, Counter())[row.data] += 1
-        key = (row.category, row.data)
-        newest[key] = max(newest.get(key, ""), row.started)
-    states = {
-        category: sorted(found, key=lambda d: (found[d], newest[category, d], d), reverse=True)
-        for category, found in counts.items()
-    }
+    """Rows in parts where each category has one data hash, with notes; the main one first."""
+    states = data_states(rows)
     parts = []
     for number in range(max(map(len, states.values()))):
         part = [row for row in rows if states[row.category].index(row.data) == number]

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
+from bench.report.coverage import choose, data_states
+from bench.report.variants import identity_of_weights
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -47,6 +50,7 @@ _KIND = {
     "schema": "schema {} of the row, not {}",
     "kind": "{}, not {}",
     "pretrained": "weights {}, not {}",
+    "weights": "weights {}, not {}",
 }
 """Columns that must agree, and what is said of a row that differs."""
 
@@ -86,7 +90,8 @@ def one_kind(rows: Sequence[Row], left: dict[str, Verdict]) -> list[Row]:
 
 
 def _kind(row: Row) -> tuple[object, ...]:
-    return tuple(getattr(row, column) for column in _KIND)
+    values = {column: getattr(row, column) for column in _KIND}
+    return tuple({**values, "weights": identity_of_weights(row)}.values())
 
 
 def _preference(row: Row) -> tuple[object, ...]:
@@ -101,22 +106,9 @@ def _size(rows: Sequence[Row]) -> tuple[int, str]:
 
 
 def common_files(lines: Iterable[Sequence[Row]]) -> dict[str, str]:
-    """Which data hash each category is shown with: that of most cells, then of the newest row."""
-    groups: dict[str, dict[str, list[tuple[int, Row]]]] = defaultdict(lambda: defaultdict(list))
-    for line, rows in enumerate(lines):
-        for row in rows:
-            groups[row.category][row.data].append((line, row))
-    return {
-        category: max(
-            by_hash,
-            key=lambda data: (
-                len({(line, row.seed) for line, row in by_hash[data]}),
-                max(row.started for _, row in by_hash[data]),
-                data,
-            ),
-        )
-        for category, by_hash in groups.items()
-    }
+    """Which data hash each category is shown with in every line of a table."""
+    states = data_states(row for rows in lines for row in rows)
+    return {category: hashes[0] for category, hashes in states.items()}
 
 
 def of_files(rows: Iterable[Row], files: Mapping[str, str], left: dict[str, Verdict]) -> list[Row]:
@@ -144,21 +136,14 @@ def single(rows: Iterable[Row], left: dict[str, Verdict]) -> list[Row]:
 
 
 def cover(rows: Sequence[Row], left: dict[str, Verdict]) -> list[Row]:
-    """Rows of the seeds that have the most categories, all of them the same ones.
+    """Rows of the seeds that count, so that the cells of a line and its mean come from the same.
 
-    So the cells of a line and its mean come from the same seeds.
+    Args:
+        rows: one for each category and seed.
     """
-    categories: dict[int, set[str]] = defaultdict(set)
+    chosen = choose(rows)
     for row in rows:
-        categories[row.seed].add(row.category)
-    sets: dict[frozenset[str], list[int]] = defaultdict(list)
-    for seed, found in sorted(categories.items()):
-        sets[frozenset(found)].append(seed)
-    if not sets:
-        return []
-    best = max(sets, key=lambda found: (len(found), len(sets[found]), -sets[found][0]))
-    for row in rows:
-        if row.seed not in sets[best]:
-            lacking = ", ".join(sorted(best - categories[row.seed]))
+        if row.seed in chosen.dropped:
+            lacking = ", ".join(chosen.dropped[row.seed])
             left[row.cell] = Verdict(Step.PARTIAL, f"seed {row.seed} lacks {lacking}")
-    return [row for row in rows if row.seed in sets[best]]
+    return [row for row in rows if row.seed in chosen.seeds]

@@ -150,7 +150,8 @@ def show(name: str, value: float | None, decimals: int = 1) -> str:
 def over_seeds(
     rows: Iterable[Row], name: str, categories: Sequence[str]
 ) -> tuple[float | None, float | None]:
-    """Mean over categories within a seed, then mean and deviation over seeds.
+    """Mean over categories within a seed, then mean and deviation over seeds; of a cost the median
+    over both.
 
     A seed that lacks one of the categories does not count; with none left there is no mean, and
     with fewer than two no deviation.
@@ -163,9 +164,17 @@ def over_seeds(
     whole = [v for v in by_seed.values() if len(v) == len(set(categories))]
     if not whole or not categories:
         return None, None
+    if not is_score(name):
+        return statistics.median(value for values in whole for value in values.values()), None
     means = [statistics.fmean(values.values()) for values in whole]
     spread = statistics.stdev(means) if len(means) > 1 else None
     return statistics.fmean(means), spread
+
+
+def median_cost(rows: Iterable[Row], name: str) -> float | None:
+    """Median over the rows that have a cost; None where none has."""
+    present = [value for row in rows if (value := quantity(row, name)) is not None]
+    return statistics.median(present) if present else None
 
 
 def group_by(rows: Iterable[Row], key: Callable[[Row], tuple[object, ...]]) -> list[list[Row]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from bench.report.words import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from bench.row import Row
 
@@ -77,7 +77,21 @@ def told_apart(row: Row, known: Sequence[Row], without: Sequence[str] = ()) -> l
     mine = _named(row)
     others = [_named(other) for other in known]
     changed = [k for k in mine if k not in without and any(o.get(k) != mine[k] for o in others)]
-    return [mine[k] if k in _OWN else f"{k}={mine[k]}" for k in changed]
+    texts = [mine[k] if k in _OWN else f"{k}={mine[k]}" for k in changed]
+    return [*texts, *told_by_weights(row, known)]
+
+
+def told_by_weights(row: Row, known: Iterable[Row]) -> list[str]:
+    """The hash of a row's weights, where another row has the same settings with other weights."""
+    mine = (_named(row), identity_of_weights(row))
+    others = [(_named(other), identity_of_weights(other)) for other in known]
+    is_needed = any(named == mine[0] and weights != mine[1] for named, weights in others)
+    return [f"weights {row.weights}"] if is_needed else []
+
+
+def identity_of_weights(row: Row) -> str:
+    """Names and hashes of the encoders; empty for random weights, whose hash holds the seed."""
+    return "" if row.pretrained == "random" else row.weights
 
 
 _OWN = ("method version", "encoder weights", "kind of row")
@@ -100,7 +114,7 @@ def is_set_by_category(configuration: Sequence[Row]) -> bool:
 
 def _fixed(row: Row) -> tuple[object, ...]:
     """What is the same in all rows of a configuration."""
-    return (row.method_version, row.pretrained, row.kind)
+    return (row.method_version, row.pretrained, row.kind, identity_of_weights(row))
 
 
 def _categories(rows: Sequence[Row]) -> set[str]:

@@ -240,3 +240,23 @@ def test_every_format_carries_numbers_and_conclusions(make_row: MakeRow) -> None
     assert head.startswith("metric,place,machine,method,settings,category,value,deviation,low,high")
     assert cell.startswith('image_auroc,"synthetic, protocol standard",,padim,,weave,0.85,0.0707')
     assert ",mean,0.85," in mean
+
+
+def test_a_method_with_leaking_test_images_is_shown_but_not_compared(make_row: MakeRow) -> None:
+    leaky = six(make_row, "pyramidflow", 0.6, n_leaked=3, fps=1.0)
+    rows = [*six(make_row, "padim", 0.5), *six(make_row, "cflow", 0.4), *leaky]
+    table = tabulate_metric(groups(rows)[0], "image_auroc")
+    assert table.methods == ("padim", "cflow")
+    assert set(table.means) == {"padim", "cflow"}
+    assert table.rank("padim") == 1
+    assert table.cells["pyramidflow", "c0"].value == 0.6
+    text = text_table(table)
+    assert "pyramidflow left out: test images are training images too" in text
+    assert tabulate_metric(groups(leaky)[0], "fps").methods == ("pyramidflow",)
+
+
+def test_where_every_method_has_leaking_test_images_nothing_is_compared(make_row: MakeRow) -> None:
+    rows = [make_row(image_auroc=0.9, n_leaked=3), make_row(method="cflow", n_leaked=3)]
+    table = tabulate_metric(groups(rows)[0], "image_auroc")
+    assert (table.methods, table.shared, dict(table.means)) == ((), (), {})
+    assert "no method left: nothing to compare" in text_table(table)

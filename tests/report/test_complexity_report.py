@@ -42,6 +42,15 @@ def timed(make_row: MakeRow, **changes: object) -> Row:
     return make_row(**{**values, **changes})
 
 
+def test_a_cost_that_only_some_rows_have_says_from_how_many_it_comes(make_row: MakeRow) -> None:
+    rows = [
+        timed(make_row, category=c, fps_b1=2.0, fps_b8=fps, fps=fps)
+        for c, fps in (("a", 5.0), ("b", None), ("c", 7.0))
+    ]
+    (group,) = cost_groups(rows)
+    assert "FPS b8, FPS: from 2 of 3 rows of padim" in complexity_table(group, None).splitlines()
+
+
 def test_costs_are_medians_and_the_score_a_mean(make_row: MakeRow) -> None:
     rows = [
         timed(make_row, category=c, fps_b1=fps, image_auroc=score)

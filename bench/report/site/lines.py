@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import statistics
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import canonical
-from bench.report.quantities import group_by, is_lower_better, over_seeds, show
+from bench.report.coverage import choose, data_states
+from bench.report.quantities import (
+    group_by,
+    is_lower_better,
+    median_cost,
+    over_seeds,
+    quantity,
+    show,
+)
 from bench.report.site.names import backbone, prior
 from bench.report.site.parameters import changed, differing, plain, read_json
 from bench.report.summary import marks
-from bench.report.variants import configurations
+from bench.report.variants import configurations, identity_of_weights, told_by_weights
+from bench.report.words import some
 from bench.row import MAIN_SCORES
 
 if TYPE_CHECKING:
@@ -63,14 +70,16 @@ class Line:
 
     Attributes:
         key: names its page of runs.
-        rows: the newest of each category and seed, on the same data.
-        older: rows of the same category, data and seed that these replaced.
+        rows: those that count, the newest of each category and seed, on the same data; every
+            number of the line comes from them.
+        older: rows of the same category, data and seed that newer ones replaced.
+        uncounted: rows of seeds that lack categories, each with the reason.
         label: what tells it from the method's other lines on its board.
         categories: that it covers.
         complete: whether these are the categories of its board, all and no other.
         coverage: how many of them it has, as "2 of 15".
         is_other_data: whether its test images are others than those of the board's other lines.
-        seeds: those that cover all its categories; a mean is over them.
+        seeds: of its rows; each covers all its categories.
         values: one for each of `COLUMNS`.
     """
 
@@ -79,6 +88,7 @@ class Line:
     older: tuple[Row, ...]
     categories: tuple[str, ...]
     seeds: tuple[int, ...]
+    uncounted: tuple[tuple[Row, str], ...] = ()
     complete: bool = True
     coverage: str = ""
     is_other_data: bool = False
@@ -117,8 +127,7 @@ class Line:
 
 
 def _line(row: Row) -> tuple[object, ...]:
-    # The identity of random weights holds the seed, so it would part the seeds of one line.
-    weights = "" if row.pretrained == "random" else row.weights
+    weights = identity_of_weights(row)
     return (row.method, row.method_version, row.kind, row.pretrained, weights, row.device)
 
 
@@ -128,30 +137,13 @@ def lines_of(board: str, rows: Sequence[Row]) -> list[Line]:
     Args:
         board: its key.
     """
-    version = _data_versions(rows)
+    states = data_states(rows)
+    version = {(c, data): place for c, known in states.items() for place, data in enumerate(known)}
 
     def key(row: Row) -> tuple[object, ...]:
         return (version[row.category, row.data], *_line(row))
 
     return [line for group in group_by(rows, key) for line in _lines(board, group, key)]
-
-
-def _data_versions(rows: Iterable[Row]) -> dict[tuple[str, str], int]:
-    """For each category and hash of its data 0 where most methods were tested on it, of as many
-    the one with most and then the newest rows; 1, 2, ... for the others."""
-    found: dict[str, dict[str, list[Row]]] = {}
-    for row in rows:
-        found.setdefault(row.category, {}).setdefault(row.data, []).append(row)
-    versions: dict[tuple[str, str], int] = {}
-    for category, by_data in found.items():
-        order = sorted(by_data, key=lambda data: _weight(by_data[data]), reverse=True)
-        versions |= {(category, data): place for place, data in enumerate(order)}
-    return versions
-
-
-def _weight(rows: Sequence[Row]) -> tuple[int, int, str, str]:
-    newest = max(row.started for row in rows)
-    return len({row.method for row in rows}), len(rows), newest, rows[0].data
 
 
 def _lines(
@@ -161,16 +153,20 @@ def _lines(
         newest: dict[tuple[str, int], Row] = {}
         for row in sorted(group, key=lambda row: row.started):
             newest[row.category, row.seed] = row
-        kept = tuple(newest[place] for place in sorted(newest))
-        categories = tuple(sorted({row.category for row in kept}))
-        counts = Counter(row.seed for row in kept)
+        kept = [newest[place] for place in sorted(newest)]
+        chosen = choose(kept)
         yield Line(
             key=digest([board, line(kept[0]), sorted({row.params for row in kept})]),
-            rows=kept,
+            rows=chosen.every_row,
             older=tuple(row for row in group if newest[row.category, row.seed] is not row),
-            categories=categories,
+            uncounted=tuple(
+                (row, f"does not count: seed {row.seed} lacks {some(chosen.dropped[row.seed])}")
+                for row in kept
+                if row.seed in chosen.dropped
+            ),
+            categories=tuple(chosen.rows),
             is_other_data=line(kept[0])[0] != 0,
-            seeds=tuple(s for s in sorted(counts) if counts[s] == len(categories)),
+            seeds=chosen.seeds,
         )
 
 
@@ -244,6 +240,7 @@ def _label(line: Line, siblings: Sequence[Line], defaults: Mapping[str, Any]) ->
         parts.append(f"version {line.first.method_version}")
     if line.first.pretrained.startswith("file:"):
         parts.append(f"weights {line.first.pretrained}")
+    parts += told_by_weights(line.first, [other.first for other in siblings])
     if line.is_other_data:
         parts.append("other test data")
     own = set(differing(line.rows))
@@ -261,7 +258,10 @@ def _values(line: Line) -> tuple[Value, ...]:
 
 
 def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
-    """Mean over categories, then mean and deviation over seeds; a cost is a plain mean."""
+    """Mean over categories, then mean and deviation over seeds; of a cost the median of all.
+
+    A score that one of the rows lacks has no mean: another would be of fewer seeds than the line's.
+    """
     if name in COSTS:
         return _cost(line, name)
     if name == PRINTED_AUPRO:
@@ -271,7 +271,7 @@ def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
             return Value("")
         name = own[0]
     mean, spread = over_seeds(line.rows, name, categories)
-    if mean is None:
+    if mean is None or any(quantity(row, name) is None for row in line.rows):
         return Value()
     text = show(name, mean)
     if spread is not None:
@@ -280,15 +280,15 @@ def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
 
 
 def _cost(line: Line, name: str) -> Value:
-    """Over all rows that have it, if they were timed alike."""
+    """Median over the rows that have it, if they were timed alike."""
     rows = [row for row in line.rows if getattr(row, name) is not None]
     if not rows:
         return Value()
     conditions = {(row.speed, row.threads, row.fps_batch) for row in rows}
     if name in _TIMED and len(conditions) > 1:
         return Value("mixed")
-    mean = statistics.fmean(getattr(row, name) for row in rows)
-    return Value(show(name, mean), mean)
+    median = median_cost(rows, name)
+    return Value(show(name, median), median)
 
 
 def better(name: str) -> str:

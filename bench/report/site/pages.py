@@ -288,7 +288,8 @@ class _Site:
 
     def _runs(self, board: Board, line: Line) -> None:
         scores = [n for n in SCORES if any(getattr(row, n) is not None for row in line.rows)]
-        keys = dict.fromkeys(row.env for row in (*line.rows, *line.older) if row.env)
+        others = (*(row for row, _ in line.uncounted), *line.older)
+        keys = dict.fromkeys(row.env for row in (*line.rows, *others) if row.env)
         self.page(
             f"runs/{line.key}.html",
             "runs.html",
@@ -297,6 +298,8 @@ class _Site:
             params=parameters(line.rows, self.data.plugins.defaults(line.first)),
             notes=[text for text in notes(line.rows) if text and text[0] not in line.marks],
             mixed=mixed(line),
+            others=others,
+            counted=tuple((row, "") for row in line.rows),
             scores=[(name, LABELS.get(name, name.replace("_", " "))) for name in scores],
             costs=[(name, HEADINGS[name], better(name)) for name in COSTS if has(line, name)],
             environments=[(key, self.data.environments.get(key)) for key in keys],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from bench.row import Row
 
+    SiteRow = Callable[..., Row]
     WriteResults = Callable[[Path, Sequence[Row]], Path]
 
 VOID = {"meta", "link", "img", "input", "br", "path"}
@@ -524,3 +525,22 @@ def test_a_site_of_costs_alone_is_refused(
     results = write_results(tmp_path, [make_row(protocol="costs")])
     with pytest.raises(StoreError, match="every row is of protocol costs"):
         load_site_data([results], ["costs"])
+
+
+def test_runs_that_do_not_count_are_listed_with_the_reason(
+    site_row: SiteRow, write_results: WriteResults, tmp_path: Path
+) -> None:
+    rows = [
+        site_row(category="carpet", image_auroc=0.9),
+        site_row(category="grid", image_auroc=0.9),
+        site_row(category="carpet", image_auroc=0.1, seed=1),
+    ]
+    build_site(load_site_data([write_results(tmp_path / "results", rows)]), tmp_path / "out")
+    (runs,) = (Page(file) for file in (tmp_path / "out" / "runs").glob("*.html"))
+    grey = [e.text for e in runs.all("tr") if "unranked" in e.attributes.get("class", "")]
+    assert len(grey) == 1
+    assert "does not count: seed 1 lacks grid" in grey[0]
+    method = Page(tmp_path / "out" / "methods" / "padim.html")
+    cells = [e.text for e in method.all("td") if e.attributes.get("class") == "n"]
+    assert cells == ["90.0", "95.0", "85.0"] * 3
+    assert "seed 0." in "".join(e.text for e in method.all("caption"))
