@@ -118,6 +118,8 @@ def machine(rows: Sequence[Row], letter: str) -> str:
         f"speed protocol {row.speed or 'none'}",
         f"memory by {row.memory or 'no means'}",
     ]
+    if len(rows) > 1:
+        parts.append("medians over categories and seeds")
     if batches:
         parts.append(f"throughput at batch {', '.join(map(str, batches))}")
     return ", ".join(parts)
