@@ -116,19 +116,29 @@ class _Resident(Memory):
 
 
 class HighWater(_Resident):
-    """The kernel's own high-water mark of the resident set: no peak is missed (Linux)."""
+    """The kernel's own high-water mark of the resident set: no peak is missed (Linux).
 
-    source = "resident high-water mark"
+    Pages of mapped files, such as libraries, are left out: the kernel takes them back when it
+    likes. Where it does so during a phase the peak is a lower bound.
+    """
+
+    source = "anonymous high-water mark"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._files = _status("RssFile")
 
     def restart(self) -> None:
         _trim()
         _reset_mark()
+        self._files = _status("RssFile")
 
     def level_mb(self) -> float:
-        return _status("VmRSS") - self._base
+        return _status("RssAnon") + _status("RssShmem") - self._base
 
     def peak_mb(self) -> float:
-        return _status("VmHWM") - self._base
+        files = max(self._files, _status("RssFile"))
+        return max(_status("VmHWM") - files - self._base, self.level_mb())
 
 
 def _reset_mark() -> None:
@@ -147,7 +157,7 @@ def has_high_water() -> bool:
     """Whether the kernel counts a high-water mark and lets this process reset it."""
     try:
         _reset_mark()
-        return _status("VmHWM") > 0 and _status("VmRSS") > 0
+        return _status("VmHWM") > 0 and _status("RssAnon") > 0 and _status("RssFile") > 0
     except OSError:
         return False
 

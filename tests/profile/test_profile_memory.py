@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from bench.profile import FitMeter, memory_of
 from bench.profile.memory import HighWater, SampledResident, has_high_water, is_memory_error
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CPU = torch.device("cpu")
 needs_mark = pytest.mark.skipif(
@@ -37,6 +41,22 @@ def test_a_new_phase_forgets_the_peak_of_the_last() -> None:
     spend(96)
     memory.restart()
     assert memory.peak_mb() < 48
+
+
+@needs_mark
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTNEED"), reason="no way to give pages back")
+def test_pages_of_files_that_the_kernel_takes_back_change_no_level(tmp_path: Path) -> None:
+    file = tmp_path / "library"
+    file.write_bytes(bytes(64_000_000))
+    with file.open("rb") as stream, mmap.mmap(stream.fileno(), 0, prot=mmap.PROT_READ) as pages:
+        assert not any(pages[:: mmap.PAGESIZE])
+        memory = HighWater()
+        memory.restart()
+        pages.madvise(mmap.MADV_DONTNEED)
+        assert memory.level_mb() == pytest.approx(0, abs=8)
+        assert memory.peak_mb() == pytest.approx(0, abs=8)
+        assert not any(pages[:: mmap.PAGESIZE])
+        assert memory.peak_mb() == pytest.approx(0, abs=8)
 
 
 def test_the_sampler_keeps_the_highest_level_it_saw() -> None:
@@ -94,7 +114,7 @@ def test_the_sampler_reads_the_process() -> None:
 
 def test_the_row_says_how_memory_was_read() -> None:
     memory = memory_of(CPU)
-    assert memory.source in ("resident high-water mark", "sampled resident set")
+    assert memory.source in ("anonymous high-water mark", "sampled resident set")
     memory.close()
 
 
