@@ -74,9 +74,9 @@ class Costs:
     coverage: Coverage
     lines: tuple[Cost, ...]
 
-    def notes(self) -> list[str]:
-        """Seeds, what was left out, costs that some rows lack, and what the marks mean."""
-        partial = [line for cost in self.lines for line in _partial(cost)]
+    def notes(self, shown: Sequence[tuple[str, str]] = COLUMNS) -> list[str]:
+        """Seeds, what was left out, shown costs that some rows lack, and what the marks mean."""
+        partial = [line for cost in self.lines for line in _partial(cost, shown)]
         lines = [*self.coverage.notes(), *partial, *meanings(self.group, "fps")]
         return [*lines, NOISY] if any(cost.is_noisy for cost in self.lines) else lines
 
@@ -115,10 +115,10 @@ def _cost(group: Group, coverage: Coverage, name: str, metric: str | None) -> Co
     )
 
 
-def _partial(cost: Cost) -> list[str]:
+def _partial(cost: Cost, shown: Sequence[tuple[str, str]]) -> list[str]:
     """Columns that only some of a method's rows have: `FPS b8: from 14 of 18 rows of padim`."""
     found: dict[int, list[str]] = {}
-    for heading, column in COLUMNS:
+    for heading, column in shown:
         if 0 < cost.counts[column] < cost.rows:
             found.setdefault(cost.counts[column], []).append(heading)
     return [

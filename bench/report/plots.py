@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LARGEST = 900  # area of the largest marker, in square points
 _SMALLEST = 30
+_PLOTTED = (("FPS b1", "fps_b1"), ("state MB", "state_mb"))
 _LINE = 0.2  # inches of a line of text
 _COLUMN = 42  # characters of a legend's label where two fit beside each other
 
@@ -38,7 +39,7 @@ def score_against_speed(group: Group, metric: str) -> Figure | None:
         for name, cost in zip(group.variants, found.lines, strict=True)
         if name in group.settings and cost.legend == cost.label
     ]
-    title = wrapped([group.place, group.machine, *found.notes(), *numbered], 7.2)
+    title = wrapped([group.place, group.machine, *found.notes(_PLOTTED), *numbered], 7.2)
     columns = 2 if max(map(len, labels)) <= _COLUMN else 1
     extra = _LINE * (-(-len(shown) // columns) + title.count("\n") + 3)
     figure, (axis,) = new_figure(1, 1, 7.2, 4.0 + extra)
