@@ -24,7 +24,7 @@ STACKS = (2, 4, 8, 16, 32, 64)
 
 RUN_SIZES = (
     "bench run -m padim,cflow,pyramidflow -d synthetic -c weave --preset costs{results} "
-    "--set input_size=128, then 192, 256, ..."
+    "--set input_size=256, then 384, 512, ..."
 )
 RUN_STACKS = (
     "bench run -m pyramidflow -d synthetic -c weave --preset costs{results} --set channels=24 "

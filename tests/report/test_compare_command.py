@@ -147,7 +147,7 @@ def test_plot_leaves_out_scores_that_say_nothing_and_says_what_to_run(
     assert "scores of protocol costs say nothing: left out" in text
     assert not list(out.glob("score_against_speed*"))
     assert "no memory_against_size: no method was measured at two input sizes" in text
-    assert f"--preset costs --results {results} --set input_size=128" in text
+    assert f"--preset costs --results {results} --set input_size=256" in text
     assert "memory_saving: published curves only; run: bench run -m pyramidflow" in text
     assert "bench table pyramidflow/figure5 --run" in text
 
