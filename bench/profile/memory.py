@@ -40,7 +40,7 @@ class Memory(ABC):
 
     @abstractmethod
     def level_mb(self) -> float:
-        """What is held now."""
+        """What is held now, without what was freed."""
 
     @abstractmethod
     def peak_mb(self) -> float:
@@ -100,18 +100,23 @@ class _Resident(Memory):
     """The process's resident set above its level when this object was made."""
 
     def __init__(self) -> None:
-        _trim()
         self._base = 0.0
         self._base = self.level_mb()
         self._marked: float | None = None
 
-    def mark(self) -> None:
+    @abstractmethod
+    def _set_mb(self) -> float:
+        """The resident set now, heap that libc keeps for reuse included."""
+
+    def level_mb(self) -> float:
         _trim()
+        return self._set_mb() - self._base
+
+    def mark(self) -> None:
         self._marked = self.level_mb()
 
     def discount(self) -> None:
         if self._marked is not None:
-            _trim()
             self._base += max(0.0, self.level_mb() - self._marked)
 
 
@@ -133,12 +138,12 @@ class HighWater(_Resident):
         _reset_mark()
         self._files = _status("RssFile")
 
-    def level_mb(self) -> float:
-        return _status("RssAnon") + _status("RssShmem") - self._base
+    def _set_mb(self) -> float:
+        return _status("RssAnon") + _status("RssShmem")
 
     def peak_mb(self) -> float:
         files = max(self._files, _status("RssFile"))
-        return max(_status("VmHWM") - files - self._base, self.level_mb())
+        return max(_status("VmHWM") - files, self._set_mb()) - self._base
 
 
 def _reset_mark() -> None:
@@ -194,8 +199,8 @@ class SampledResident(_Resident):
         with self._lock:
             self._peak = self._read()
 
-    def level_mb(self) -> float:
-        return self._read() - self._base
+    def _set_mb(self) -> float:
+        return self._read()
 
     def peak_mb(self) -> float:
         self._look()

@@ -36,6 +36,20 @@ def test_a_peak_that_is_gone_again_is_seen() -> None:
 
 
 @needs_mark
+def test_heap_that_libc_keeps_after_a_tensor_was_freed_is_not_held() -> None:
+    torch.ones(4_000_000)  # its release raises the size from which libc maps memory of its own
+    parts = [torch.ones(250_000) for _ in range(192)]
+    fence = [bytearray(50_000) for _ in range(8)]  # above the hole: the heap cannot shrink past it
+    del parts
+    memory = HighWater()
+    memory.restart()
+    spend(96)
+    assert memory.peak_mb() == pytest.approx(96, abs=16)
+    assert memory.level_mb() == pytest.approx(0, abs=8)
+    assert len(fence) == 8
+
+
+@needs_mark
 def test_a_new_phase_forgets_the_peak_of_the_last() -> None:
     memory = HighWater()
     spend(96)
