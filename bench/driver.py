@@ -238,7 +238,7 @@ def _jobs(
 ) -> list[Job]:
     run = settings.run
     slots = max(1, run.workers)
-    threads = run.threads or max(1, (os.cpu_count() or 1) // slots)
+    threads = run.threads or max(1, provenance.usable_cores() // slots)
     file = request.weights_file
     kind = "file" if file else run.weights
     folder = settings.paths.weights

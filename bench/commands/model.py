@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -182,7 +181,7 @@ def _refuse_filled(out: Path, force: bool) -> None:
 def _limit_threads(count: int) -> None:
     import torch
 
-    torch.set_num_threads(count or os.cpu_count() or 1)
+    torch.set_num_threads(count or provenance.usable_cores())
 
 
 def _threshold_text(value: float, images: int) -> str:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
+from joblib import cpu_count
 from PIL import Image
 
 from .listing import clean_path, image_path, mask_path
@@ -89,11 +89,7 @@ def _write(task: tuple[Path, Key, bool]) -> Entry:
 
 def workers_for(images: int) -> int:
     """Processes worth starting: one for each core that we may use, fewer for few images."""
-    try:
-        cores = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        cores = os.cpu_count() or 1
-    return max(1, min(cores, MOST_WORKERS, images // IMAGES_PER_WORKER))
+    return max(1, min(int(cpu_count()), MOST_WORKERS, images // IMAGES_PER_WORKER))
 
 
 def write_categories(
