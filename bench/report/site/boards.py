@@ -113,7 +113,9 @@ def _make_board(rows: Sequence[Row], title: str, plugins: Plugins) -> Board:
     lines = lines_of(key, rows)
     fair = [line for line in lines if line.first.pretrained != "random"]
     lab = [line for line in lines if line.first.pretrained == "random"]
-    every = plugins.categories(row) or {c for line in lines for c in line.categories}
+    every = plugins.categories(row.dataset, row.dataset_params) or {
+        c for line in lines for c in line.categories
+    }
     options = read_json(row, "dataset_params")
     if row.dataset_version != 1:
         options = {"version": row.dataset_version, **options}

@@ -283,15 +283,16 @@ def test_categories_that_only_papers_name_are_known_too(
 ) -> None:
     row = site_row(dataset="mvtec")
     plugins = replace(load_plugins([row], printer.published), datasets={})
-    assert len(plugins.categories(row)) == 15
-    assert Plugins().categories(row) == frozenset()
+    assert len(plugins.categories("mvtec")) == 15
+    assert Plugins().categories("mvtec") == frozenset()
 
 
 def test_options_of_another_version_of_a_data_set_leave_its_categories_unknown(
     site_row: SiteRow, printer: Printer
 ) -> None:
     row = site_row(dataset="mtd", category="tile", dataset_params='{"gone": 1}')
-    assert load_plugins([row], printer.published).categories(row) == frozenset()
+    plugins = load_plugins([row], printer.published)
+    assert plugins.categories("mtd", row.dataset_params) == frozenset()
 
 
 def test_other_data_is_another_line_never_a_newer_run(site_row: SiteRow) -> None:

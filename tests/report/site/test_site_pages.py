@@ -508,12 +508,16 @@ def test_protocols_whose_scores_say_nothing_are_in_the_download_alone(
     data = load_site_data([write_results(tmp_path / "r", rows)], ["costs"])
     out = tmp_path / "out"
     build_site(data, out)
-    (page,) = (out / "datasets").glob("*.html")
+    page = out / "datasets" / "synthetic.html"
     text = page.read_text()
+    visa = (out / "datasets" / "visa.html").read_text()
     assert 'href="data/visa.csv"' in (out / "index.html").read_text()
     assert "0.123" in (out / "data" / "visa.csv").read_text()
     assert "1 row of protocol costs, whose scores say nothing, is in the CSV alone" in text
     assert "12.3" not in text
+    assert "1 row of protocol costs, whose scores say nothing, is in the CSV alone" in visa
+    assert 'href="../data/visa.csv"' in visa
+    assert "Published numbers only" in visa
     assert not (out / "methods" / "cflow.html").exists()
     (download,) = (file for file in (out / "data").glob("*.csv") if file.stem == page.stem)
     assert "0.123" in download.read_text()
