@@ -10,7 +10,7 @@ from bench.plan import canonical
 from bench.report.quantities import group_by
 from bench.report.site.lines import Line, digest, finish, lines_of
 from bench.report.site.names import slug
-from bench.report.site.parameters import plain, read_json
+from bench.report.site.parameters import Parameter, options, plain, read_json
 from bench.report.site.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Board:
     Attributes:
         anchor: of its heading.
         title: the protocol's name, with what differs where two boards share it.
+        options: of the data set.
         lines: measured, best first; `random` holds those with random encoder weights.
         categories: every category of the data set, measured or not; those of its lines where
             nobody says.
@@ -35,7 +36,7 @@ class Board:
     anchor: str
     title: str
     protocol_fields: dict[str, Any]
-    options: dict[str, Any]
+    options: tuple[Parameter, ...]
     categories: tuple[str, ...]
     lines: tuple[Line, ...] = ()
     random: tuple[Line, ...] = field(default=())
@@ -116,15 +117,12 @@ def _make_board(rows: Sequence[Row], title: str, plugins: Plugins) -> Board:
     every = plugins.categories(row.dataset, row.dataset_params) or {
         c for line in lines for c in line.categories
     }
-    options = read_json(row, "dataset_params")
-    if row.dataset_version != 1:
-        options = {"version": row.dataset_version, **options}
     return Board(
         key=key,
         anchor=f"{slug(row.protocol)}-{key[:4]}",
         title=title,
         protocol_fields=read_json(row, "protocol_fields"),
-        options=options,
+        options=options(row, plugins.option_defaults(row)),
         categories=tuple(sorted(every)),
         lines=tuple(finish(fair, every, plugins)),
         random=tuple(finish(lab, every, plugins)),

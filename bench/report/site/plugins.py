@@ -37,8 +37,14 @@ class Plugins:
         plugin = self.methods.get(row.method)
         if plugin is None or plugin.version != row.method_version:
             return {}
-        plain: dict[str, Any] = json.loads(json.dumps(plugin.defaults()))
-        return plain
+        return _plain(plugin.defaults())
+
+    def option_defaults(self, row: Row) -> dict[str, Any]:
+        """Default of each option of the data set; empty where that version is not here."""
+        plugin = self.datasets.get(row.dataset)
+        if plugin is None or plugin.version != row.dataset_version:
+            return {}
+        return _plain(plugin.defaults())
 
     def categories(self, dataset: str, options: str = "{}") -> frozenset[str]:
         """Every category of a data set; empty where nobody says.
@@ -61,6 +67,12 @@ def load_plugins(rows: Iterable[Row], published: Published) -> Plugins:
         printed={name: _printed(published, name) for name in datasets},
         runnable=tuple(plugin.name for plugin in discovery.describe_all("methods")[0]),
     )
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON brings them back."""
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
 
 
 def _describe(kind: Kind, names: Iterable[str]) -> dict[str, Plugin]:

@@ -49,7 +49,26 @@ def test_protocols_that_share_a_name_are_kept_apart_and_named_by_what_differs(
 
 def test_options_of_a_data_set_are_kept_apart(site_row: SiteRow) -> None:
     rows = [site_row(dataset_params=json.dumps({"size": size})) for size in (128, 256)]
-    assert [board.options for board in boards(rows)] == [{"size": 128}, {"size": 256}]
+    found = [[(p.name, p.text) for p in board.options] for board in boards(rows)]
+    assert found == [[("size", "128")], [("size", "256")]]
+
+
+def test_options_are_at_their_default_only_where_that_version_of_the_data_set_is_known(
+    site_row: SiteRow, printer: Printer
+) -> None:
+    options = json.dumps({"size": 128, "train": 24, "keep_clean": False, "gone": 1})
+    row = site_row(dataset="synthetic", category="weave", dataset_params=options)
+    (board,) = boards([row], load_plugins([row], printer.published))
+    found = {p.name: (p.text, p.default, p.is_default) for p in board.options}
+    assert found == {
+        "gone": ("1", None, False),
+        "keep_clean": ("false", "false", True),
+        "size": ("128", "256", False),
+        "train": ("24", "24", True),
+    }
+    older = replace(row, dataset_version=0)
+    (board,) = boards([older], load_plugins([older], printer.published))
+    assert not any(p.is_default for p in board.options)
 
 
 @pytest.mark.parametrize(

@@ -363,6 +363,28 @@ def test_each_line_shows_its_own_parameters_and_what_is_not_the_default(
     assert "depth3" in "".join(e.text for e in mine.all("dl"))
 
 
+def test_options_of_a_data_set_that_are_not_its_defaults_are_named(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    defaults = {"categories_only": "", "good": 8, "size": 256}
+    rows = [
+        site_row(dataset="synthetic", category="weave", protocol=name, dataset_params=text)
+        for name, text in (
+            ("standard", json.dumps({**defaults, "good": 40})),
+            ("padim", json.dumps(defaults)),
+        )
+    ]
+    build_site(load_site_data([write_results(tmp_path / "r", rows)]), tmp_path / "out")
+    assert small(Page(tmp_path / "out" / "datasets" / "synthetic.html"))[1:] == [
+        "Data set options: good = 40; others at their defaults.",
+        "Data set options: each at its default.",
+    ]
+    runs = [Page(file) for file in (tmp_path / "out" / "runs").iterdir()]
+    texts = {"".join(e.text for e in page.all("dl")).replace("\n", "") for page in runs}
+    assert sum('categories_only""good40 default 8size256' in text for text in texts) == 1
+    assert sum('categories_only""good8size256' in text for text in texts) == 1
+
+
 def test_published_rows_stand_once_and_a_few_beside_each_board(site: Path, mvtec: Page) -> None:
     text = mvtec.file.read_text(encoding="utf-8")
     assert text.count(">MahalanobisAD") == 1
