@@ -81,12 +81,16 @@ def _titles(rows: Sequence[Row]) -> list[str]:
         names = sorted({name for settings in others for name in settings})
         own = _settings(row)
         differ = [
-            f"{name} {plain(own[name]) if name in own else 'not stated'}"
+            f"{name} {_word(own[name]) if name in own else 'not stated'}"
             for name in names
             if len({canonical(settings.get(name)) for settings in others}) > 1
         ]
         titles.append(f"{row.protocol} ({', '.join(differ)})" if differ else row.protocol)
     return titles
+
+
+def _word(value: Any) -> str:
+    return "none" if value is None else plain(value)
 
 
 def _settings(row: Row) -> dict[str, Any]:

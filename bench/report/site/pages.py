@@ -12,17 +12,23 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.discovery import builtin_root
 from bench.errors import StoreError
-from bench.report.quantities import LABELS, SCORES
+from bench.report.quantities import SCORES, label
 from bench.report.site.lines import (
     COSTS,
     HEADINGS,
-    PRINTED_AUPRO,
     Line,
     Value,
     better,
     value_of,
 )
-from bench.report.site.names import PRIORS, protocol_words, slug
+from bench.report.site.names import (
+    PRIORS,
+    category_words,
+    heading,
+    protocol_words,
+    slug,
+    venue,
+)
 from bench.report.site.parameters import parameters
 from bench.report.site.pictures import SIDE, Pictures, absent, draw
 from bench.report.site.printed import PrintedLine, beside
@@ -128,6 +134,8 @@ class _Site:
             "percent": percent,
             "figure": figure,
             "words": protocol_words,
+            "category": category_words,
+            "venue": venue,
         }
         self.templates.globals |= {
             "priors": PRIORS,
@@ -135,8 +143,6 @@ class _Site:
             "downloads": data.downloads,
             "side": SIDE,
             "main_scores": [(name, HEADINGS[name]) for name in MAIN_SCORES],
-            "metric_labels": LABELS,
-            "printed_aupro": PRINTED_AUPRO,
         }
 
     def build(self) -> None:
@@ -240,6 +246,7 @@ class _Site:
             choices=choices([*(line for b in boards for line in b.all_lines), *printed]),
             notes=self._notes(n for line in printed for v in line.values for n in v.notes),
             papers_here=sorted(papers),
+            prints_aupro=any(line.prints_aupro for line in printed),
             papers_left=sorted(naming - papers),
         )
 
@@ -323,7 +330,7 @@ class _Site:
             mixed=mixed(line),
             others=others,
             counted=tuple((row, "") for row in line.rows),
-            scores=[(name, LABELS.get(name, name.replace("_", " "))) for name in scores],
+            scores=[(name, heading(label(name))) for name in scores],
             costs=[(name, HEADINGS[name], better(name)) for name in COSTS if has(line, name)],
             environments=[(key, self.data.environments.get(key)) for key in keys],
         )

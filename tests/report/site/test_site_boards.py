@@ -43,7 +43,7 @@ def test_protocols_that_share_a_name_are_kept_apart_and_named_by_what_differs(
     other = replace(PROTOCOLS["standard"], crop=224).identity()
     rows = [site_row(), site_row(protocol_fields=json.dumps(other))]
     found = boards(rows)
-    assert sorted(board.title for board in found) == ["standard (crop 224)", "standard (crop null)"]
+    assert sorted(board.title for board in found) == ["standard (crop 224)", "standard (crop none)"]
     assert len({board.anchor for board in found}) == 2
 
 

@@ -385,6 +385,45 @@ def test_options_of_a_data_set_that_are_not_its_defaults_are_named(
     assert sum('categories_only""good8size256' in text for text in texts) == 1
 
 
+def test_a_paper_with_many_tables_lists_them(site: Path) -> None:
+    page = Page(site / "papers" / "pyramidflow.html")
+    (nav,) = (e for e in page.all("nav") if e.attributes["aria-label"] == "Tables on this page")
+    links = [e.attributes["href"] for e in page.all("a") if nav in e.around]
+    headings = [f"#{e.attributes['id']}" for e in page.all("h2") if e.attributes["id"] != "notes"]
+    assert links == headings
+    text = page.all("main")[0].text
+    assert "CVPR 2023, pp. 14143-14152" in text
+    assert "mean of 12 registered" in text
+    assert "mean_" not in "".join(e.text for e in page.all("th"))
+    assert not Page(site / "papers" / "stpm.html").all("nav")[1:]
+
+
+def test_the_definition_of_a_printed_aupro_stands_only_where_one_is_printed(site: Path) -> None:
+    said = {
+        name: "AUPRO as printed is" in (site / "datasets" / f"{name}.html").read_text("utf-8")
+        for name in ("mvtec", "btad", "mtd")
+    }
+    assert said == {"mvtec": True, "btad": True, "mtd": False}
+
+
+def test_a_data_set_says_where_its_images_come_from(mvtec: Page) -> None:
+    links = {e.text: e.attributes["href"] for e in mvtec.all("a")}
+    assert links["Where the images come from"].startswith("https://www.mvtec.com/")
+
+
+def test_headings_of_a_run_are_those_of_the_other_pages(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    row = site_row(region_aupro_30_worst=0.5)
+    build_site(load_site_data([write_results(tmp_path / "r", [row])]), tmp_path / "out")
+    (runs,) = (Page(file) for file in (tmp_path / "out" / "runs").iterdir())
+    head = runs.all("thead")[0].text
+    assert "Image AUROC" in head
+    assert "Region AUPRO 0.3 worst" in head
+    facts = "".join(e.text for e in runs.all("dl"))
+    assert "Encoder weightsnone; prior none" in facts
+
+
 def test_published_rows_stand_once_and_a_few_beside_each_board(site: Path, mvtec: Page) -> None:
     text = mvtec.file.read_text(encoding="utf-8")
     assert text.count(">MahalanobisAD") == 1

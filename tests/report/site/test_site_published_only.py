@@ -113,7 +113,7 @@ def test_a_data_set_with_random_weights_alone_is_measured_and_shows_nothing_publ
     results = write_results(tmp_path / "r", [site_row(dataset="btad", pretrained="random")])
     build_site(load_site_data([results]), tmp_path / "out")
     page = (tmp_path / "out" / "datasets" / "btad.html").read_text(encoding="utf-8")
-    assert "papers/" not in page
+    assert "../papers/" not in page
     assert "Nothing is measured" not in page
     assert "btad.html" not in section(tmp_path / "out" / "index.html", "published-only")
 
