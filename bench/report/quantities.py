@@ -48,6 +48,8 @@ LABELS = {
     "aupro_05": "AUPRO 0.05",
     "aupro_30": "AUPRO 0.3",
     "aupro_100": "AUPRO 1.0",
+    "region_aupro_30_median": "region AUPRO 0.3 median",
+    "region_aupro_30_worst": "region AUPRO 0.3 worst",
     "aupimo": "AUPIMO",
     "aupro_pyramidflow": "AUPRO (PyramidFlow's code)",
     "aupro_cflow": "AUPRO (CFLOW-AD's code)",

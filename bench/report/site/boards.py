@@ -10,7 +10,7 @@ from bench.plan import canonical
 from bench.report.quantities import group_by
 from bench.report.site.lines import Line, digest, finish, lines_of
 from bench.report.site.names import slug
-from bench.report.site.parameters import plain, read_json
+from bench.report.site.parameters import Parameter, options, plain, read_json
 from bench.report.site.plugins import Plugins
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ class Board:
     Attributes:
         anchor: of its heading.
         title: the protocol's name, with what differs where two boards share it.
+        options: of the data set.
         lines: measured, best first; `random` holds those with random encoder weights.
         categories: every category of the data set, measured or not; those of its lines where
             nobody says.
@@ -35,7 +36,7 @@ class Board:
     anchor: str
     title: str
     protocol_fields: dict[str, Any]
-    options: dict[str, Any]
+    options: tuple[Parameter, ...]
     categories: tuple[str, ...]
     lines: tuple[Line, ...] = ()
     random: tuple[Line, ...] = field(default=())
@@ -80,12 +81,16 @@ def _titles(rows: Sequence[Row]) -> list[str]:
         names = sorted({name for settings in others for name in settings})
         own = _settings(row)
         differ = [
-            f"{name} {plain(own[name]) if name in own else 'not stated'}"
+            f"{name} {_word(own[name]) if name in own else 'not stated'}"
             for name in names
             if len({canonical(settings.get(name)) for settings in others}) > 1
         ]
         titles.append(f"{row.protocol} ({', '.join(differ)})" if differ else row.protocol)
     return titles
+
+
+def _word(value: Any) -> str:
+    return "none" if value is None else plain(value)
 
 
 def _settings(row: Row) -> dict[str, Any]:
@@ -113,16 +118,15 @@ def _make_board(rows: Sequence[Row], title: str, plugins: Plugins) -> Board:
     lines = lines_of(key, rows)
     fair = [line for line in lines if line.first.pretrained != "random"]
     lab = [line for line in lines if line.first.pretrained == "random"]
-    every = plugins.categories(row) or {c for line in lines for c in line.categories}
-    options = read_json(row, "dataset_params")
-    if row.dataset_version != 1:
-        options = {"version": row.dataset_version, **options}
+    every = plugins.categories(row.dataset, row.dataset_params) or {
+        c for line in lines for c in line.categories
+    }
     return Board(
         key=key,
         anchor=f"{slug(row.protocol)}-{key[:4]}",
         title=title,
         protocol_fields=read_json(row, "protocol_fields"),
-        options=options,
+        options=options(row, plugins.option_defaults(row)),
         categories=tuple(sorted(every)),
         lines=tuple(finish(fair, every, plugins)),
         random=tuple(finish(lab, every, plugins)),

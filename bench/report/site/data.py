@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bench.config import find_project
@@ -12,7 +13,7 @@ from bench.report.published import Published, load_published
 from bench.report.site.boards import Board, boards
 from bench.report.site.parameters import read_json
 from bench.report.site.plugins import Plugins, load_plugins
-from bench.report.site.printed import Printer
+from bench.report.site.printed import PrintedLine, Printer
 from bench.report.site.printed_marks import load_marks
 from bench.store import ResultStore, newest, sort_rows
 
@@ -31,7 +32,7 @@ class SiteData:
         rows: of every folder; of one cell the newest.
         skipped: protocols whose scores say nothing: their rows are in the downloads alone.
         boards: by data set and protocol.
-        plugins: the methods and data sets of the rows, where they are installed.
+        plugins: methods and data sets, where they are installed.
         printer: makes lines and tables of what papers print.
         environments: `env/<key>.json` of every key that a row names and a folder holds.
         artifacts: folder of a cell's artifacts, for cells that have one.
@@ -54,6 +55,15 @@ class SiteData:
     def datasets(self) -> list[str]:
         """Names of the data sets with a measured row."""
         return sorted({board.first.dataset for board in self.boards})
+
+    @cached_property
+    def printed_only(self) -> dict[str, list[PrintedLine]]:
+        """What papers print for each installed data set without a measured row, if anything."""
+        names = [name for name in self.plugins.datasets if name not in self.datasets]
+        found = {
+            name: self.printer.means(name, len(self.plugins.categories(name))) for name in names
+        }
+        return {name: lines for name, lines in found.items() if lines}
 
     @property
     def downloads(self) -> list[str]:

@@ -12,21 +12,35 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.discovery import builtin_root
 from bench.errors import StoreError
-from bench.report.quantities import LABELS, SCORES
+from bench.report.quantities import SCORES, label
 from bench.report.site.lines import (
     COSTS,
     HEADINGS,
-    PRINTED_AUPRO,
     Line,
     Value,
     better,
     value_of,
 )
-from bench.report.site.names import PRIORS, protocol_words, slug
+from bench.report.site.names import (
+    PRIORS,
+    category_words,
+    heading,
+    protocol_words,
+    slug,
+    venue,
+)
 from bench.report.site.parameters import parameters
 from bench.report.site.pictures import SIDE, Pictures, absent, draw
 from bench.report.site.printed import PrintedLine, beside
-from bench.report.site.shown import Shown, ShownLine, choices, columns, has, mixed
+from bench.report.site.shown import (
+    Shown,
+    ShownLine,
+    choices,
+    columns,
+    has,
+    mixed,
+    printed_columns,
+)
 from bench.report.summary import figure, notes, percent
 from bench.row import MAIN_SCORES
 from bench.store import write_csv
@@ -120,14 +134,15 @@ class _Site:
             "percent": percent,
             "figure": figure,
             "words": protocol_words,
+            "category": category_words,
+            "venue": venue,
         }
         self.templates.globals |= {
             "priors": PRIORS,
             "papers": data.published.papers,
+            "downloads": data.downloads,
             "side": SIDE,
             "main_scores": [(name, HEADINGS[name]) for name in MAIN_SCORES],
-            "metric_labels": LABELS,
-            "printed_aupro": PRINTED_AUPRO,
         }
 
     def build(self) -> None:
@@ -136,7 +151,9 @@ class _Site:
         self._downloads()
         papers = sorted({number.paper for number in self.data.published.numbers})
         for dataset in self.data.datasets:
-            self._dataset(dataset)
+            self._dataset(dataset, [b for b in self.data.boards if b.first.dataset == dataset])
+        for dataset in self.data.printed_only:
+            self._dataset(dataset, [])
         for method in self.data.methods:
             self._method(method)
         for board in self.data.boards:
@@ -147,7 +164,8 @@ class _Site:
         self.page(
             "index.html",
             boards=self.data.boards,
-            downloads=self.data.downloads,
+            printed_only=self.data.printed_only,
+            datasets=self.data.plugins.datasets,
             methods=[(name, self._own(name)) for name in self.data.methods],
             plugins=self.data.plugins.methods,
             printed=papers,
@@ -208,27 +226,39 @@ class _Site:
             }
         return self.cells[line.key]
 
-    def _dataset(self, dataset: str) -> None:
-        boards = [b for b in self.data.boards if b.first.dataset == dataset]
-        known = self.data.plugins.categories(boards[0].first)
-        # Random weights alone never stand on a page with published numbers.
-        fair = any(board.lines for board in boards)
-        printed = self.data.printer.means(dataset, len(known)) if fair else []
+    def _dataset(self, dataset: str, boards: Sequence[Board]) -> None:
+        """A page; of published numbers alone where there are no boards."""
+        printed = self._printed(dataset, boards)
         shown = [self._show(board, printed) for board in boards]
+        papers = {line.paper for line in printed}
+        naming = {n.paper for n in self.data.published.numbers if n.dataset == dataset}
         self.page(
             f"datasets/{slug(dataset)}.html",
             "dataset.html",
             name=dataset,
             plugin=self.data.plugins.datasets.get(dataset),
             shown=shown,
+            runnable=self.data.plugins.runnable,
             skipped=self._skipped(dataset),
-            printed=printed if any(s.left for s in shown) else [],
-            printed_columns=columns(printed)[0],
+            printed=printed if not boards or any(s.left for s in shown) else [],
+            printed_columns=printed_columns(printed),
             printed_marks={m: text for line in printed for m, text in line.marks.items()},
             choices=choices([*(line for b in boards for line in b.all_lines), *printed]),
             notes=self._notes(n for line in printed for v in line.values for n in v.notes),
-            papers_here=sorted({line.paper for line in printed}),
+            papers_here=sorted(papers),
+            prints_aupro=any(line.prints_aupro for line in printed),
+            papers_left=sorted(naming - papers),
         )
+
+    def _printed(self, dataset: str, boards: Sequence[Board]) -> list[PrintedLine]:
+        """The published lines of a page: none where all its measured ones have random weights."""
+        if not boards:
+            return self.data.printed_only[dataset]
+        if not any(board.lines for board in boards):
+            return []
+        first = boards[0].first
+        known = self.data.plugins.categories(dataset, first.dataset_params)
+        return self.data.printer.means(dataset, len(known))
 
     def _skipped(self, dataset: str) -> dict[str, int]:
         """Rows of a data set that no page shows, by protocol."""
@@ -300,7 +330,7 @@ class _Site:
             mixed=mixed(line),
             others=others,
             counted=tuple((row, "") for row in line.rows),
-            scores=[(name, LABELS.get(name, name.replace("_", " "))) for name in scores],
+            scores=[(name, heading(label(name))) for name in scores],
             costs=[(name, HEADINGS[name], better(name)) for name in COSTS if has(line, name)],
             environments=[(key, self.data.environments.get(key)) for key in keys],
         )
@@ -316,9 +346,15 @@ class _Site:
             paper=self.data.published.papers[paper],
             tables=tables,
             notes=self._notes(ids),
+            datasets=self._pages_of(paper),
             arxiv=_arxiv,
             is_measured=paper in self.data.methods,
         )
+
+    def _pages_of(self, paper: str) -> list[str]:
+        """Data sets with a page for which a paper prints numbers."""
+        named = {n.dataset for n in self.data.published.numbers if n.paper == paper}
+        return sorted(named & {*self.data.datasets, *self.data.printed_only})
 
     def _notes(self, ids: Iterable[str]) -> list[tuple[str, str]]:
         wanted = set(ids)

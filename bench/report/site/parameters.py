@@ -30,6 +30,24 @@ class Parameter:
     default: str | None = None
     is_changed: bool = False
 
+    @property
+    def is_default(self) -> bool:
+        """Whether it is known to be the default everywhere."""
+        return self.default is not None and not self.is_changed
+
+
+def options(row: Row, defaults: Mapping[str, Any]) -> tuple[Parameter, ...]:
+    """The options of the data set of a row, in the order of their names."""
+    return tuple(
+        Parameter(
+            name,
+            plain(value),
+            plain(defaults[name]) if name in defaults else None,
+            name in defaults and value != defaults[name],
+        )
+        for name, value in sorted(read_json(row, "dataset_params").items())
+    )
+
 
 def read_json(row: Row, column: str) -> Any:
     """The value of a column that holds JSON.

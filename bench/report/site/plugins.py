@@ -24,36 +24,55 @@ class Plugins:
 
     Attributes:
         printed: for each data set the categories for which papers print numbers.
+        runnable: every installed method, also those without a row.
     """
 
     methods: Mapping[str, Plugin] = field(default_factory=dict)
     datasets: Mapping[str, Plugin] = field(default_factory=dict)
     printed: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    runnable: tuple[str, ...] = ()
 
     def defaults(self, row: Row) -> dict[str, Any]:
         """Default of each parameter; empty where the version that made the row is not here."""
         plugin = self.methods.get(row.method)
         if plugin is None or plugin.version != row.method_version:
             return {}
-        plain: dict[str, Any] = json.loads(json.dumps(plugin.defaults()))
-        return plain
+        return _plain(plugin.defaults())
 
-    def categories(self, row: Row) -> frozenset[str]:
-        """Every category of the data set of a row; empty where nobody says."""
+    def option_defaults(self, row: Row) -> dict[str, Any]:
+        """Default of each option of the data set; empty where that version is not here."""
         plugin = self.datasets.get(row.dataset)
-        counted = _counted(plugin, row) if plugin else frozenset()
-        return counted or self.printed.get(row.dataset, frozenset())
+        if plugin is None or plugin.version != row.dataset_version:
+            return {}
+        return _plain(plugin.defaults())
+
+    def categories(self, dataset: str, options: str = "{}") -> frozenset[str]:
+        """Every category of a data set; empty where nobody says.
+
+        Args:
+            options: of the data set, as JSON.
+        """
+        plugin = self.datasets.get(dataset)
+        counted = _counted(plugin, options) if plugin else frozenset()
+        return counted or self.printed.get(dataset, frozenset())
 
 
 def load_plugins(rows: Iterable[Row], published: Published) -> Plugins:
-    """The plugins that the rows name."""
+    """The methods that the rows name, and the data sets that rows or papers name."""
     rows = list(rows)
-    datasets = sorted({row.dataset for row in rows})
+    datasets = sorted({row.dataset for row in rows} | {n.dataset for n in published.numbers})
     return Plugins(
         methods=_describe("methods", sorted({row.method for row in rows})),
         datasets=_describe("datasets", datasets),
         printed={name: _printed(published, name) for name in datasets},
+        runnable=tuple(plugin.name for plugin in discovery.describe_all("methods")[0]),
     )
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON brings them back."""
+    plain: dict[str, Any] = json.loads(json.dumps(values))
+    return plain
 
 
 def _describe(kind: Kind, names: Iterable[str]) -> dict[str, Plugin]:
@@ -73,11 +92,10 @@ def _printed(published: Published, dataset: str) -> frozenset[str]:
     return frozenset(n for n in names if n != "any" and n.split("_")[0] != "mean")
 
 
-def _counted(plugin: Plugin, row: Row) -> frozenset[str]:
-    """Categories for which the data set has published counts, under the row's options."""
-    options = json.loads(row.dataset_params)
+def _counted(plugin: Plugin, options: str) -> frozenset[str]:
+    """Categories for which the data set has published counts, under these options."""
     try:
-        dataset = discovery.load(plugin)(root=Path(), **options)
+        dataset = discovery.load(plugin)(root=Path(), **json.loads(options))
         return frozenset(dataset.expected())
     except (BenchError, TypeError):
         return frozenset()  # another version of the data set, with other options

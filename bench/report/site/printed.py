@@ -26,7 +26,14 @@ MEANS = {"mean": 0, "mean_registered12": 12, "mean_unregistered4": 4}
 """How many categories each mean is over; 0: all."""
 
 _METRICS = {"image_auroc": "image_auroc", "pixel_auroc": "pixel_auroc", PRINTED_AUPRO: "aupro"}
-_AUPRO = "AUPRO (the paper's definition)"
+_NAMES = {
+    "aupro": "AUPRO (the paper's definition)",
+    "mad": "mAD",
+    "pixel_iou_max": "highest pixel IoU",
+    "pixel_pr_auc": "pixel PR-AUC",
+    "train_memory_gb": "training memory",
+    "val_memory_gb": "validation memory",
+}
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,11 @@ class PrintedLine:
     def prior(self) -> str:
         """What the encoder was trained on."""
         return printed_prior(self.encoder)
+
+    @property
+    def prints_aupro(self) -> bool:
+        """Whether it has an AUPRO, of the paper's own definition."""
+        return bool(self.values[COLUMNS.index(PRINTED_AUPRO)].text)
 
     @property
     def is_own(self) -> bool:
@@ -254,4 +266,6 @@ def _label(metric: str) -> str:
     """How pages call a metric of published.csv."""
     if metric.endswith("_delta"):
         return f"change of {_label(metric.removesuffix('_delta'))}"
-    return _AUPRO if metric == "aupro" else LABELS.get(metric, metric.replace("_", " "))
+    # The caption of the table has the unit.
+    plain = re.sub("_(gb|mb|ms|s|m)$", "", metric).replace("_", " ")
+    return _NAMES.get(metric) or LABELS.get(metric) or plain

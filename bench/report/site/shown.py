@@ -92,6 +92,11 @@ def columns(lines: Sequence[Line | PrintedLine]) -> tuple[Columns, Columns]:
     )
 
 
+def printed_columns(lines: Sequence[PrintedLine]) -> Columns:
+    """Columns of published lines alone: those in which any has a number."""
+    return [column for column in columns(lines)[0] if any(x.values[column[0]].text for x in lines)]
+
+
 def has(line: Line, name: str) -> bool:
     """Whether any run of a line has a number."""
     return any(getattr(row, name) is not None for row in line.rows)

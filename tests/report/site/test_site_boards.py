@@ -43,13 +43,32 @@ def test_protocols_that_share_a_name_are_kept_apart_and_named_by_what_differs(
     other = replace(PROTOCOLS["standard"], crop=224).identity()
     rows = [site_row(), site_row(protocol_fields=json.dumps(other))]
     found = boards(rows)
-    assert sorted(board.title for board in found) == ["standard (crop 224)", "standard (crop null)"]
+    assert sorted(board.title for board in found) == ["standard (crop 224)", "standard (crop none)"]
     assert len({board.anchor for board in found}) == 2
 
 
 def test_options_of_a_data_set_are_kept_apart(site_row: SiteRow) -> None:
     rows = [site_row(dataset_params=json.dumps({"size": size})) for size in (128, 256)]
-    assert [board.options for board in boards(rows)] == [{"size": 128}, {"size": 256}]
+    found = [[(p.name, p.text) for p in board.options] for board in boards(rows)]
+    assert found == [[("size", "128")], [("size", "256")]]
+
+
+def test_options_are_at_their_default_only_where_that_version_of_the_data_set_is_known(
+    site_row: SiteRow, printer: Printer
+) -> None:
+    options = json.dumps({"size": 128, "train": 24, "keep_clean": False, "gone": 1})
+    row = site_row(dataset="synthetic", category="weave", dataset_params=options)
+    (board,) = boards([row], load_plugins([row], printer.published))
+    found = {p.name: (p.text, p.default, p.is_default) for p in board.options}
+    assert found == {
+        "gone": ("1", None, False),
+        "keep_clean": ("false", "false", True),
+        "size": ("128", "256", False),
+        "train": ("24", "24", True),
+    }
+    older = replace(row, dataset_version=0)
+    (board,) = boards([older], load_plugins([older], printer.published))
+    assert not any(p.is_default for p in board.options)
 
 
 @pytest.mark.parametrize(
@@ -283,15 +302,16 @@ def test_categories_that_only_papers_name_are_known_too(
 ) -> None:
     row = site_row(dataset="mvtec")
     plugins = replace(load_plugins([row], printer.published), datasets={})
-    assert len(plugins.categories(row)) == 15
-    assert Plugins().categories(row) == frozenset()
+    assert len(plugins.categories("mvtec")) == 15
+    assert Plugins().categories("mvtec") == frozenset()
 
 
 def test_options_of_another_version_of_a_data_set_leave_its_categories_unknown(
     site_row: SiteRow, printer: Printer
 ) -> None:
     row = site_row(dataset="mtd", category="tile", dataset_params='{"gone": 1}')
-    assert load_plugins([row], printer.published).categories(row) == frozenset()
+    plugins = load_plugins([row], printer.published)
+    assert plugins.categories("mtd", row.dataset_params) == frozenset()
 
 
 def test_other_data_is_another_line_never_a_newer_run(site_row: SiteRow) -> None:

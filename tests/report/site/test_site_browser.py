@@ -153,6 +153,37 @@ def test_filters_hide_lines_and_say_how_many_are_left(tab: Tab) -> None:
     assert 0 < len(tab.methods("published")) < everything
 
 
+def test_a_page_of_published_numbers_alone_sorts_and_filters(tab: Tab) -> None:
+    page = tab.go("datasets/btad.html")
+    everything = tab.methods("published")
+    assert everything[0] == "PyramidFlow"
+    assert len(everything) == 7
+    pixel = page.locator("thead th", has_text="Pixel AUROC")
+    pixel.get_by_role("button").click()
+    assert pixel.get_attribute("aria-sort") == "descending"
+    assert sorted(tab.methods("published")) == sorted(everything)
+    assert page.get_by_role("combobox", name="Device").count() == 0
+    assert page.get_by_role("checkbox").count() == 0
+    page.get_by_role("searchbox", name="Method").fill("vt-adl")
+    assert tab.methods("published") == ["VT-ADL", "VT-ADL"]
+    assert page.get_by_role("status").inner_text() == "2 of 7 published lines shown."
+    page.get_by_role("searchbox", name="Method").fill("nothing is called this")
+    assert page.locator(".nomatch:visible").count() == 1
+    page.get_by_role("button", name="Clear").click()
+    page.wait_for_function("document.querySelector('.status').textContent === ''")
+    page.get_by_role("combobox", name="Prior").select_option("ImageNet")
+    assert tab.methods("published") == ["PyramidFlow"]
+
+
+def test_a_published_number_leads_to_the_table_of_its_paper(tab: Tab) -> None:
+    page = tab.go("datasets/btad.html")
+    page.locator("tr.line", has_text="PyramidFlow").first.get_by_role("link").last.click()
+    assert page.locator("h1").inner_text().startswith("PyramidFlow")
+    assert page.locator(":target").inner_text().startswith("Table 4")
+    page.get_by_role("link", name="data set btad").click()
+    assert page.locator("h1").inner_text() == "btad"
+
+
 def test_the_keyboard_alone_reaches_and_sorts(tab: Tab) -> None:
     page = tab.go("datasets/mvtec.html")
     page.keyboard.press("Tab")
@@ -189,8 +220,9 @@ def test_random_weights_are_folded_until_asked_for(tab: Tab) -> None:
 @pytest.mark.parametrize("width", [320, 390, 1400])
 def test_no_page_is_wider_than_the_window(browser: Any, site: Path, width: int) -> None:
     tab = Tab(browser, site, viewport={"width": width, "height": 800})
-    for name in ("index.html", "datasets/mvtec.html", "methods/padim.html", "papers/cflow.html"):
-        page = tab.go(name)
+    names = ("index", "datasets/mvtec", "datasets/btad", "methods/padim", "papers/cflow")
+    for name in names:
+        page = tab.go(f"{name}.html")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
         captions = page.locator("caption span:visible")
         boxes = [box for box in (c.bounding_box() for c in captions.all()[:3]) if box]
@@ -260,12 +292,13 @@ def _brightness(colour: str) -> float:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_text_is_readable_in_both_colour_schemes(browser: Any, site: Path, scheme: str) -> None:
     tab = Tab(browser, site, color_scheme=scheme)
-    page = tab.go("datasets/mvtec.html")
     background = "e => { while (getComputedStyle(e).backgroundColor === 'rgba(0, 0, 0, 0)') "
     background += "e = e.parentElement; return getComputedStyle(e).backgroundColor; }"
     places = ("h1", "caption", "tbody.published th", "tbody.published small", ".mark", "tr.line a")
-    for place in places:
-        element = page.locator(place).first
+    found = [("datasets/mvtec.html", place) for place in places]
+    found += [("datasets/btad.html", place) for place in (".notice p", ".notice code")]
+    for name, place in found:
+        element = tab.go(name).locator(place).first
         back = _brightness(element.evaluate(background))
         front = _brightness(element.evaluate("e => getComputedStyle(e).color"))
         contrast = (max(back, front) + 0.05) / (min(back, front) + 0.05)

@@ -363,6 +363,67 @@ def test_each_line_shows_its_own_parameters_and_what_is_not_the_default(
     assert "depth3" in "".join(e.text for e in mine.all("dl"))
 
 
+def test_options_of_a_data_set_that_are_not_its_defaults_are_named(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    defaults = {"categories_only": "", "good": 8, "size": 256}
+    rows = [
+        site_row(dataset="synthetic", category="weave", protocol=name, dataset_params=text)
+        for name, text in (
+            ("standard", json.dumps({**defaults, "good": 40})),
+            ("padim", json.dumps(defaults)),
+        )
+    ]
+    build_site(load_site_data([write_results(tmp_path / "r", rows)]), tmp_path / "out")
+    assert small(Page(tmp_path / "out" / "datasets" / "synthetic.html"))[1:] == [
+        "Data set options: good = 40; others at their defaults.",
+        "Data set options: each at its default.",
+    ]
+    runs = [Page(file) for file in (tmp_path / "out" / "runs").iterdir()]
+    texts = {"".join(e.text for e in page.all("dl")).replace("\n", "") for page in runs}
+    assert sum('categories_only""good40 default 8size256' in text for text in texts) == 1
+    assert sum('categories_only""good8size256' in text for text in texts) == 1
+
+
+def test_a_paper_with_many_tables_lists_them(site: Path) -> None:
+    page = Page(site / "papers" / "pyramidflow.html")
+    (nav,) = (e for e in page.all("nav") if e.attributes["aria-label"] == "Tables on this page")
+    links = [e.attributes["href"] for e in page.all("a") if nav in e.around]
+    headings = [f"#{e.attributes['id']}" for e in page.all("h2") if e.attributes["id"] != "notes"]
+    assert links == headings
+    text = page.all("main")[0].text
+    assert "CVPR 2023, pp. 14143-14152" in text
+    assert "mean of 12 registered" in text
+    assert "mean_" not in "".join(e.text for e in page.all("th"))
+    assert not Page(site / "papers" / "stpm.html").all("nav")[1:]
+
+
+def test_the_definition_of_a_printed_aupro_stands_only_where_one_is_printed(site: Path) -> None:
+    said = {
+        name: "AUPRO as printed is" in (site / "datasets" / f"{name}.html").read_text("utf-8")
+        for name in ("mvtec", "btad", "mtd")
+    }
+    assert said == {"mvtec": True, "btad": True, "mtd": False}
+
+
+def test_a_data_set_says_where_its_images_come_from(mvtec: Page) -> None:
+    links = {e.text: e.attributes["href"] for e in mvtec.all("a")}
+    assert links["Where the images come from"].startswith("https://www.mvtec.com/")
+
+
+def test_headings_of_a_run_are_those_of_the_other_pages(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    row = site_row(region_aupro_30_worst=0.5)
+    build_site(load_site_data([write_results(tmp_path / "r", [row])]), tmp_path / "out")
+    (runs,) = (Page(file) for file in (tmp_path / "out" / "runs").iterdir())
+    head = runs.all("thead")[0].text
+    assert "Image AUROC" in head
+    assert "Region AUPRO 0.3 worst" in head
+    facts = "".join(e.text for e in runs.all("dl"))
+    assert "Encoder weightsnone; prior none" in facts
+
+
 def test_published_rows_stand_once_and_a_few_beside_each_board(site: Path, mvtec: Page) -> None:
     text = mvtec.file.read_text(encoding="utf-8")
     assert text.count(">MahalanobisAD") == 1
@@ -508,12 +569,16 @@ def test_protocols_whose_scores_say_nothing_are_in_the_download_alone(
     data = load_site_data([write_results(tmp_path / "r", rows)], ["costs"])
     out = tmp_path / "out"
     build_site(data, out)
-    (page,) = (out / "datasets").glob("*.html")
+    page = out / "datasets" / "synthetic.html"
     text = page.read_text()
+    visa = (out / "datasets" / "visa.html").read_text()
     assert 'href="data/visa.csv"' in (out / "index.html").read_text()
     assert "0.123" in (out / "data" / "visa.csv").read_text()
     assert "1 row of protocol costs, whose scores say nothing, is in the CSV alone" in text
     assert "12.3" not in text
+    assert "1 row of protocol costs, whose scores say nothing, is in the CSV alone" in visa
+    assert 'href="../data/visa.csv"' in visa
+    assert "Published numbers only" in visa
     assert not (out / "methods" / "cflow.html").exists()
     (download,) = (file for file in (out / "data").glob("*.csv") if file.stem == page.stem)
     assert "0.123" in download.read_text()

@@ -94,6 +94,16 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         load_marks(tmp_path)
 
 
+def test_titles_of_printed_tables_are_words_and_their_captions_have_the_unit(
+    printer: Printer,
+) -> None:
+    titles = {table.title: table.unit for table in printer.tables("pyramidflow")}
+    assert titles["Figure 5: training memory"] == "GB"
+    assert titles["Table 1: change of pixel AUROC on mvtec"] == "pp"
+    every = {t.title for paper in printer.published.papers for t in printer.tables(paper)}
+    assert not [title for title in every if title.endswith((" gb", " mb", " ms", " s", "_"))]
+
+
 def test_remarks_of_a_number_stand_on_the_page_of_its_paper(printer: Printer) -> None:
     remarks = {x.remarks for table in printer.tables("pyramidflow") for x in table.lines}
     assert "no augmentation; L=4, C=16" in remarks

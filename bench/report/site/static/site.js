@@ -58,7 +58,7 @@ function filter(form) {
     method: field.namedItem("method").value.trim().toLowerCase(),
     published: field.namedItem("published")?.checked ?? true,
   };
-  for (const key of ["backbone", "prior", "device"]) wanted[key] = field.namedItem(key).value;
+  for (const key of ["backbone", "prior", "device"]) wanted[key] = field.namedItem(key)?.value ?? "";
   for (const row of document.querySelectorAll("tr.line[data-method]")) row.hidden = !keep(row, wanted);
   for (const body of document.querySelectorAll("tbody")) {
     const group = body.querySelector("tr.group");
@@ -72,7 +72,7 @@ function filter(form) {
   const shown = lines.filter((row) => !row.hidden).length;
   const device = wanted.device ? " Published rows name no device." : "";
   form.querySelector(".status").textContent =
-    shown === lines.length ? "" : `${shown} of ${lines.length} lines of the protocols' tables shown.${device}`;
+    shown === lines.length ? "" : `${shown} of ${lines.length} ${form.dataset.counted} shown.${device}`;
   for (const region of document.querySelectorAll(".scroll")) cue(region);
 }
 
