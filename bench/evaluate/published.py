@@ -146,7 +146,10 @@ def _linear(lowest: Any, highest: Any, steps: int) -> NDArray[Any]:
     span = highest - lowest
     if not span > 0:
         return np.zeros(0)
-    return np.arange(lowest, highest, span / steps)
+    step = span / steps
+    if span.dtype.kind == "f":
+        step = step.astype(span.dtype)  # as NumPy 2 divides; NumPy 1 gives float64
+    return np.arange(lowest, highest, step)
 
 
 def pyramidflow(maps: Any, masks: Any) -> float:

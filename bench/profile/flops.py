@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -87,7 +88,9 @@ def count_flops(work: Callable[[], object]) -> Flops:
     """
     seen = _Seen()
     # The counter lies on top, so that composite operators arrive at `seen` already taken apart.
-    with seen, FlopCounterMode(display=False) as counter:
+    # Not in inference mode, where PyTorch 2.4 hands convolutions and matrix products over whole.
+    counter = FlopCounterMode(display=False)
+    with torch.inference_mode(False), torch.no_grad(), seen, counter:
         work()
     by_operator = counter.get_flop_counts().get("Global", {})
     counted = {str(name) for name, value in by_operator.items() if value > 0}

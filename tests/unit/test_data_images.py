@@ -49,7 +49,11 @@ def test_one_bit_is_black_and_white(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path, suffix: str) -> None:
     values = (GREY.astype(np.uint16) * 257) + 100
-    path = save(tmp_path / f"x.{suffix}", Image.fromarray(values))
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "pgm":  # Pillow reads these, but writes them only since version 11
+        path.write_bytes(b"P5 12 10 65535\n" + values.astype(">u2").tobytes())
+    else:
+        save(path, Image.fromarray(values))
     assert np.array_equal(np.asarray(read_rgb(path))[..., 0], GREY)
     info = image_info(path)
     assert info.bits == 16
