@@ -184,7 +184,7 @@ def test_ctrl_c_keeps_the_finished_rows_and_the_same_command_resumes(
         # Two signals that come before the first is handled are one.
         assert any("Ctrl-C again" in line for line in child.stdout)
         child.send_signal(signal.SIGINT)
-        child.communicate(timeout=60)
+        child.communicate()
     finally:
         child.kill()
     assert child.returncode == 130

@@ -251,7 +251,7 @@ def start(project: Path, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_real_workers_that_fail_are_recorded_with_cause_and_log(project: Path) -> None:
     run = start(project, "-m", ",".join(METHODS))
-    output, _ = run.communicate(timeout=280)
+    output, _ = run.communicate()
     assert run.returncode == 1, output
     assert [r.method for r in ResultStore(project / "results").rows()] == ["fine"]
     logs = [f.read_text() for f in (project / "results" / "failures").glob("*.txt")]
@@ -266,13 +266,13 @@ def test_real_workers_that_fail_are_recorded_with_cause_and_log(project: Path) -
 def test_a_failed_cell_is_tried_again_at_the_next_run_and_a_finished_one_is_not(
     project: Path,
 ) -> None:
-    first, _ = start(project, "-m", "odd,fine").communicate(timeout=280)
+    first, _ = start(project, "-m", "odd,fine").communicate()
     assert "1/2" in first
     (project / "methods" / "odd.py").write_text(
         METHOD.format(name="odd", title="Odd_", fit="pass"), encoding="utf-8"
     )
     run = start(project, "-m", "odd,fine")
-    output, _ = run.communicate(timeout=280)
+    output, _ = run.communicate()
     assert run.returncode == 0, output
     assert "1 of 2 cells have a row already" in output
     assert list((project / "results" / "failures").iterdir()) == []
@@ -289,7 +289,7 @@ def test_ctrl_c_once_finishes_the_cell_that_runs_and_starts_no_other(project: Pa
     run.send_signal(signal.SIGINT)
     assert any("finishing the cells that run" in line for line in run.stdout)
     (project / "go").touch()
-    output, _ = run.communicate(timeout=280)
+    output, _ = run.communicate()
     assert run.returncode == 130, output
     assert [r.seed for r in ResultStore(project / "results").rows()] == [0]
     assert not (project / "results" / ".lock").exists()
