@@ -45,12 +45,19 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def run(installed: Path, cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    installed: Path, cwd: Path, *arguments: str, command: str = "bench"
+) -> subprocess.CompletedProcess[str]:
+    """A command of the fresh environment, which no PYTHONPATH leads back to the checkout."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("BENCH_", "PYTHON"))}
     environment |= {"OMP_NUM_THREADS": "1", "BENCH_CACHE": str(cwd / "cache")}
-    command = [str(installed / "bin" / "bench"), *arguments]
     return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+        [str(installed / "bin" / command), *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -81,11 +88,8 @@ def test_the_installed_wheel_lists_and_plans_far_from_the_checkout(
     )
     assert planned.returncode == 0, planned.stderr
     where = "import bench, importlib.util as u; print(bench.__file__, u.find_spec('datasets'))"
-    python = str(installed / "bin" / "python")
-    done = subprocess.run(
-        [python, "-c", where], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert str(installed) in done.stdout
+    done = run(installed, tmp_path, "-c", where, command="python")
+    assert str(installed) in done.stdout, done.stderr
 
 
 def test_the_installed_wheel_runs_a_cell_of_a_project_of_its_own(

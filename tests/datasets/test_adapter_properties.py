@@ -32,7 +32,7 @@ def touch(folder: Path, names: list[str]) -> None:
         (folder / name).touch()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(stems=SETS, suffix=st.sampled_from(["_mask", ""]), shout=st.booleans(), nfd=st.booleans())
 def test_every_image_finds_its_own_mask(
     stems: set[str],
@@ -60,7 +60,7 @@ def test_every_image_finds_its_own_mask(
             assert sample.mask.stem == named[sample.image.stem] + suffix
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(images=SETS, masks=SETS)
 def test_pairs_are_refused_exactly_where_names_differ(
     images: set[str], masks: set[str], tmp_path_factory: pytest.TempPathFactory

@@ -133,7 +133,7 @@ def aupimo_by_loops(maps: Any, masks: Any, labels: Any, bounds: tuple[float, flo
 
 
 @given(seed=st.integers(0, 10**6), levels=st.sampled_from([None, 1, 4, 20]))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_pixel_metrics_equal_their_definitions_by_loops(seed: int, levels: int | None) -> None:
     maps, masks, labels = planted(seed, levels)
     result = evaluate(maps, masks, labels, limits=(0.05, 0.3, 1.0), aupimo_bounds=(0.01, 0.2))
@@ -155,7 +155,7 @@ def test_pixel_metrics_equal_their_definitions_by_loops(seed: int, levels: int |
     seed=st.integers(0, 10**6),
     spread=st.sampled_from([1.0, 30.0, 1e4]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_scores_of_every_type_are_ranked_as_stored(dtype: str, seed: int, spread: float) -> None:
     rng = np.random.default_rng(seed)
     size = int(rng.integers(2, 120))
@@ -193,7 +193,7 @@ def test_signed_scores_too_far_apart_for_31_bits_are_searched(scores: list[float
 
 
 @given(seed=st.integers(0, 10**6), tensors=st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_searched_ranks_equal_keyed_ones(seed: int, tensors: bool) -> None:
     import torch
 
@@ -227,7 +227,7 @@ def assert_same(one: Evaluation, other: Evaluation) -> None:
 
 
 @given(seed=st.integers(0, 10**6), stretch=st.sampled_from(["exp", "cube", "shift", "rank"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_increasing_function_of_the_scores_changes_no_metric(seed: int, stretch: str) -> None:
     maps, masks, labels = planted(seed)
     wide = maps.astype(np.float64)
@@ -246,7 +246,7 @@ def test_an_increasing_function_of_the_scores_changes_no_metric(seed: int, stret
 
 
 @given(seed=st.integers(0, 10**6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_order_of_images_and_the_container_change_no_metric(seed: int) -> None:
     import torch
 
@@ -286,7 +286,7 @@ def test_evaluating_changes_no_input() -> None:
 
 
 @given(seed=st.integers(0, 10**6), density=st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_regions_are_those_that_flooding_finds(seed: int, density: float) -> None:
     rng = np.random.default_rng(seed)
     mask = rng.random(tuple(rng.integers(1, 13, 2))) < density

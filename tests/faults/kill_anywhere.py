@@ -208,9 +208,8 @@ def kill_runs(count: int, tally: Tally) -> None:
             time.sleep(random.uniform(1.0, 12.0))
             run.kill()
             run.wait()
-            time.sleep(2.0)  # a worker notices at once that its driver is gone
             tally.rounds += 1
-            tally.orphans += len(workers_in(folder))
+            tally.orphans += await_end(folder)
             examine(folder / "results", expected, tally)
             expected |= {row.cell: 0 for row in ResultStore(folder / "results").rows()}
         if start_run(folder).wait() != 0:
@@ -227,6 +226,17 @@ def start_run(folder: Path) -> subprocess.Popen[bytes]:
     command += ["-c", "bolt,capsule,board", "--threads", "1"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("BENCH_")}
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+
+
+def await_end(folder: Path, seconds: float = 60.0) -> int:
+    """How many workers have not noticed after a while that their driver is gone.
+
+    They end as soon as they look, but on a busy machine one may have to load torch first.
+    """
+    end = time.monotonic() + seconds
+    while (left := workers_in(folder)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return len(left)
 
 
 def workers_in(folder: Path) -> list[psutil.Process]:

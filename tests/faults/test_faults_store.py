@@ -288,9 +288,7 @@ def csv_bytes(folder: Path) -> bytes:
 
 
 @given(data=st.data())
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_mutilated_file_is_read_or_refused_and_never_changed(
     tmp_path: Path, data: st.DataObject
 ) -> None:
@@ -319,9 +317,7 @@ def test_a_mutilated_file_is_read_or_refused_and_never_changed(
         st.sampled_from(["nan", "inf", "1e999", "²", "٣", "9" * 5000, "0x1", "1_0", "", "None"]),
     ),
 )
-@settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_in_any_column_is_read_or_refused_with_line_and_column(
     tmp_path: Path, column: str, text: str
 ) -> None:

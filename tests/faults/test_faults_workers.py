@@ -97,9 +97,9 @@ def test_a_worker_that_ignores_the_request_to_end_is_killed(
 ) -> None:
     monkeypatch.setattr(bench.executors, "GRACE_S", 0.3)
     told = "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
-    failure, done = run([told, "finish()"], timeout=1.5)
-    assert "no result within 1.5 s" in failure.cause
-    assert isinstance(done, Done)
+    # In one slot: the second starts only once the first is gone.
+    for failure in run([told, told], slots=1, timeout=1.5):
+        assert "no result within 1.5 s" in failure.cause
 
 
 def test_a_process_that_a_dead_worker_left_is_ended_and_not_waited_for(
@@ -194,7 +194,8 @@ METHODS = {
     "x = bytearray(2**34)",
     "odd": "raise Strange(1, 2)",
     "surrogate": "raise RuntimeError('file \\udcff')",
-    "parent": "import os, subprocess; subprocess.Popen(['sleep', '612']); os.kill(os.getpid(), 9)",
+    "parent": "import os, subprocess; p = subprocess.Popen(['sleep', '600']); "
+    "open('left', 'w').write(str(p.pid)); os.kill(os.getpid(), 9)",
     "fine": "pass",
 }
 CAUSES = {
@@ -250,7 +251,7 @@ def start(project: Path, *arguments: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_real_workers_that_fail_are_recorded_with_cause_and_log(project: Path) -> None:
     run = start(project, "-m", ",".join(METHODS))
-    output, _ = run.communicate(timeout=280)
+    output, _ = run.communicate()
     assert run.returncode == 1, output
     assert [r.method for r in ResultStore(project / "results").rows()] == ["fine"]
     logs = [f.read_text() for f in (project / "results" / "failures").glob("*.txt")]
@@ -258,21 +259,20 @@ def test_real_workers_that_fail_are_recorded_with_cause_and_log(project: Path) -
         (log,) = [text for text in logs if text.startswith(f"{name} ")]
         assert cause in log.splitlines()[1]
         assert "Traceback" in log or name == "parent"
-    left = [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "612"]]
-    assert not left
+    assert is_gone(int((project / "left").read_text()))
 
 
 @pytest.mark.slow
 def test_a_failed_cell_is_tried_again_at_the_next_run_and_a_finished_one_is_not(
     project: Path,
 ) -> None:
-    first, _ = start(project, "-m", "odd,fine").communicate(timeout=280)
+    first, _ = start(project, "-m", "odd,fine").communicate()
     assert "1/2" in first
     (project / "methods" / "odd.py").write_text(
         METHOD.format(name="odd", title="Odd_", fit="pass"), encoding="utf-8"
     )
     run = start(project, "-m", "odd,fine")
-    output, _ = run.communicate(timeout=280)
+    output, _ = run.communicate()
     assert run.returncode == 0, output
     assert "1 of 2 cells have a row already" in output
     assert list((project / "results" / "failures").iterdir()) == []
@@ -281,16 +281,16 @@ def test_a_failed_cell_is_tried_again_at_the_next_run_and_a_finished_one_is_not(
 @pytest.mark.slow
 def test_ctrl_c_once_finishes_the_cell_that_runs_and_starts_no_other(project: Path) -> None:
     file = project / "methods" / "fine.py"
-    file.write_text(file.read_text().replace("pass", "__import__('time').sleep(4)"))
+    wait = "while not __import__('os').path.exists('go'): __import__('time').sleep(0.05)"
+    file.write_text(file.read_text().replace("pass", wait))
     run = start(project, "-m", "fine", "--seeds", "0,1,2")
     assert run.stdout is not None
-    for line in run.stdout:
-        if "reading" in line:
-            break
+    assert any("reading" in line for line in run.stdout)
     run.send_signal(signal.SIGINT)
-    output, _ = run.communicate(timeout=280)
+    assert any("finishing the cells that run" in line for line in run.stdout)
+    (project / "go").touch()
+    output, _ = run.communicate()
     assert run.returncode == 130, output
-    assert "finishing the cells that run" in output
     assert [r.seed for r in ResultStore(project / "results").rows()] == [0]
     assert not (project / "results" / ".lock").exists()
 

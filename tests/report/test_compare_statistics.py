@@ -112,7 +112,7 @@ def test_average_precision_and_f1_are_those_of_the_evaluator(
     assert image_score("image_f1max", scores, labels) == pytest.approx(best[0])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 1000), st.sampled_from(IMAGE_METRICS))
 def test_a_resampled_score_is_that_of_the_drawn_images(seed: int, metric: str) -> None:
     rng = np.random.default_rng(seed)

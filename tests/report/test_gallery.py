@@ -68,7 +68,7 @@ def test_of_equal_scores_the_earlier_image_is_chosen() -> None:
     st.lists(st.tuples(st.floats(-5, 5), st.integers(0, 1)), max_size=25),
     st.integers(1, 12),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_selection_is_as_large_as_can_be_and_repeats_nothing(
     images: list[tuple[float, int]], count: int
 ) -> None:

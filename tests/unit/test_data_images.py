@@ -220,7 +220,6 @@ def contents() -> dict[str, bytes]:
 
 @settings(
     max_examples=400,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())

@@ -204,7 +204,7 @@ def test_a_crop_after_the_methods_own_size_needs_that_size(tmp_path: Path) -> No
         load_masks([one], protocol, (20, 20))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 10_000),
     native=st.tuples(st.integers(3, 40), st.integers(3, 40)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
@@ -63,6 +64,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         return
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy of the surroundings stands before this machine."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 @pytest.fixture
@@ -174,7 +181,8 @@ def test_a_servers_refusal_is_told(server: Server, tmp_path: Path) -> None:
 
 
 def test_no_server_is_told(tmp_path: Path) -> None:
-    with Server() as closed:
-        url = closed.url()
-    with pytest.raises(DataError, match="no connection"):
-        download(url, tmp_path / "f", sha256=SHA, allow_loopback=True)
+    with socket.socket() as deaf:
+        deaf.bind(("127.0.0.1", 0))  # taken, so that no other process listens there meanwhile
+        url = f"http://127.0.0.1:{deaf.getsockname()[1]}/file"
+        with pytest.raises(DataError, match="no connection"):
+            download(url, tmp_path / "f", sha256=SHA, allow_loopback=True)

@@ -19,7 +19,7 @@ from bench.blocks.smoothing import gaussian_smooth, upsample_and_smooth
 CPU = torch.device("cpu")
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=5), st.floats(-1e3, 1e3))
 def test_moments_of_batches_are_those_of_all_images(sizes: list[int], offset: float) -> None:
     generator = torch.Generator().manual_seed(len(sizes))

@@ -77,7 +77,7 @@ def test_a_missing_value_is_an_empty_cell(tmp_path: Path) -> None:
 @given(
     value=st.floats(0, 1), text=st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"))
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_score_and_any_text_survive(
     tmp_path_factory: pytest.TempPathFactory, value: float, text: str
 ) -> None:

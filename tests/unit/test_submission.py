@@ -343,9 +343,7 @@ def test_damaged_maps_are_one_error(tmp_path: Path, suffix: str, content: bytes)
 
 
 @given(cut=st.integers(0, 500), place=st.integers(0, 300), byte=st.integers(0, 255))
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_damage_is_an_error_or_an_array(
     tmp_path: Path, cut: int, place: int, byte: int
 ) -> None:

@@ -22,9 +22,7 @@ TABLE = ROOT / "results" / "tables" / "pyramidflow" / "table4.toml"
 NUMBERS = ("3", "-1", "0.5", "nan", "inf", "1e400", "9999999999999999999", "1979-05-27")
 OTHERS = ("true", '""', '"x"', '"\\u0000"', "[]", "[1]", "[[1]]", '["a"]', "{}", "{a = 1}")
 VALUES = st.sampled_from((*NUMBERS, *OTHERS))
-QUIET = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+QUIET = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @st.composite

@@ -56,7 +56,7 @@ def _row(count: itertools.count[int], **changes: Any) -> Row:
 @pytest.fixture(scope="session")
 def printer() -> Printer:
     """Of the published numbers and tables of the checkout."""
-    return Printer(load_published(), load_marks(Path.cwd()))
+    return Printer(load_published(), load_marks(Path(__file__).parents[3]))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,9 @@ CHROMIUM = next(
     (p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None
 )
 
+PATIENCE_MS = 120_000
+"""For Chromium to start and for what is looked for in a page, on a busy machine too."""
+
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.skipif(
@@ -36,7 +39,9 @@ def browser() -> Iterator[Any]:
     # Chromium refuses its sandbox to the superuser, as in containers.
     flags = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        opened = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=flags, timeout=PATIENCE_MS
+        )
         yield opened
         opened.close()
 
@@ -46,6 +51,7 @@ class Tab:
 
     def __init__(self, browser: Any, site: Path, **options: Any) -> None:
         self.context = browser.new_context(**options)
+        self.context.set_default_timeout(PATIENCE_MS)
         self.page = self.context.new_page()
         self.site = site
         self.wrong: list[str] = []
