@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.report.latex import tex
 from bench.report.paper_table import build
 from bench.report.ranking import DIFFERENCE, MEASURED, ONLY, PUBLISHED
-from bench.report.render import render, tex
+from bench.report.render import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable
