@@ -10,8 +10,8 @@ import pytest
 
 from bench import discovery
 from bench.config import load_settings
+from bench.report.intervals import image_score
 from bench.report.quantities import SCORES
-from bench.report.significance import auroc
 from bench.row import COMPLEXITY, Row, columns
 from bench.store import ResultStore, read_csv, sort_rows
 
@@ -97,7 +97,8 @@ def test_stored_image_scores_give_the_score_of_their_row() -> None:
                 with np.load(file) as stored:
                     scores, labels = stored["scores"], stored["labels"].astype(bool)
                 assert len(labels) == row.n_test, file
-                assert auroc(scores, labels) == pytest.approx(row.image_auroc, abs=1e-6), file
+                found = image_score("image_auroc", scores, labels)
+                assert found == pytest.approx(row.image_auroc, abs=1e-6), file
 
 
 @pytest.mark.parametrize(
