@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from bench.report.variants import BY_CATEGORY, configurations, is_set_by_category
+from bench.report.words import device, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -85,16 +86,14 @@ def table(rows: Sequence[Row]) -> str:
 def caption(rows: Sequence[Row]) -> str:
     """What makes the numbers comparable: protocol, seeds, device, speed protocol."""
     first = rows[0]
-    seeds = sorted({row.seed for row in rows})
     batches = sorted({row.fps_batch for row in rows if row.fps_batch})
     speeds = sorted({row.speed for row in rows if row.speed})
     parts = [
         f"{first.dataset}, protocol {first.protocol}",
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+        listed("seed", (row.seed for row in rows)),
     ]
     if first.device:
-        plural = "" if first.threads == 1 else "s"
-        parts.append(f"{first.device}, {first.threads} thread{plural}")
+        parts.append(device(first))
     if speeds:
         parts.append(f"{' and '.join(speeds)}, FPS at batch {_list(batches)}, latency at batch 1")
     return "; ".join(parts)
