@@ -50,6 +50,20 @@ def test_the_deviation_of_a_mean_is_that_of_the_means_of_seeds() -> None:
     assert "50.0 ± 0.0" in mean
 
 
+def test_costs_are_medians_over_categories_and_seeds_and_the_caption_says_so() -> None:
+    rows = [
+        row(category=category, seed=seed, fps=fps)
+        for category, seed, fps in [("a", 0, 1.0), ("a", 1, 2.0), ("a", 2, 9.0), ("b", 0, 4.0)]
+    ]
+    lines = tables(rows).splitlines()
+    assert lines[0].endswith("; costs: median")
+    assert [line.split()[-5] for line in lines if "padim" in line] == ["2", "4", "3"]
+
+
+def test_the_caption_of_single_rows_says_nothing_of_medians() -> None:
+    assert "median" not in tables([row(), row(method="cflow")])
+
+
 def test_rows_of_two_protocols_are_never_in_one_table() -> None:
     text = tables([row(), row(protocol="native", protocol_fields='{"mask_size":"native"}')])
     assert text.count("image AUROC") == 2
