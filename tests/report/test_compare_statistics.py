@@ -58,6 +58,16 @@ def test_friedman_and_wilcoxon_are_those_of_scipy() -> None:
     assert sorted(pair.p for pair in found.pairs) == pytest.approx(holm)
 
 
+@pytest.mark.parametrize("gaps", [[1, 1, 3, -3, 5, 6], [0, 1, 2, -3, 4, 5], [0, 0, 1, 1, 2, -2, 3]])
+def test_with_equal_scores_or_gaps_all_signs_are_tried(gaps: list[int]) -> None:
+    found = compare(np.stack([0.5 + 0.01 * np.array(gaps), np.full(len(gaps), 0.5)]))
+    ranks = stats.rankdata(np.abs(gaps))
+    signs = np.array(list(itertools.product([-1, 1], repeat=len(gaps))))
+    sums = np.abs(signs * (np.array(gaps) != 0) @ ranks)
+    assert found is not None
+    assert found.pairs[0].p == pytest.approx(np.mean(sums >= np.abs(np.sign(gaps) @ ranks) - 1e-9))
+
+
 def test_a_pair_says_which_method_is_better() -> None:
     rng = np.random.default_rng(1)
     base = rng.random(8)
