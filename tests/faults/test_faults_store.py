@@ -27,6 +27,7 @@ from bench.errors import StoreError
 from bench.report.summary import tables
 from bench.row import Row, columns
 from bench.store import ResultStore, merge, read_csv, write_csv
+from tests.rows import make_row
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -38,22 +39,14 @@ SCRIPT = Path(__file__).parent / "kill_anywhere.py"
 def row(number: int = 0, **changes: Any) -> Row:
     values: dict[str, Any] = {
         "cell": f"{number:012x}",
-        "method": "padim",
-        "method_version": 1,
-        "dataset": "mtd",
-        "dataset_version": 1,
-        "category": "tile",
         "seed": number,
-        "protocol": "standard",
         "pretrained": "random",
-        "data": "feed",
-        "code": "beef",
         "image_auroc": 0.75,
         "noisy": True,
         "fps": 12.5,
         "started": "2026-01-01T00:00:00+00:00",
     }
-    return Row(**{**values, **changes})
+    return make_row(**{**values, **changes})
 
 
 def load_script() -> ModuleType:

@@ -11,10 +11,12 @@ from bench.config import Settings, load_settings
 from bench.report.matching import Matcher
 from bench.report.published import Published, load_published
 from bench.report.table_spec import TableSpec, load_table
-from bench.row import Row
+from tests import rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bench.row import Row
 
     MakeRow = Callable[..., Row]
     MakeRows = Callable[..., list[Row]]
@@ -43,20 +45,8 @@ def make_row() -> MakeRow:
     count = iter(range(10**6))
 
     def make(**changes: Any) -> Row:
-        values: dict[str, Any] = {
-            "cell": f"{next(count):012x}",
-            "method": "padim",
-            "method_version": 1,
-            "dataset": "synthetic",
-            "dataset_version": 1,
-            "category": "weave",
-            "seed": 0,
-            "protocol": "standard",
-            "pretrained": "pretrained",
-            "data": "feed",
-            "code": "beef",
-        }
-        return Row(**{**values, **changes})
+        place = {"cell": f"{next(count):012x}", "dataset": "synthetic", "category": "weave"}
+        return rows.make_row(**{**place, **changes})
 
     return make
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from bench.report.intervals import image_score
 from bench.report.quantities import SCORES
 from bench.row import COMPLEXITY, Row, columns
 from bench.store import ResultStore, read_csv, sort_rows
+from tests.rows import make_row
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -114,25 +116,15 @@ def test_stored_image_scores_give_the_score_of_their_row() -> None:
     ],
 )
 def test_a_row_that_is_not_sound_is_found(changes: dict[str, object], problem: str) -> None:
-    values: dict[str, object] = {
-        "cell": "0123456789ab",
-        "method": "padim",
-        "method_version": 1,
-        "dataset": "mtd",
-        "dataset_version": 1,
-        "category": "tile",
-        "seed": 0,
-        "protocol": "standard",
-        "pretrained": "pretrained",
-        "weights": "x@1",
-        "data": "feed",
-        "code": "beef",
-        "commit": "abc",
-        "device": "CPU",
-        "command": "bench run",
-        "started": "2026-01-01T00:00:00+00:00",
-        "image_auroc": 0.9,
-    }
+    sound = partial(
+        make_row,
+        weights="x@1",
+        commit="abc",
+        device="CPU",
+        command="bench run",
+        started="2026-01-01T00:00:00+00:00",
+        image_auroc=0.9,
+    )
     file = Path("results/mtd/padim.csv")
-    assert problems(Row(**values), file) == []  # type: ignore[arg-type]
-    assert any(problem in text for text in problems(Row(**{**values, **changes}), file))  # type: ignore[arg-type]
+    assert problems(sound(), file) == []
+    assert any(problem in text for text in problems(sound(**changes), file))

@@ -1,31 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 from bench.report.summary import figure, percent, tables
-from bench.row import Row
+from tests.rows import make_row
 
-
-def row(**changes: Any) -> Row:
-    values: dict[str, Any] = {
-        "cell": "0123456789ab",
-        "method": "padim",
-        "method_version": 1,
-        "dataset": "mtd",
-        "dataset_version": 1,
-        "category": "tile",
-        "seed": 0,
-        "protocol": "standard",
-        "pretrained": "pretrained",
-        "data": "feed",
-        "code": "beef",
-        "image_auroc": 0.75,
-        "speed": "speed-1",
-        "fps": 12.5,
-        "fps_batch": 8,
-        "device": "CPU test",
-    }
-    return Row(**{**values, **changes})
+row = partial(make_row, image_auroc=0.75, speed="speed-1", fps=12.5, fps_batch=8, device="CPU test")
 
 
 def test_a_mean_stands_below_several_categories() -> None:
