@@ -9,12 +9,13 @@ import pytest
 
 from bench.config import Settings, load_settings
 from bench.report.matching import Matcher
+from bench.report.paper_table import PaperTable, build
 from bench.report.published import Published, load_published
 from bench.report.table_spec import TableSpec, load_table
 from tests import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bench.row import Row
 
@@ -37,6 +38,16 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
 def spec(settings: Settings, published: Published) -> Callable[[str], TableSpec]:
     """`spec("pyramidflow/table4")`."""
     return lambda name: load_table(name, settings, published)
+
+
+@pytest.fixture
+def built(published: Published, settings: Settings) -> Callable[..., PaperTable]:
+    """`built(spec, rows, seeds)`: the table with the published numbers and these rows."""
+
+    def make(spec: TableSpec, rows: Sequence[Row] = (), seeds: Sequence[int] = ()) -> PaperTable:
+        return build(spec, published, rows, settings, seeds)
+
+    return make
 
 
 @pytest.fixture
