@@ -121,3 +121,11 @@ def test_the_command_writes_the_site_without_importing_torch(
     assert done.returncode == 0, done.stderr
     assert f"pages from {len(rows)} rows; open" in done.stdout
     assert (tmp_path / "out" / "index.html").is_file()
+
+
+def test_a_site_of_costs_alone_is_refused(
+    tmp_path: Path, make_row: Callable[..., Row], write_results: Any
+) -> None:
+    results = write_results(tmp_path, [make_row(protocol="costs")])
+    with pytest.raises(StoreError, match="every row is of protocol costs"):
+        load_site_data([results], ["costs"])

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import numpy as np
 import pytest
 
-from bench.errors import StoreError
-from bench.evaluate.curves import Curve, save_curves
-from bench.report.panels import Panel, save_panels
 from bench.report.site import build_site, load_site_data
+from tests.report.site.elements import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,62 +20,6 @@ if TYPE_CHECKING:
 
     SiteRow = Callable[..., Row]
     WriteResults = Callable[[Path, Sequence[Row]], Path]
-
-VOID = {"meta", "link", "img", "input", "br", "path"}
-
-
-@dataclass
-class Element:
-    """A tag with its attributes, its text and the tags around it, outermost first."""
-
-    tag: str
-    attributes: dict[str, str]
-    around: tuple[Element, ...]
-    text: str = ""
-
-    def within(self, tag: str) -> Element | None:
-        return next((e for e in reversed(self.around) if e.tag == tag), None)
-
-
-@dataclass
-class Page(HTMLParser):
-    """Every element of a page; wrong nesting is an error."""
-
-    file: Path
-    elements: list[Element] = field(default_factory=list)
-    open: list[Element] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.feed(self.file.read_text(encoding="utf-8"))
-        self.close()
-        assert not self.open, f"{self.file}: {self.open[-1].tag} is not closed"
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), f"{self.file}: {tag} repeats an attribute"
-        element = Element(tag, {k: v or "" for k, v in attrs}, tuple(self.open))
-        self.elements.append(element)
-        if tag not in VOID:
-            self.open.append(element)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"{self.file}: {tag} ends without a start"
-        assert self.open[-1].tag == tag, f"{self.file}: {tag} ends inside {self.open[-1].tag}"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        for element in self.open:
-            element.text += data
-
-    def all(self, *tags: str) -> list[Element]:
-        return [e for e in self.elements if e.tag in tags]
 
 
 @pytest.fixture(scope="module")
@@ -245,110 +182,6 @@ def test_the_download_holds_the_rows(site: Path, rows: Sequence[Row]) -> None:
     assert cells == {row.cell for row in rows}
 
 
-def test_curves_losses_and_panels_of_a_cell_are_shown(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    row = site_row()
-    results = write_results(tmp_path / "r", [row])
-    artifacts = results / "artifacts" / row.cell
-    artifacts.mkdir(parents=True)
-    curve = Curve(np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.0)
-    save_curves(artifacts / "curves.npz", {"pro": curve})
-    (artifacts / "history.json").write_text('[{"loss": 2.5}, {"loss": 1.25}]')
-    zeros = np.zeros((8, 8))
-    panel = Panel("a.png", np.zeros((8, 8, 3), np.uint8), zeros, zeros, 0.5, 1, "hole", "lowest")
-    save_panels(artifacts / "panels.npz", [panel], 0.5)
-    build_site(load_site_data([results]), tmp_path / "out")
-    page = Page(tmp_path / "out" / "methods" / "padim.html")
-    titles = [e.attributes["aria-label"] for e in page.all("svg")]
-    assert [t.split(" of ")[0] for t in titles] == ["Per-region overlap", "Training loss"]
-    assert "from 1.25 to 2.5" in titles[1]
-    image = page.all("img")[0].attributes
-    assert (page.file.parent / image["src"]).resolve().is_file()
-    assert "failures first" in image["alt"]
-    build_site(load_site_data([results]), tmp_path / "out", galleries=False)
-    assert not list((tmp_path / "out").rglob("images/*"))
-
-
-def test_a_damaged_artifact_is_named_and_the_site_is_whole(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    rows = [site_row(command="bench run -m padim"), site_row(method="cflow")]
-    results = write_results(tmp_path / "r", rows)
-    for name in ("curves.npz", "history.json", "panels.npz"):
-        artifacts = results / "artifacts" / rows[0].cell
-        artifacts.mkdir(parents=True, exist_ok=True)
-        (artifacts / name).write_bytes(b"PK\x03\x04 cut off")
-    out = tmp_path / "out"
-    command = ["bench", "site", "--out", str(out), "--results", str(results)]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.argv = {command!r}; from bench.cli import main; main()",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 1, done.stderr
-    assert [name for name in ("curves.npz", "history.json", "panels.npz") if name in done.stderr]
-    assert len(done.stderr.splitlines()) == 3
-    assert (out / "index.html").is_file()
-    assert (out / "methods" / "cflow.html").is_file()
-    page = Page(out / "methods" / "padim.html")
-    warnings = [e.text for e in page.all("p") if e.attributes.get("class") == "warn"]
-    assert [w.split()[0] for w in warnings] == [
-        f"artifacts/{rows[0].cell}/{name}" for name in ("curves.npz", "history.json", "panels.npz")
-    ]
-    assert not list(out.rglob("*.webp"))
-
-
-def small(page: Page) -> list[str]:
-    return [e.text for e in page.all("p") if e.attributes.get("class") == "small"]
-
-
-def test_what_has_no_pictures_says_which_command_makes_them(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    command = "bench run -m padim -c carpet"
-    rows = [
-        site_row(command=command),
-        site_row(method="cflow"),
-        site_row(method="maps", kind="submitted"),
-    ]
-    data = load_site_data([write_results(tmp_path / "r", rows)])
-    build_site(data, tmp_path / "out")
-    methods = tmp_path / "out" / "methods"
-    (text,) = small(Page(methods / "padim.html"))
-    assert text.startswith("No curves or test images lie among the results")
-    assert f"{command} --force makes them again" in text
-    (text,) = small(Page(methods / "cflow.html"))
-    assert "no command was recorded" in text
-    assert small(Page(methods / "maps.html")) == [
-        "Submitted maps come without curves and test images."
-    ]
-    build_site(data, tmp_path / "out", galleries=False)
-    texts = small(Page(methods / "padim.html"))
-    assert texts[0].startswith("No curves lie among")
-    assert texts[1] == "Test images are left out of this site (--no-galleries)."
-
-
-def test_curves_without_panels_say_how_to_make_the_test_images(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    row = site_row(command="bench run -m padim --force")
-    results = write_results(tmp_path / "r", [row])
-    artifacts = results / "artifacts" / row.cell
-    artifacts.mkdir(parents=True)
-    (artifacts / "history.json").write_text('[{"loss": 2.5}, {"loss": 1.25}]')
-    build_site(load_site_data([results]), tmp_path / "out")
-    (text,) = small(Page(tmp_path / "out" / "methods" / "padim.html"))
-    assert text.startswith("No test images lie among")
-    assert text.endswith("bench run -m padim --force makes them again.")
-
-
 def test_each_line_shows_its_own_parameters_and_what_is_not_the_default(
     tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
 ) -> None:
@@ -375,7 +208,7 @@ def test_options_of_a_data_set_that_are_not_its_defaults_are_named(
         )
     ]
     build_site(load_site_data([write_results(tmp_path / "r", rows)]), tmp_path / "out")
-    assert small(Page(tmp_path / "out" / "datasets" / "synthetic.html"))[1:] == [
+    assert Page(tmp_path / "out" / "datasets" / "synthetic.html").texts("p", "small")[1:] == [
         "Data set options: good = 40; others at their defaults.",
         "Data set options: each at its default.",
     ]
@@ -481,14 +314,6 @@ def test_protocols_whose_scores_say_nothing_are_in_the_download_alone(
     assert not (out / "methods" / "cflow.html").exists()
     (download,) = (file for file in (out / "data").glob("*.csv") if file.stem == page.stem)
     assert "0.123" in download.read_text()
-
-
-def test_a_site_of_costs_alone_is_refused(
-    tmp_path: Path, make_row: Callable[..., Row], write_results: Any
-) -> None:
-    results = write_results(tmp_path, [make_row(protocol="costs")])
-    with pytest.raises(StoreError, match="every row is of protocol costs"):
-        load_site_data([results], ["costs"])
 
 
 def test_runs_that_do_not_count_are_listed_with_the_reason(
