@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench import discovery
-from bench.driver import Planned, Request, plan_request
+from bench.request import Planned, Request, plan_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,6 @@ import copy
 import hashlib
 import math
 import platform
-import statistics
-import time
 from typing import TYPE_CHECKING
 
 import torch
@@ -27,9 +25,10 @@ from bench.api import Run
 from bench.blocks.backbone import Backbone, build_backbone
 from bench.blocks.position import position_code
 from bench.plugins.methods.cflow import Cflow
+from timing import ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 SIZE = 256
 BATCH = 8
@@ -106,28 +105,6 @@ class Reference:
 def ours(method: Cflow, batches: Sequence[Tensor]) -> Tensor:
     """Maps of all batches, on the CPU as the harness wants them."""
     return torch.cat([method.predict(images).maps.cpu() for images in batches])
-
-
-def seconds(call: Callable[[], object], device: str) -> float:
-    """CPU time of a call; on a GPU wall time to its end."""
-    if device == "cpu":
-        start = time.process_time()
-        call()
-        return time.process_time() - start
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def ratio(
-    slow: Callable[[], object], fast: Callable[[], object], device: str, rounds: int = 3
-) -> float:
-    """Median over alternating rounds of the time of `slow` over that of `fast`."""
-    slow()
-    fast()
-    return statistics.median(seconds(slow, device) / seconds(fast, device) for _ in range(rounds))
 
 
 def bf16_gain(device: str) -> float:

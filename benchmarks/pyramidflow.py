@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import statistics
-import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +25,10 @@ from torch.utils._pytree import tree_leaves
 from bench.api import Run
 from bench.plugins.methods.pyramidflow import PyramidFlow
 from bench.plugins.methods.pyramidflow.loss import fourier_loss
+from timing import ratio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 SIZE = 256
 # The published code evaluates 4 images at a time.
@@ -189,28 +188,6 @@ def peak_growth(device: str, images: Tensor) -> float:
     return peaks[0] / peaks[1]
 
 
-def seconds(call: Callable[[], object], device: str) -> float:
-    """CPU time of a call; on a GPU wall time to its end."""
-    if device == "cpu":
-        start = time.process_time()
-        call()
-        return time.process_time() - start
-    torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def ratio(
-    slow: Callable[[], object], fast: Callable[[], object], device: str, rounds: int = 5
-) -> float:
-    """Median over alternating rounds of the time of `slow` over that of `fast`."""
-    slow()
-    fast()
-    return statistics.median(seconds(slow, device) / seconds(fast, device) for _ in range(rounds))
-
-
 def compare_inference(
     method: PyramidFlow, device: str, batch: int
 ) -> tuple[str, float, float | None]:
@@ -223,7 +200,9 @@ def compare_inference(
         torch.testing.assert_close(
             method.predict(images).maps, reference.maps(images), atol=1e-3, rtol=1e-3
         )
-        value = ratio(lambda: reference.maps(images), lambda: method.predict(images), device)
+        value = ratio(
+            lambda: reference.maps(images), lambda: method.predict(images), device, rounds=5
+        )
     return f"pyramidflow: published inference over ours, batch {batch}", value, 1.3
 
 
@@ -244,17 +223,21 @@ def compare(device: str) -> list[tuple[str, float, float | None]]:
     memory = peak_mb(method, pair, saving=True) / peak_mb(method, pair, saving=False)
     return [
         *results,
-        ("pyramidflow: memory-saving step over plain (at most)", ratio(saving, plain, device), 1.4),
+        (
+            "pyramidflow: memory-saving step over plain (at most)",
+            ratio(saving, plain, device, rounds=5),
+            1.4,
+        ),
         ("pyramidflow: peak of that step over plain (at most)", memory, 0.45),
         ("pyramidflow: its peak, 8 stacks over 2 (at most)", peak_growth(device, pair), 1.02),
         (
             "pyramidflow: published plain step over our plain step",
-            ratio(lambda: reference.step(pair), plain, device, rounds=3),
+            ratio(lambda: reference.step(pair), plain, device),
             None,
         ),
         (
             "pyramidflow: published plain step over our memory-saving",
-            ratio(lambda: reference.step(pair), saving, device, rounds=3),
+            ratio(lambda: reference.step(pair), saving, device),
             None,
         ),
     ]

@@ -10,8 +10,8 @@ import typer
 from bench import discovery
 from bench.commands.run import pairs
 from bench.config import load_settings
-from bench.driver import open_dataset
 from bench.plan import split_overrides
+from bench.request import open_dataset
 
 app = typer.Typer(help="Data sets on disk.", no_args_is_help=True)
 

@@ -15,8 +15,8 @@ import typer
 from bench import discovery, provenance
 from bench.commands.run import pairs
 from bench.config import Settings, load_settings
-from bench.driver import Planned, Request, plan_request
 from bench.errors import ConfigError, StoreError
+from bench.request import Planned, Request, plan_request
 
 if TYPE_CHECKING:
     from bench.plan import Cell

@@ -10,10 +10,11 @@ import typer
 from rich.console import Console
 
 from bench.config import Settings, load_settings, parse_value
-from bench.driver import Planned, Request, Result, command_line, plan_request, run_request
+from bench.driver import Result, command_line, run_request
 from bench.errors import ConfigError
 from bench.plan import canonical
 from bench.report.summary import tables
+from bench.request import Planned, Request, plan_request
 from bench.store import ResultStore
 
 if TYPE_CHECKING:

@@ -16,12 +16,13 @@ from bench.commands.model import MapFormat
 from bench.commands.run import pairs, split
 from bench.commands.show import find_row
 from bench.config import Settings, load_settings
-from bench.driver import command_line, open_dataset
+from bench.driver import command_line
 from bench.errors import ConfigError, DataError, StoreError, nearest
 from bench.manifest import fingerprint
 from bench.map_layout import export_maps
 from bench.plan import Cell, split_overrides
 from bench.report.summary import tables
+from bench.request import open_dataset
 from bench.row import Row
 from bench.store import ResultStore, replace_file
 

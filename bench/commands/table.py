@@ -14,7 +14,7 @@ from tabulate import tabulate
 
 from bench.commands.run import integers
 from bench.config import Settings, load_settings
-from bench.driver import Request, command_line, run_request
+from bench.driver import command_line, run_request
 from bench.errors import BenchError, ConfigError
 from bench.plan import canonical
 from bench.report.matching import Matcher
@@ -22,6 +22,7 @@ from bench.report.paper_table import build
 from bench.report.published import Published, load_published
 from bench.report.render import render
 from bench.report.table_spec import TableSpec, load_table, read_table, table_files
+from bench.request import Request
 from bench.row import Row
 from bench.store import ResultStore, replace_file
 

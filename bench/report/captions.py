@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bench.report.ranking import Origin
 from bench.report.summary import MEANINGS
+from bench.report.words import device, listed, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -38,9 +39,15 @@ def caption(spec: TableSpec, matcher: Matcher, matched: Mapping[str, Match]) -> 
     yield f"Published: {spec.published_protocol.rstrip('.')}"
     if any(row.method for row in spec.rows):
         fields = matcher.protocol.identity()
-        text = ", ".join(f"{k} {_plain(v)}" for k, v in fields.items() if v not in (None, []))
+        text = ", ".join(f"{k} {plain(v)}" for k, v in fields.items() if v not in (None, []))
         found = sorted({match.seeds for match in matched.values() if match.rows})
-        last = "seeds by line" if len(found) > 1 else seeds(found[0]) if found else "no row yet"
+        last = (
+            "seeds by line"
+            if len(found) > 1
+            else listed("seed", found[0])
+            if found
+            else "no row yet"
+        )
         yield f"Measured: data set {spec.dataset}, protocol {spec.protocol} ({text}); {last}"
         for row in spec.rows:
             if matched[row.label].rows:
@@ -54,17 +61,12 @@ def caption(spec: TableSpec, matcher: Matcher, matched: Mapping[str, Match]) -> 
         yield spec.note.rstrip(".")
 
 
-def seeds(numbers: Sequence[int]) -> str:
-    """`seed 0`, `seeds 0, 1`."""
-    return f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
-
-
 def _settings(match: Match, plugin: Plugin, label: str, with_seeds: bool) -> str:
     """One line on a measured row: its parameters, weights of a file, seeds."""
     parts = [parameters(match.rows, plugin)]
     weights = {row.pretrained for row in match.rows}
     parts += [f"weights {name}" for name in sorted(weights) if name.startswith("file:")]
-    parts += [seeds(match.seeds)] if with_seeds else []
+    parts += [listed("seed", match.seeds)] if with_seeds else []
     return f"Measured {label}: {'; '.join(parts)}"
 
 
@@ -113,8 +115,7 @@ def machine(rows: Sequence[Row], letter: str) -> str:
     row = rows[0]
     batches = sorted({r.fps_batch for r in rows if r.fps_batch})
     parts = [
-        f"Measured{letter} on {row.device or 'an unnamed device'}",
-        f"{row.threads} thread{'' if row.threads == 1 else 's'}",
+        f"Measured{letter} on {device(row)}",
         f"speed protocol {row.speed or 'none'}",
         f"memory by {row.memory or 'no means'}",
     ]
@@ -172,13 +173,9 @@ def missing(spec: TableSpec, matched: Mapping[str, Match]) -> Iterable[str]:
         for names, numbers in seeds_of.items():
             every = len(names) > 3 and names == spec.wanted()
             what = f"all {len(names)} categories" if every else ", ".join(names)
-            yield f"{label}: {what}; {seeds(numbers)}"
+            yield f"{label}: {what}; {listed('seed', numbers)}"
 
 
 def note_order(note: str) -> tuple[int, str]:
     """S2 before S10."""
     return (int(note[1:]) if note[1:].isdigit() else 0, note)
-
-
-def _plain(value: object) -> str:
-    return " x ".join(map(str, value)) if isinstance(value, list) else str(value)

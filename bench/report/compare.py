@@ -11,15 +11,16 @@ import numpy as np
 
 from bench.report import quantities as q
 from bench.report.coverage import Coverage, cover
-from bench.report.intervals import IMAGES, SEEDS, NoInterval, image_samples
-from bench.report.significance import (
+from bench.report.intervals import (
     IMAGE_METRICS,
-    Comparison,
-    compare,
+    IMAGES,
+    SEEDS,
+    NoInterval,
+    image_samples,
     percentiles,
-    rank_columns,
     t_interval,
 )
+from bench.report.significance import Comparison, compare, rank_columns
 from bench.report.words import of_categories
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from bench.report import quantities as q
 from bench.report.groups import marked, meanings
-from bench.report.render import tex
+from bench.report.latex import frame, grid, tex
 from bench.report.significance import ALPHA, FEWEST
 from bench.report.words import of_categories
 
@@ -82,29 +82,10 @@ def _text(number: Number | None, metric: str) -> str:
 
 def _latex(table: Table, transpose: bool | None) -> str:
     head, lines = _grid(table, transpose)
-    body = tabulate(
-        [[tex(cell) for cell in line] for line in lines],
-        [tex(cell) for cell in head],
-        "latex_raw",
-        disable_numparse=True,
-        colalign=["left", *["right"] * (len(head) - 1)],
-    )
-    rules = iter(("toprule", "midrule", "bottomrule"))
-    body = "\n".join(
-        f"\\{next(rules)}" if line.strip() == r"\hline" else line for line in body.splitlines()
-    )
+    align = ["left", *["right"] * (len(head) - 1)]
+    body = grid([*map(tex, head)], [[*map(tex, line)] for line in lines], align)
     notes = " ".join(f"{tex(line)}." for line in conclusions(table))
-    return "\n".join(
-        [
-            r"% needs \usepackage{booktabs} and \usepackage{graphicx}",
-            r"\begin{table*}",
-            r"\centering",
-            f"\\caption{{{tex(title(table))}. {notes}}}",
-            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-            f"{body}}}",
-            r"\end{table*}",
-        ]
-    )
+    return frame(f"{tex(title(table))}. {notes}", [body])
 
 
 def _html(table: Table, transpose: bool | None) -> str:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from bench.plan import canonical
 from bench.report import quantities as q
 from bench.report.captions import ROUGH
 from bench.report.coverage import data_states
 from bench.report.summary import marks
 from bench.report.variants import variants
-from bench.report.words import counted, plain, some
+from bench.report.words import device, plain, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -87,12 +88,6 @@ def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
     return result
 
 
-def device(row: Row) -> str:
-    """Device and threads."""
-    threads = "threads unknown" if row.threads is None else counted(row.threads, "thread")
-    return f"{row.device or 'unnamed device'}, {threads}"
-
-
 def machine(row: Row) -> str:
     """Device, threads, speed protocol and how memory was measured."""
     memory = f"memory by {row.memory}" if row.memory else ""
@@ -112,7 +107,7 @@ def options_of(row: Row) -> dict[str, Any]:
 def differing(options: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keys whose values are not the same in all."""
     keys = dict.fromkeys(key for each in options for key in each)
-    return [k for k in keys if any(each.get(k) != options[0].get(k) for each in options)]
+    return [k for k in keys if len({canonical(each.get(k)) for each in options}) > 1]
 
 
 def _named(options: Mapping[str, Any], keys: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from bench.report.kinds import (
     one_kind,
     single,
 )
+from bench.report.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -174,7 +175,7 @@ class Matcher:
             ]
             counts[row.method, max(verdicts, key=lambda verdict: verdict.step).reason] += 1
         return [
-            f"{count} row{'s' if count > 1 else ''} of {method} left out: {reason}"
+            f"{counted(count, 'row')} of {method} left out: {reason}"
             for (method, reason), count in sorted(counts.items())
         ]
 
@@ -190,10 +191,6 @@ def _changed(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """The first field that both have with different values; a field that one lacks says nothing:
     it is newer or older than the row, and had its default."""
     for key in sorted(expected):
-        if key in found and _plain(expected[key]) != _plain(found[key]):
+        if key in found and expected[key] != found[key]:
             return f"{key} = {found[key]} in place of {expected[key]}"
     return ""
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

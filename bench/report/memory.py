@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.report import quantities as q
 from bench.report.complexity import input_side
-from bench.report.groups import device, differing
+from bench.report.groups import differing
 from bench.report.variants import told_apart
-from bench.report.words import plain, some
+from bench.report.words import device, plain, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -121,14 +120,9 @@ def _points(rows: Sequence[Row]) -> tuple[Point, ...]:
         assert side is not None
         by_side.setdefault(side, []).append(row)
     return tuple(
-        Point(side, _median(found, "fit_mb"), _median(found, "infer_mb"))
+        Point(side, q.median_cost(found, "fit_mb"), q.median_cost(found, "infer_mb"))
         for side, found in sorted(by_side.items())
     )
-
-
-def _median(rows: Sequence[Row], column: str) -> float | None:
-    values = [value for row in rows if (value := q.quantity(row, column)) is not None]
-    return statistics.median(values) if values else None
 
 
 @dataclass(frozen=True)
@@ -175,14 +169,14 @@ def _measured_curves(rows: Sequence[Row]) -> list[Curve]:
         if len({json.loads(row.params)["stacks"] for row in group}) > 1
     ]
     firsts = [group[0] for group in several]
-    places = differing([_place(row) for row in firsts]) if firsts else []
+    places = differing([_place(row) for row in firsts])
     curves = []
     for group in several:
         by_stacks: dict[int, list[Row]] = {}
         for row in group:
             by_stacks.setdefault(json.loads(row.params)["stacks"], []).append(row)
         stacks = tuple(sorted(by_stacks))
-        medians = [_median(by_stacks[count], "fit_mb") for count in stacks]
+        medians = [q.median_cost(by_stacks[count], "fit_mb") for count in stacks]
         told = told_apart(group[0], firsts, without=("stacks", *_NAMED))
         mine = _place(group[0])
         told += [f"{key}={plain(mine[key])}" for key in places if key in mine]

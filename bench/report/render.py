@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from tabulate import tabulate
 
 from bench.report.csv_lines import csv_lines
+from bench.report.latex import frame, grid, tex
 from bench.report.ranking import MEASURED
 
 if TYPE_CHECKING:
@@ -82,8 +83,7 @@ def _markdown(table: PaperTable) -> str:
             parts.append(f"**{section.title}**")
         head = ["method", "", *heads(section)]
         rows = _rows(section, entry, label)
-        align = ["left", "left", *["right"] * len(section.columns)]
-        parts.append(tabulate(rows, head, "pipe", disable_numparse=True, colalign=align))
+        parts.append(tabulate(rows, head, "pipe", disable_numparse=True, colalign=_align(section)))
     notes = [f"- {id}: {text}" for id, text in table.footnotes]
     notes += [f"- {text}" for text in _remarks(table)]
     return "\n\n".join([*parts, "\n".join(notes)]) + "\n"
@@ -98,30 +98,6 @@ def _pipe(text: str) -> str:
     return text.replace("|", r"\|")
 
 
-_TEX = {
-    "\\": r"\textbackslash{}",
-    **{c: f"\\{c}" for c in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "±": r"$\pm$",
-    "–": "--",
-    "†": r"\dag{}",
-    "‡": r"\ddag{}",
-    "§": r"\S{}",
-    "¶": r"\P{}",
-    "◊": r"$\diamond$",
-    "`": r"\textasciigrave{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-}
-
-
-def tex(text: str) -> str:
-    """The text with everything that LaTeX would take as a command escaped, and its quotes."""
-    escaped = "".join(_TEX.get(character, character) for character in text)
-    return re.sub('"([^"]*)"', r"``\1''", escaped).replace('"', "''")
-
-
 def _latex(table: PaperTable) -> str:
     def entry(e: Entry) -> str:
         number = tex(re.sub(r"^-", "\N{MINUS SIGN}", e.text)).replace("\N{MINUS SIGN}", "$-$")
@@ -133,29 +109,19 @@ def _latex(table: PaperTable) -> str:
     def label(line: Line) -> str:
         return f"{tex(line.label)}{tex(line.marks)}{_superscript(line.notes)}"
 
-    caption = tex(f"{table.title}. {'. '.join(table.caption)}.")
-    parts = [
-        "% needs \\usepackage{booktabs} and \\usepackage{graphicx}",
-        r"\begin{table*}",
-        r"\centering",
-        rf"\caption{{{caption}}}",
-        rf"\label{{tab:{table.spec.name.replace('/', ':')}}}",
-    ]
+    parts = [rf"\label{{tab:{table.spec.name.replace('/', ':')}}}"]
     for section in table.sections:
         parts.append(rf"\par\smallskip {tex(section.title)}\par\nopagebreak")
         head = ["method", "", *map(tex, heads(section))]
-        rows = _rows(section, entry, label, tex)
-        body = tabulate(rows, head, "latex_raw", disable_numparse=True, colalign=_align(section))
-        grid = _booktabs(body, section.lines)
         parts.append(
-            rf"\resizebox{{\ifdim\width>\linewidth\linewidth\else\width\fi}}{{!}}{{{grid}}}"
+            grid(head, _rows(section, entry, label, tex), _align(section), _breaks(section.lines))
         )
     notes = [rf"\textsuperscript{{{tex(id)}}} {tex(text)}" for id, text in table.footnotes]
     notes += [tex(text) for text in _remarks(table)]
     if notes:
         parts.append(r"\par\smallskip\begin{minipage}{\linewidth}\scriptsize")
         parts += [f"{note}\\par" for note in notes] + [r"\end{minipage}"]
-    return "\n".join([*parts, r"\end{table*}"]) + "\n"
+    return frame(tex(f"{table.title}. {'. '.join(table.caption)}."), parts) + "\n"
 
 
 def _align(section: Section) -> list[str]:
@@ -166,16 +132,9 @@ def _superscript(notes: Sequence[str]) -> str:
     return rf"\textsuperscript{{{','.join(map(tex, notes))}}}" if notes else ""
 
 
-def _booktabs(body: str, lines: Sequence[Line]) -> str:
-    """tabulate's `\\hline`s as booktabs rules, and a rule between blocks."""
-    text = body.splitlines()
-    rules = [i for i, line in enumerate(text) if line == r"\hline"]
-    for i, name in zip(rules, ("top", "mid", "bottom"), strict=True):
-        text[i] = rf"\{name}rule"
-    for i in range(len(lines) - 1, 0, -1):
-        if lines[i].block != lines[i - 1].block:
-            text.insert(rules[1] + 1 + i, r"\midrule")
-    return "\n".join(text)
+def _breaks(lines: Sequence[Line]) -> list[int]:
+    """Where a block begins below another."""
+    return [i for i in range(1, len(lines)) if lines[i].block != lines[i - 1].block]
 
 
 def _html(table: PaperTable) -> str:

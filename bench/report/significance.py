@@ -1,4 +1,4 @@
-"""Ranks, tests across categories and bootstrap samples; SciPy and statsmodels do the statistics."""
+"""Ranks and tests across categories; SciPy and statsmodels do the statistics."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import numpy as np
 from scipy import stats
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import NDArray
 
 FEWEST = 5
@@ -21,12 +19,6 @@ ALPHA = 0.05
 
 DECIMALS = 9
 """Scores that agree to so many are equal: means over seeds differ by rounding."""
-
-IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1max")
-"""What follows from the scores and labels of the test images alone."""
-
-_BLOCK = 4_000_000
-"""Weights drawn at a time, to bound memory: 32 MB in each array."""
 
 
 @dataclass(frozen=True)
@@ -121,94 +113,3 @@ def _wilcoxon(scores: NDArray[np.float64], a: int, b: int) -> Pair:
     p = float(stats.wilcoxon(difference, zero_method="pratt").pvalue)
     weight = float(stats.rankdata(np.abs(difference)) @ np.sign(difference))
     return Pair(a, b, p) if weight >= 0 else Pair(b, a, p)
-
-
-def image_score(metric: str, scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
-    """One of `IMAGE_METRICS` of a test set; NaN where one class has no image.
-
-    Args:
-        scores: (N,), higher is more anomalous; ties count half in AUROC.
-        labels: (N,).
-    """
-    if labels.all() or not labels.any():
-        return float("nan")
-    return float(_weighted(metric, scores, labels, np.ones((1, len(scores))))[0])
-
-
-def auroc(scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
-    """Image AUROC of a test set; NaN where one class has no image."""
-    return image_score("image_auroc", scores, labels)
-
-
-def resampled_scores(
-    metric: str, scores: NDArray[np.float64], labels: NDArray[np.bool_], count: int, seed: int
-) -> NDArray[np.float64]:
-    """(count,) values of a metric on bootstrap samples of the test images.
-
-    Normal and anomalous images are drawn apart, so that every sample has both. The same seed draws
-    the same images whatever their scores: samples of several runs on one test set, its images in
-    one order, are paired.
-
-    Args:
-        metric: of `IMAGE_METRICS`.
-        scores: (N,).
-        labels: (N,), both values in it.
-    """
-    generator = np.random.default_rng(seed)
-    normal, anomalous = int((~labels).sum()), int(labels.sum())
-    found = []
-    step = max(1, _BLOCK // len(scores))
-    for start in range(0, count, step):
-        size = min(step, count - start)
-        weights = np.empty((size, len(scores)))
-        weights[:, ~labels] = generator.multinomial(normal, np.full(normal, 1 / normal), size)
-        weights[:, labels] = generator.multinomial(
-            anomalous, np.full(anomalous, 1 / anomalous), size
-        )
-        found.append(_weighted(metric, scores, labels, weights))
-    return np.concatenate(found)
-
-
-def _weighted(
-    metric: str,
-    scores: NDArray[np.float64],
-    labels: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """(K,) values of a metric for (K, N) numbers of times that each image is drawn.
-
-    A threshold at every distinct score, from the highest down; `hits` and `false` count the images
-    at or above it.
-    """
-    order = np.argsort(-scores, kind="stable")
-    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    drawn, positive = weights[:, order], labels[order]
-    hits = np.cumsum(drawn * positive, axis=1)[:, ends]
-    false = np.cumsum(drawn * ~positive, axis=1)[:, ends]
-    positives, negatives = hits[:, -1], false[:, -1]
-    gained = np.diff(hits, axis=1, prepend=0.0)
-    values: NDArray[np.float64]
-    if metric == "image_auroc":
-        above = hits - gained / 2  # of images with equal scores half count as ordered
-        values = (np.diff(false, axis=1, prepend=0.0) * above).sum(1) / (positives * negatives)
-    elif metric == "image_ap":
-        values = (gained * hits / np.maximum(hits + false, 1)).sum(1) / positives
-    elif metric == "image_f1max":
-        values = (2 * hits / (hits + false + positives[:, None])).max(1)
-    else:
-        raise ValueError(f"{metric} is not one of {', '.join(IMAGE_METRICS)}")
-    return values
-
-
-def percentiles(samples: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
-    """Percentile interval of bootstrap samples."""
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Student's interval of the mean of independent values, two or more; within 0 and 1."""
-    mean, half = float(np.mean(values)), 0.0
-    if spread := float(np.std(values, ddof=1)):
-        half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * spread / len(values) ** 0.5
-    return max(0.0, mean - half), min(1.0, mean + half)

@@ -1,4 +1,4 @@
-"""The table that a run ends with: categories, their mean, and the protocol in the caption."""
+"""The table that a run ends with: categories, their mean, the protocol in the caption."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tabulate import tabulate
 
 from bench.report.variants import BY_CATEGORY, configurations, is_set_by_category
+from bench.report.words import device, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -83,20 +84,20 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def caption(rows: Sequence[Row]) -> str:
-    """What makes the numbers comparable: protocol, seeds, device, speed protocol."""
+    """What makes the numbers comparable: protocol, seeds, device, speed protocol, medians."""
     first = rows[0]
-    seeds = sorted({row.seed for row in rows})
     batches = sorted({row.fps_batch for row in rows if row.fps_batch})
     speeds = sorted({row.speed for row in rows if row.speed})
     parts = [
         f"{first.dataset}, protocol {first.protocol}",
-        f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}",
+        listed("seed", (row.seed for row in rows)),
     ]
     if first.device:
-        plural = "" if first.threads == 1 else "s"
-        parts.append(f"{first.device}, {first.threads} thread{plural}")
+        parts.append(device(first))
     if speeds:
         parts.append(f"{' and '.join(speeds)}, FPS at batch {_list(batches)}, latency at batch 1")
+        if any(len(of_method) > 1 for of_method in _by_method(rows).values()):
+            parts.append("costs: median")
     return "; ".join(parts)
 
 
@@ -184,18 +185,20 @@ def _cells(rows: Sequence[Row]) -> list[str]:
 
 
 def _aggregate(rows: Sequence[Row], column: str, show: Callable[[float | None], str]) -> str:
-    """Mean over categories within a seed, then mean ± standard deviation over seeds."""
+    """Of a score the mean over categories within a seed, then mean ± standard deviation over seeds;
+    of a cost the median over both."""
     by_seed: dict[int, list[float]] = {}
     for row in rows:
         value = getattr(row, column)
-        if value is not None:
-            by_seed.setdefault(row.seed, []).append(value)
-    if not by_seed or sum(map(len, by_seed.values())) < len(rows):
-        return "n/a"
+        if value is None:
+            return "n/a"
+        by_seed.setdefault(row.seed, []).append(value)
+    if show is not percent:
+        return show(statistics.median(v for values in by_seed.values() for v in values))
     means = [statistics.fmean(values) for values in by_seed.values()]
-    text = show(statistics.fmean(means))
-    if len(means) > 1 and show is percent:
-        text += f" ± {show(statistics.stdev(means))}"
+    text = percent(statistics.fmean(means))
+    if len(means) > 1:
+        text += f" ± {percent(statistics.stdev(means))}"
     return text
 
 

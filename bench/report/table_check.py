@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from bench import discovery
 from bench.config import fits, literals
-from bench.driver import open_dataset
 from bench.errors import ConfigError, DataError, nearest
 from bench.report.published import KEY, MEANS, Published
 from bench.report.ranking import WORST
 from bench.report.table_spec import ANY, RowSpec, TableSpec
+from bench.request import open_dataset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

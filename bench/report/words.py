@@ -1,4 +1,4 @@
-"""Numbers and values as the text of tables and figures."""
+"""Numbers, values and devices as the text of tables and figures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from bench.row import Row
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:
@@ -30,6 +32,12 @@ def some(names: Sequence[str], most: int = 4) -> str:
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
+def device(row: Row) -> str:
+    """Device and threads."""
+    threads = "threads unknown" if row.threads is None else counted(row.threads, "thread")
+    return f"{row.device or 'unnamed device'}, {threads}"
 
 
 def plain(value: object) -> str:

@@ -14,11 +14,12 @@ import bench.blocks.gaussian
 from bench.changes import Environments
 from bench.check import Comparison, Tolerances, compare
 from bench.config import load_settings
-from bench.driver import Request, _jobs, plan_request
+from bench.driver import _jobs
 from bench.evaluate.pro import RegionSums
 from bench.executors import Done, InProcessExecutor
 from bench.protocol import make_protocol
 from bench.report.check_output import as_text
+from bench.request import Request, plan_request
 
 if TYPE_CHECKING:
     from pathlib import Path

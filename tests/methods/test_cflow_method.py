@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from bench.api import IMAGENET_MEAN, IMAGENET_STD, MethodError, Prediction
+from bench.api import MethodError, Prediction
 from bench.blocks.position import position_code
 from bench.plugins.methods.cflow import Cflow
-from bench.plugins.methods.cflow.decoder import AllInOneBlock, make_decoder, require_known_freia
-from bench.plugins.methods.cflow.scoring import FusedDecoder
-from bench.plugins.methods.cflow.training import Trainer, rotate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,29 +171,6 @@ def test_images_need_not_be_square_nor_divide_evenly(
         assert maps.shape == (4, *size)
 
 
-@pytest.mark.parametrize("channels", [8, 9])
-@pytest.mark.parametrize("condition", [0, 12])
-def test_fused_decoder_equals_the_module(channels: int, condition: int) -> None:
-    generator = torch.Generator().manual_seed(1)
-    decoder = make_decoder(channels, condition, 3, 1.9, generator)
-    for block in decoder:
-        block.global_scale.data += torch.randn(1, channels, generator=generator)
-        block.global_offset.data += torch.randn(1, channels, generator=generator)
-    codes = torch.randn(6, condition, generator=generator) if condition else None
-    fibers = 3 * torch.randn(5, 6, channels, generator=generator)
-    fused = FusedDecoder(decoder, codes, 1.9, torch.float32)
-    with torch.no_grad():
-        flat = fibers.reshape(-1, channels)
-        extra = [] if codes is None else [[codes.repeat(5, 1)]]
-        z, log_det = decoder(flat, *extra)
-        want = (log_det - z.square().sum(1) / 2) / channels - math.log(2 * math.pi) / 2
-        got = fused.log_likelihood(fibers)
-        features = fibers.permute(0, 2, 1).reshape(5, channels, 2, 3)
-        chunked = fused.decode(features, limit_mb=4.5 * fused.bytes_per_fiber / 1e6)
-    torch.testing.assert_close(got.flatten(), want, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(chunked.flatten(), want, rtol=1e-5, atol=1e-5)
-
-
 def test_only_the_conditional_flow_sees_the_position(prepare: Any) -> None:
     for conditional in (True, False):
         method = prepare(conditional=conditional)
@@ -262,49 +234,6 @@ def test_state_of_other_settings_is_refused(fitted: Cflow, prepare: Any) -> None
         prepare(couplings=3).load_state(fitted.state())
     with pytest.raises(MethodError, match="maxima none"):
         prepare().load_state({})
-
-
-def test_decoders_follow_the_seed_and_leave_global_generators_alone() -> None:
-    def build(seed: int) -> Tensor:
-        decoder = make_decoder(6, 4, 1, 1.9, torch.Generator().manual_seed(seed))
-        return torch.cat([p.detach().flatten() for p in decoder.parameters()])
-
-    torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002 - the generator that FrEIA uses
-    expected = torch.rand(()).item(), np.random.rand()  # noqa: NPY002
-    torch.manual_seed(0)
-    np.random.seed(0)  # noqa: NPY002
-    first, again, other = build(1), build(1), build(2)
-    assert (torch.rand(()).item(), np.random.rand()) == expected  # noqa: NPY002
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-
-
-def test_a_changed_freia_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    def later(self: Any, x: Tensor, a: Tensor, rev: bool = False) -> tuple[Tensor, Tensor]:
-        a = 0.1 * a
-        s = self.clamp * torch.tanh(a[:, : x.shape[1]] / self.clamp)
-        return x * s.exp() + a[:, x.shape[1] :], s.sum(1)
-
-    monkeypatch.setattr(AllInOneBlock, "_affine", later)
-    with pytest.raises(MethodError, match=r"install FrEIA==0\.2"):
-        require_known_freia.__wrapped__()
-
-
-def test_rotation_equals_pillow_on_the_raw_picture() -> None:
-    raw = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
-    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
-
-    def normalised(picture: Image.Image) -> Tensor:
-        pixels = torch.from_numpy(np.array(picture)).float() / 255
-        return ((pixels - mean) / std).permute(2, 0, 1)
-
-    picture = Image.fromarray(raw)
-    draw = torch.rand((), generator=torch.Generator().manual_seed(1), dtype=torch.float64).item()
-    want = normalised(picture.rotate((2 * draw - 1) * 5.0, Image.Resampling.NEAREST))
-    got = rotate(normalised(picture), torch.Generator().manual_seed(1), degrees=5.0)
-    assert torch.equal(got, want)
-    assert not torch.equal(got, normalised(picture))
 
 
 def test_augmentation_is_of_the_training_pictures_only(
@@ -382,33 +311,6 @@ def test_too_few_images_are_refused(
 ) -> None:
     with pytest.raises(MethodError, match=r"3 training images .* at most 3"):
         list(prepare().fit(make_images(images[:3]), make_run()))
-
-
-def test_a_loss_that_is_not_finite_names_level_step_and_value() -> None:
-    decoders = [
-        make_decoder(6, 4, 1, 1.9, torch.Generator().manual_seed(level)) for level in range(2)
-    ]
-    trainer = Trainer(decoders, 4, 8, "own", lambda n: torch.arange(n))
-    good = torch.randn(2, 6, 4, 4)
-    trainer.update([good, good], 1e-4)
-    bad = good.clone()
-    bad[1, 0, 0, 0] = math.nan
-    with pytest.raises(MethodError, match=r"nan at level 1, image batch 1, update 2 .*lower lr"):
-        trainer.update([good, bad], 1e-4)
-
-
-def test_features_that_are_not_maps_are_refused() -> None:
-    trainer = Trainer(
-        [make_decoder(6, 4, 1, 1.9, torch.Generator().manual_seed(0))], 4, 8, "own", torch.randperm
-    )
-    with pytest.raises(MethodError, match="not a feature map"):
-        trainer.update([torch.zeros(2, 16, 6)], 1e-4)
-
-
-@pytest.mark.parametrize("channels", [0, -4, 6])
-def test_a_position_code_needs_a_multiple_of_four(channels: int) -> None:
-    with pytest.raises(MethodError, match="multiple of 4"):
-        position_code(channels, 2, 2)
 
 
 def test_a_planted_defect_scores_higher_than_its_surroundings(

@@ -9,12 +9,15 @@ import pytest
 
 from bench.config import Settings, load_settings
 from bench.report.matching import Matcher
+from bench.report.paper_table import PaperTable, build
 from bench.report.published import Published, load_published
 from bench.report.table_spec import TableSpec, load_table
-from bench.row import Row
+from tests import rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from bench.row import Row
 
     MakeRow = Callable[..., Row]
     MakeRows = Callable[..., list[Row]]
@@ -38,25 +41,23 @@ def spec(settings: Settings, published: Published) -> Callable[[str], TableSpec]
 
 
 @pytest.fixture
+def built(published: Published, settings: Settings) -> Callable[..., PaperTable]:
+    """`built(spec, rows, seeds)`: the table with the published numbers and these rows."""
+
+    def make(spec: TableSpec, rows: Sequence[Row] = (), seeds: Sequence[int] = ()) -> PaperTable:
+        return build(spec, published, rows, settings, seeds)
+
+    return make
+
+
+@pytest.fixture
 def make_row() -> MakeRow:
     """`make_row(method="padim", image_auroc=0.9)`: a row with defaults for the rest."""
     count = iter(range(10**6))
 
     def make(**changes: Any) -> Row:
-        values: dict[str, Any] = {
-            "cell": f"{next(count):012x}",
-            "method": "padim",
-            "method_version": 1,
-            "dataset": "synthetic",
-            "dataset_version": 1,
-            "category": "weave",
-            "seed": 0,
-            "protocol": "standard",
-            "pretrained": "pretrained",
-            "data": "feed",
-            "code": "beef",
-        }
-        return Row(**{**values, **changes})
+        place = {"cell": f"{next(count):012x}", "dataset": "synthetic", "category": "weave"}
+        return rows.make_row(**{**place, **changes})
 
     return make
 

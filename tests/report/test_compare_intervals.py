@@ -10,7 +10,7 @@ import pytest
 from bench.report.compare import Number, tabulate_metric
 from bench.report.compare_text import text_table
 from bench.report.groups import groups
-from bench.report.significance import IMAGE_METRICS, image_score
+from bench.report.intervals import IMAGE_METRICS, image_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable

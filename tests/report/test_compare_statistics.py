@@ -12,17 +12,14 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from bench.evaluate import average_precision, f1_max
-from bench.report.significance import (
-    FEWEST,
+from bench.report.intervals import (
     IMAGE_METRICS,
-    auroc,
-    compare,
     image_score,
     percentiles,
-    rank_columns,
     resampled_scores,
     t_interval,
 )
+from bench.report.significance import FEWEST, compare, rank_columns
 
 
 def test_the_best_has_rank_one_and_equal_ones_share() -> None:
@@ -61,6 +58,16 @@ def test_friedman_and_wilcoxon_are_those_of_scipy() -> None:
     assert sorted(pair.p for pair in found.pairs) == pytest.approx(holm)
 
 
+@pytest.mark.parametrize("gaps", [[1, 1, 3, -3, 5, 6], [0, 1, 2, -3, 4, 5], [0, 0, 1, 1, 2, -2, 3]])
+def test_with_equal_scores_or_gaps_all_signs_are_tried(gaps: list[int]) -> None:
+    found = compare(np.stack([0.5 + 0.01 * np.array(gaps), np.full(len(gaps), 0.5)]))
+    ranks = stats.rankdata(np.abs(gaps))
+    signs = np.array(list(itertools.product([-1, 1], repeat=len(gaps))))
+    sums = np.abs(signs * (np.array(gaps) != 0) @ ranks)
+    assert found is not None
+    assert found.pairs[0].p == pytest.approx(np.mean(sums >= np.abs(np.sign(gaps) @ ranks) - 1e-9))
+
+
 def test_a_pair_says_which_method_is_better() -> None:
     rng = np.random.default_rng(1)
     base = rng.random(8)
@@ -91,9 +98,11 @@ def test_auroc_from_ranks_is_that_of_scikit_learn(images: list[tuple[int, bool]]
     scores = np.array([float(score) for score, _ in images])
     labels = np.array([label for _, label in images])
     if labels.all() or not labels.any():
-        assert np.isnan(auroc(scores, labels))
+        assert np.isnan(image_score("image_auroc", scores, labels))
     else:
-        assert auroc(scores, labels) == pytest.approx(roc_auc_score(labels, scores))
+        assert image_score("image_auroc", scores, labels) == pytest.approx(
+            roc_auc_score(labels, scores)
+        )
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
@@ -134,7 +143,7 @@ def test_memory_is_bounded_without_another_result(monkeypatch: pytest.MonkeyPatc
     labels = np.arange(50) % 2 == 0
     scores = rng.standard_normal(50) + labels
     whole = percentiles(resampled_scores("image_auroc", scores, labels, 4000, 0))
-    monkeypatch.setattr("bench.report.significance._BLOCK", 50 * 7)
+    monkeypatch.setattr("bench.report.intervals._BLOCK", 50 * 7)
     parts = resampled_scores("image_auroc", scores, labels, 4000, 0)
     assert len(parts) == 4000
     assert percentiles(parts) == pytest.approx(whole, abs=0.01)
@@ -151,7 +160,7 @@ def test_runs_on_one_test_set_are_scored_on_the_same_drawn_images() -> None:
         resampled_scores("image_auroc", each, labels, 4000, 0) for each in (scores, scores, other)
     )
     assert (first == again).all()
-    assert auroc(scores, labels) == auroc(other, labels)
+    assert image_score("image_auroc", scores, labels) == image_score("image_auroc", other, labels)
     paired, unpaired = percentiles((first + again) / 2), percentiles((first + moved) / 2)
     assert unpaired[1] - unpaired[0] < 0.85 * (paired[1] - paired[0])
 
@@ -163,7 +172,7 @@ def test_the_interval_covers_the_value_and_narrows_with_more_images() -> None:
         labels = np.arange(count) % 2 == 0
         scores = rng.standard_normal(count) + labels
         low, high = percentiles(resampled_scores("image_auroc", scores, labels, 2000, 0))
-        assert low < auroc(scores, labels) < high
+        assert low < image_score("image_auroc", scores, labels) < high
         widths.append(high - low)
     assert widths[1] == pytest.approx(widths[0] / 4, rel=0.35)
 

@@ -10,28 +10,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.report.paper_table import build
+from bench.report.latex import tex
 from bench.report.ranking import DIFFERENCE, MEASURED, ONLY, PUBLISHED
-from bench.report.render import render, tex
+from bench.report.render import render
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from bench.config import Settings
-    from bench.report.published import Published
     from bench.report.render import Format
-    from bench.report.table_spec import TableSpec
-    from bench.row import Row
-
-    Spec = Callable[[str], TableSpec]
-    RowsOf = Callable[..., list[Row]]
+    from tests.report.shown import Built, RowsOf, Spec
 
 
 def test_csv_has_one_line_for_each_number_with_its_protocol(
-    spec: Spec, rows_of: RowsOf, published: Published, settings: Settings
+    spec: Spec, rows_of: RowsOf, built: Built
 ) -> None:
     table4 = spec("pyramidflow/table4")
-    table = build(table4, published, rows_of(table4, image_auroc=0.9), settings)
+    table = built(table4, rows_of(table4, image_auroc=0.9))
     records = list(csv.DictReader(io.StringIO(render(table, "csv"))))
     kinds = [r["kind"] for r in records]
     assert kinds.count(PUBLISHED) + kinds.count(ONLY) == 48
@@ -40,12 +32,12 @@ def test_csv_has_one_line_for_each_number_with_its_protocol(
 
 
 def test_csv_carries_what_makes_a_number_comparable(
-    spec: Spec, rows_of: RowsOf, published: Published, settings: Settings
+    spec: Spec, rows_of: RowsOf, built: Built
 ) -> None:
     table4 = spec("pyramidflow/table4")
     place = {"device": "CPU test", "threads": 2, "speed": "speed-1"}
     rows = rows_of(table4, image_auroc=0.9, n_leaked=3, **place)
-    table = build(table4, published, rows, settings)
+    table = built(table4, rows)
     records = list(csv.DictReader(io.StringIO(render(table, "csv"))))
     first = next(r for r in records if r["kind"] == MEASURED and r["method"] == "PaDiM")
     found = {k: first[k] for k in ("device", "threads", "speed", "seeds", "weights", "unit")}
@@ -61,10 +53,8 @@ def test_csv_carries_what_makes_a_number_comparable(
     assert vt_adl["device"] == ""
 
 
-def test_latex_is_balanced_escaped_and_uses_booktabs(
-    spec: Spec, published: Published, settings: Settings
-) -> None:
-    text = render(build(spec("pyramidflow/table3"), published, [], settings), "tex")
+def test_latex_is_balanced_escaped_and_uses_booktabs(spec: Spec, built: Built) -> None:
+    text = render(built(spec("pyramidflow/table3")), "tex")
     body = re.sub(r"(?m)^%.*$", "", text)
     assert body.count(r"\toprule") == 2
     assert r"\hline" not in body
@@ -78,11 +68,11 @@ def test_latex_is_balanced_escaped_and_uses_booktabs(
 
 
 def test_latex_shows_what_is_missing_and_left_out(
-    spec: Spec, rows_of: RowsOf, published: Published, settings: Settings
+    spec: Spec, rows_of: RowsOf, built: Built
 ) -> None:
     table4 = spec("pyramidflow/table4")
     rows = rows_of(table4, protocol="standard")
-    text = render(build(table4, published, rows, settings), "tex")
+    text = render(built(table4, rows), "tex")
     shown = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     assert "Missing: PaDiM: 01, 02, 03; seed 0" in shown
     assert "Not shown: 3 rows of padim left out: protocol standard" in shown
@@ -95,19 +85,17 @@ def test_latex_has_typographic_quotes_only() -> None:
 
 
 @pytest.mark.parametrize("format", ["md", "tex", "html"])
-def test_means_are_headed_by_what_they_are_over(
-    format: Format, spec: Spec, published: Published, settings: Settings
-) -> None:
-    text = render(build(spec("pyramidflow/table3"), published, [], settings), format)
+def test_means_are_headed_by_what_they_are_over(format: Format, spec: Spec, built: Built) -> None:
+    text = render(built(spec("pyramidflow/table3")), format)
     assert "mean of 12 registered" in text
     assert "registered12" not in text
 
 
 @pytest.mark.parametrize("format", ["md", "tex", "html"])
 def test_printed_changes_stand_behind_their_numbers(
-    format: Format, spec: Spec, published: Published, settings: Settings
+    format: Format, spec: Spec, built: Built
 ) -> None:
-    text = render(build(spec("pyramidflow/table1"), published, [], settings), format)
+    text = render(built(spec("pyramidflow/table1")), format)
     assert re.search(r"96\.1(\*\*|\}|</strong>) \(\+2\.6\)", text)
 
 
@@ -118,8 +106,8 @@ def test_latex_escapes_every_special_character() -> None:
     assert tex("\\") == r"\textbackslash{}"
 
 
-def test_html_escapes_and_links_notes(spec: Spec, published: Published, settings: Settings) -> None:
-    text = render(build(spec("pyramidflow/table4"), published, [], settings), "html")
+def test_html_escapes_and_links_notes(spec: Spec, built: Built) -> None:
+    text = render(built(spec("pyramidflow/table4")), "html")
     assert '<a href="#note-S4">' in text
     assert '<p id="note-S4">' in text
     assert text.count('<tr class="published-only">') == 8
@@ -127,10 +115,8 @@ def test_html_escapes_and_links_notes(spec: Spec, published: Published, settings
     assert "VT-ADL&#x27;s" in text
 
 
-def test_markdown_marks_best_and_second_best(
-    spec: Spec, published: Published, settings: Settings
-) -> None:
-    text = render(build(spec("pyramidflow/table4"), published, [], settings), "md")
+def test_markdown_marks_best_and_second_best(spec: Spec, built: Built) -> None:
+    text = render(built(spec("pyramidflow/table4")), "md")
     assert "**100.0**" in text
     assert "_99.8_" in text
     assert "S25: BTAD baselines disagree" in text

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
 import pytest
@@ -18,8 +18,11 @@ from bench.check import COUNTS, FRACTIONS, RELATIVE, Comparison, Tolerances, che
 from bench.config import load_settings
 from bench.errors import ConfigError, StoreError
 from bench.report.check_output import as_json, as_junit, as_text, speed
-from bench.row import Row
 from bench.store import ResultStore
+from tests.rows import make_row
+
+if TYPE_CHECKING:
+    from bench.row import Row
 
 TOLERANCES = Tolerances(scores=0.002, relative={"gflops": 0.01})
 NOWHERE = Environments([])
@@ -28,17 +31,9 @@ NOWHERE = Environments([])
 def row(seed: int = 0, **changes: Any) -> Row:
     values: dict[str, Any] = {
         "cell": f"{seed:012x}",
-        "method": "padim",
-        "method_version": 1,
-        "dataset": "mtd",
-        "dataset_version": 1,
-        "category": "tile",
         "seed": seed,
-        "protocol": "standard",
         "pretrained": "random",
         "weights": "random resnet18",
-        "data": "feed",
-        "code": "beef",
         "commit": "abc",
         "env": "cafe",
         "device": "CPU x",
@@ -52,7 +47,7 @@ def row(seed: int = 0, **changes: Any) -> Row:
         "fps": 50.0,
         "started": "2026-01-01T00:00:00+00:00",
     }
-    return Row(**{**values, **changes})
+    return make_row(**{**values, **changes})
 
 
 def outcome(old: list[Row], now: list[Row], tolerances: Tolerances = TOLERANCES) -> Comparison:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 
 from bench import discovery
 from bench.config import load_settings
+from bench.report.intervals import image_score
 from bench.report.quantities import SCORES
-from bench.report.significance import auroc
 from bench.row import COMPLEXITY, Row, columns
 from bench.store import ResultStore, read_csv, sort_rows
+from tests.rows import make_row
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -97,7 +99,8 @@ def test_stored_image_scores_give_the_score_of_their_row() -> None:
                 with np.load(file) as stored:
                     scores, labels = stored["scores"], stored["labels"].astype(bool)
                 assert len(labels) == row.n_test, file
-                assert auroc(scores, labels) == pytest.approx(row.image_auroc, abs=1e-6), file
+                found = image_score("image_auroc", scores, labels)
+                assert found == pytest.approx(row.image_auroc, abs=1e-6), file
 
 
 @pytest.mark.parametrize(
@@ -113,25 +116,15 @@ def test_stored_image_scores_give_the_score_of_their_row() -> None:
     ],
 )
 def test_a_row_that_is_not_sound_is_found(changes: dict[str, object], problem: str) -> None:
-    values: dict[str, object] = {
-        "cell": "0123456789ab",
-        "method": "padim",
-        "method_version": 1,
-        "dataset": "mtd",
-        "dataset_version": 1,
-        "category": "tile",
-        "seed": 0,
-        "protocol": "standard",
-        "pretrained": "pretrained",
-        "weights": "x@1",
-        "data": "feed",
-        "code": "beef",
-        "commit": "abc",
-        "device": "CPU",
-        "command": "bench run",
-        "started": "2026-01-01T00:00:00+00:00",
-        "image_auroc": 0.9,
-    }
+    sound = partial(
+        make_row,
+        weights="x@1",
+        commit="abc",
+        device="CPU",
+        command="bench run",
+        started="2026-01-01T00:00:00+00:00",
+        image_auroc=0.9,
+    )
     file = Path("results/mtd/padim.csv")
-    assert problems(Row(**values), file) == []  # type: ignore[arg-type]
-    assert any(problem in text for text in problems(Row(**{**values, **changes}), file))  # type: ignore[arg-type]
+    assert problems(sound(), file) == []
+    assert any(problem in text for text in problems(sound(**changes), file))

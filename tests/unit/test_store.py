@@ -5,7 +5,8 @@ import json
 import os
 import socket
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import psutil
 import pytest
@@ -13,32 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import StoreError
-from bench.row import Row, columns
+from bench.row import columns
 from bench.store import ResultStore, merge, read_csv, write_csv
+from tests.rows import make_row
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def row(**changes: Any) -> Row:
-    values: dict[str, Any] = {
-        "cell": "0123456789ab",
-        "method": "padim",
-        "method_version": 1,
-        "dataset": "mtd",
-        "dataset_version": 1,
-        "category": "tile",
-        "seed": 0,
-        "protocol": "standard",
-        "pretrained": "random",
-        "data": "feed",
-        "code": "beef",
-        "image_auroc": 0.75,
-        "noisy": True,
-        "fps": 12.5,
-        "started": "2026-01-01T00:00:00+00:00",
-    }
-    return Row(**{**values, **changes})
+row = partial(
+    make_row,
+    pretrained="random",
+    image_auroc=0.75,
+    noisy=True,
+    fps=12.5,
+    started="2026-01-01T00:00:00+00:00",
+)
 
 
 def test_a_row_survives_writing_and_reading(tmp_path: Path) -> None:

@@ -1,31 +1,11 @@
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 from bench.report.summary import figure, percent, tables
-from bench.row import Row
+from tests.rows import make_row
 
-
-def row(**changes: Any) -> Row:
-    values: dict[str, Any] = {
-        "cell": "0123456789ab",
-        "method": "padim",
-        "method_version": 1,
-        "dataset": "mtd",
-        "dataset_version": 1,
-        "category": "tile",
-        "seed": 0,
-        "protocol": "standard",
-        "pretrained": "pretrained",
-        "data": "feed",
-        "code": "beef",
-        "image_auroc": 0.75,
-        "speed": "speed-1",
-        "fps": 12.5,
-        "fps_batch": 8,
-        "device": "CPU test",
-    }
-    return Row(**{**values, **changes})
+row = partial(make_row, image_auroc=0.75, speed="speed-1", fps=12.5, fps_batch=8, device="CPU test")
 
 
 def test_a_mean_stands_below_several_categories() -> None:
@@ -48,6 +28,20 @@ def test_the_deviation_of_a_mean_is_that_of_the_means_of_seeds() -> None:
     ]
     mean = next(line for line in tables(rows).splitlines() if " mean " in line)
     assert "50.0 ± 0.0" in mean
+
+
+def test_costs_are_medians_over_categories_and_seeds_and_the_caption_says_so() -> None:
+    rows = [
+        row(category=category, seed=seed, fps=fps)
+        for category, seed, fps in [("a", 0, 1.0), ("a", 1, 2.0), ("a", 2, 9.0), ("b", 0, 4.0)]
+    ]
+    lines = tables(rows).splitlines()
+    assert lines[0].endswith("; costs: median")
+    assert [line.split()[-5] for line in lines if "padim" in line] == ["2", "4", "3"]
+
+
+def test_the_caption_of_single_rows_says_nothing_of_medians() -> None:
+    assert "median" not in tables([row(), row(method="cflow")])
 
 
 def test_rows_of_two_protocols_are_never_in_one_table() -> None:

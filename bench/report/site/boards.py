@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.plan import canonical
+from bench.report.groups import differing
 from bench.report.quantities import group_by
 from bench.report.site.lines import Line, digest, finish, lines_of
 from bench.report.site.names import slug
@@ -77,13 +77,10 @@ def _titles(rows: Sequence[Row]) -> list[str]:
         shared.setdefault((row.dataset, row.protocol), []).append(_settings(row))
     titles = []
     for row in rows:
-        others = shared[row.dataset, row.protocol]
-        names = sorted({name for settings in others for name in settings})
         own = _settings(row)
         differ = [
             f"{name} {_word(own[name]) if name in own else 'not stated'}"
-            for name in names
-            if len({canonical(settings.get(name)) for settings in others}) > 1
+            for name in sorted(differing(shared[row.dataset, row.protocol]))
         ]
         titles.append(f"{row.protocol} ({', '.join(differ)})" if differ else row.protocol)
     return titles

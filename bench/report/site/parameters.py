@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import StoreError
-from bench.plan import canonical
+from bench.report import groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -66,9 +66,7 @@ def read_json(row: Row, column: str) -> Any:
 
 def differing(rows: Iterable[Row]) -> list[str]:
     """Names of the parameters that are not the same in all rows."""
-    sets = _sets(rows)
-    names = sorted({name for values in sets for name in values})
-    return [n for n in names if len({canonical(values.get(n)) for values in sets}) > 1]
+    return sorted(groups.differing(_sets(rows)))
 
 
 def changed(rows: Iterable[Row], defaults: Mapping[str, Any]) -> list[str]:

@@ -15,11 +15,13 @@ from bench.report.published import MEANS, load_published
 from bench.report.site import build_site, load_site_data
 from bench.report.site.printed import Printer
 from bench.report.site.printed_marks import load_marks
-from bench.row import Row
 from bench.store import write_csv
+from tests.rows import make_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from bench.row import Row
 
     SiteRow = Callable[..., Row]
     WriteResults = Callable[[Path, Sequence[Row]], Path]
@@ -31,26 +33,19 @@ def _row(count: itertools.count[int], **changes: Any) -> Row:
     protocol = PROTOCOLS[changes.get("protocol", "standard")]
     values: dict[str, Any] = {
         "cell": f"{next(count):012x}",
-        "method": "padim",
-        "method_version": 1,
         "dataset": "mvtec",
-        "dataset_version": 1,
         "category": "carpet",
-        "seed": 0,
         "protocol": protocol.name,
         "protocol_fields": json.dumps(protocol.identity(), sort_keys=True),
         "pretrained": "none",
-        "params": "{}",
         "image_auroc": 0.9,
         "pixel_auroc": 0.95,
         "aupro_30": 0.85,
         "weights": "none",
-        "data": "feed",
-        "code": "beef",
         "device": "CPU",
         "started": "2026-01-01T00:00:00+00:00",
     }
-    return Row(**{**values, **changes})
+    return make_row(**{**values, **changes})
 
 
 @pytest.fixture(scope="session")

@@ -4,20 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
-from dataclasses import dataclass, field, replace
-from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-import numpy as np
 import pytest
 
-from bench.errors import StoreError
-from bench.evaluate.curves import Curve, save_curves
-from bench.report.panels import Panel, save_panels
 from bench.report.site import build_site, load_site_data
+from tests.report.site.elements import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,62 +20,6 @@ if TYPE_CHECKING:
 
     SiteRow = Callable[..., Row]
     WriteResults = Callable[[Path, Sequence[Row]], Path]
-
-VOID = {"meta", "link", "img", "input", "br", "path"}
-
-
-@dataclass
-class Element:
-    """A tag with its attributes, its text and the tags around it, outermost first."""
-
-    tag: str
-    attributes: dict[str, str]
-    around: tuple[Element, ...]
-    text: str = ""
-
-    def within(self, tag: str) -> Element | None:
-        return next((e for e in reversed(self.around) if e.tag == tag), None)
-
-
-@dataclass
-class Page(HTMLParser):
-    """Every element of a page; wrong nesting is an error."""
-
-    file: Path
-    elements: list[Element] = field(default_factory=list)
-    open: list[Element] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.feed(self.file.read_text(encoding="utf-8"))
-        self.close()
-        assert not self.open, f"{self.file}: {self.open[-1].tag} is not closed"
-
-    def __hash__(self) -> int:
-        return id(self)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        names = [name for name, _ in attrs]
-        assert len(names) == len(set(names)), f"{self.file}: {tag} repeats an attribute"
-        element = Element(tag, {k: v or "" for k, v in attrs}, tuple(self.open))
-        self.elements.append(element)
-        if tag not in VOID:
-            self.open.append(element)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open, f"{self.file}: {tag} ends without a start"
-        assert self.open[-1].tag == tag, f"{self.file}: {tag} ends inside {self.open[-1].tag}"
-        self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        for element in self.open:
-            element.text += data
-
-    def all(self, *tags: str) -> list[Element]:
-        return [e for e in self.elements if e.tag in tags]
 
 
 @pytest.fixture(scope="module")
@@ -245,109 +182,6 @@ def test_the_download_holds_the_rows(site: Path, rows: Sequence[Row]) -> None:
     assert cells == {row.cell for row in rows}
 
 
-def test_curves_losses_and_panels_of_a_cell_are_shown(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    row = site_row()
-    results = write_results(tmp_path / "r", [row])
-    artifacts = results / "artifacts" / row.cell
-    artifacts.mkdir(parents=True)
-    curve = Curve(np.array([0.0, 1.0]), np.array([0.0, 1.0]), 0.0)
-    save_curves(artifacts / "curves.npz", {"pro": curve})
-    (artifacts / "history.json").write_text('[{"loss": 2.5}, {"loss": 1.25}]')
-    zeros = np.zeros((8, 8))
-    panel = Panel("a.png", np.zeros((8, 8, 3), np.uint8), zeros, zeros, 0.5, 1, "hole", "lowest")
-    save_panels(artifacts / "panels.npz", [panel], 0.5)
-    build_site(load_site_data([results]), tmp_path / "out")
-    page = Page(tmp_path / "out" / "methods" / "padim.html")
-    titles = [e.attributes["aria-label"] for e in page.all("svg")]
-    assert [t.split(" of ")[0] for t in titles] == ["Per-region overlap", "Training loss"]
-    assert "from 1.25 to 2.5" in titles[1]
-    image = page.all("img")[0].attributes
-    assert (page.file.parent / image["src"]).resolve().is_file()
-    assert "failures first" in image["alt"]
-    build_site(load_site_data([results]), tmp_path / "out", galleries=False)
-    assert not list((tmp_path / "out").rglob("images/*"))
-
-
-def test_a_damaged_artifact_is_named_and_the_site_is_whole(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    rows = [site_row(command="bench run -m padim"), site_row(method="cflow")]
-    results = write_results(tmp_path / "r", rows)
-    for name in ("curves.npz", "history.json", "panels.npz"):
-        artifacts = results / "artifacts" / rows[0].cell
-        artifacts.mkdir(parents=True, exist_ok=True)
-        (artifacts / name).write_bytes(b"PK\x03\x04 cut off")
-    out = tmp_path / "out"
-    command = ["bench", "site", "--out", str(out), "--results", str(results)]
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.argv = {command!r}; from bench.cli import main; main()",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 1, done.stderr
-    assert [name for name in ("curves.npz", "history.json", "panels.npz") if name in done.stderr]
-    assert len(done.stderr.splitlines()) == 3
-    assert (out / "index.html").is_file()
-    assert (out / "methods" / "cflow.html").is_file()
-    page = Page(out / "methods" / "padim.html")
-    warnings = [e.text for e in page.all("p") if e.attributes.get("class") == "warn"]
-    assert [w.split()[0] for w in warnings] == [
-        f"artifacts/{rows[0].cell}/{name}" for name in ("curves.npz", "history.json", "panels.npz")
-    ]
-    assert not list(out.rglob("*.webp"))
-
-
-def small(page: Page) -> list[str]:
-    return [e.text for e in page.all("p") if e.attributes.get("class") == "small"]
-
-
-def test_what_has_no_pictures_says_which_command_makes_them(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    command = "bench run -m padim -c carpet"
-    rows = [
-        site_row(command=command),
-        site_row(method="cflow"),
-        site_row(method="maps", kind="submitted"),
-    ]
-    data = load_site_data([write_results(tmp_path / "r", rows)])
-    build_site(data, tmp_path / "out")
-    methods = tmp_path / "out" / "methods"
-    (text,) = small(Page(methods / "padim.html"))
-    assert text.startswith("No curves or test images lie among the results")
-    assert f"{command} --force makes them again" in text
-    (text,) = small(Page(methods / "cflow.html"))
-    assert "no command was recorded" in text
-    assert small(Page(methods / "maps.html")) == [
-        "Submitted maps come without curves and test images."
-    ]
-    build_site(data, tmp_path / "out", galleries=False)
-    texts = small(Page(methods / "padim.html"))
-    assert texts[0].startswith("No curves lie among")
-    assert texts[1] == "Test images are left out of this site (--no-galleries)."
-
-
-def test_curves_without_panels_say_how_to_make_the_test_images(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    row = site_row(command="bench run -m padim --force")
-    results = write_results(tmp_path / "r", [row])
-    artifacts = results / "artifacts" / row.cell
-    artifacts.mkdir(parents=True)
-    (artifacts / "history.json").write_text('[{"loss": 2.5}, {"loss": 1.25}]')
-    build_site(load_site_data([results]), tmp_path / "out")
-    (text,) = small(Page(tmp_path / "out" / "methods" / "padim.html"))
-    assert text.startswith("No test images lie among")
-    assert text.endswith("bench run -m padim --force makes them again.")
-
-
 def test_each_line_shows_its_own_parameters_and_what_is_not_the_default(
     tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
 ) -> None:
@@ -374,7 +208,7 @@ def test_options_of_a_data_set_that_are_not_its_defaults_are_named(
         )
     ]
     build_site(load_site_data([write_results(tmp_path / "r", rows)]), tmp_path / "out")
-    assert small(Page(tmp_path / "out" / "datasets" / "synthetic.html"))[1:] == [
+    assert Page(tmp_path / "out" / "datasets" / "synthetic.html").texts("p", "small")[1:] == [
         "Data set options: good = 40; others at their defaults.",
         "Data set options: each at its default.",
     ]
@@ -445,105 +279,6 @@ def test_mixed_sources_and_uncommitted_changes_are_told_with_the_runs(
     assert "FPS" in page.all("thead")[0].text
 
 
-def test_the_same_rows_give_the_same_bytes(
-    tmp_path: Path, site: Path, rows: list[Row], hostile_rows: list[Row], write_results: Any
-) -> None:
-    results = write_results(tmp_path / "r", [*reversed(rows), *hostile_rows])
-    build_site(load_site_data([results]), tmp_path / "out")
-    names = sorted(f.relative_to(site) for f in site.rglob("*") if f.is_file())
-    assert names == sorted(
-        f.relative_to(tmp_path / "out") for f in (tmp_path / "out").rglob("*") if f.is_file()
-    )
-    for name in names:
-        assert (site / name).read_bytes() == (tmp_path / "out" / name).read_bytes(), name
-
-
-def test_a_later_site_replaces_an_earlier_one_and_nothing_else(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    out = tmp_path / "out"
-    first = write_results(tmp_path / "a", [site_row(method="padim")])
-    build_site(load_site_data([first]), out)
-    (out / "CNAME").write_text("mine")
-    second = write_results(tmp_path / "b", [site_row(method="cflow")])
-    build_site(load_site_data([second]), out)
-    assert (out / "CNAME").read_text() == "mine"
-    assert (out / "methods" / "cflow.html").is_file()
-    assert not (out / "methods" / "padim.html").exists()
-
-
-def test_a_folder_that_holds_other_files_is_refused(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    data = load_site_data([write_results(tmp_path / "r", [site_row()])])
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("years")
-    with pytest.raises(StoreError, match="holds other files"):
-        build_site(data, tmp_path / "out")
-    with pytest.raises(StoreError, match="is a file"):
-        build_site(data, tmp_path / "out" / "thesis.tex")
-
-
-def test_no_row_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="bench run --method"):
-        load_site_data([tmp_path])
-    with pytest.raises(StoreError, match="not a folder"):
-        load_site_data([tmp_path / "absent"])
-
-
-def test_broken_files_are_named(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    row = site_row(env="abc")
-    for index, (column, text, message) in enumerate(
-        (
-            ("params", "{", "is not JSON"),
-            ("params", "[1]", r"holds \[1\], not names and values"),
-            ("dataset_params", "3", "holds 3, not"),
-            ("protocol_fields", '{"published": 3}', "holds 'published' without a list of names"),
-            ("published", '{"aupro_cflow": "x"}', "holds 'aupro_cflow' without a number"),
-            ("undefined", "null", "holds null"),
-        )
-    ):
-        change: dict[str, Any] = {column: text}
-        bad = write_results(tmp_path / f"bad{index}", [replace(row, **change)])
-        with pytest.raises(StoreError, match=f"cell {row.cell}.*{column!r} {message}"):
-            load_site_data([bad])
-    good = write_results(tmp_path / "b", [row])
-    (good / "env").mkdir()
-    (good / "env" / "abc.json").write_text("[]")
-    with pytest.raises(StoreError, match=r"abc\.json holds no table"):
-        load_site_data([good])
-
-
-def test_of_one_cell_in_two_folders_the_newest_is_shown(
-    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
-) -> None:
-    old = site_row(image_auroc=0.5)
-    new = replace(old, image_auroc=0.6, started="2026-02-01T00:00:00+00:00")
-    folders = [write_results(tmp_path / name, [row]) for name, row in (("a", new), ("b", old))]
-    assert [row.image_auroc for row in load_site_data(folders).rows] == [0.6]
-
-
-def test_the_command_writes_the_site_without_importing_torch(
-    tmp_path: Path, rows: list[Row], write_results: WriteResults
-) -> None:
-    results = write_results(tmp_path / "r", rows)
-    command = ["bench", "site", "--out", str(tmp_path / "out"), "--results", str(results)]
-    code = (
-        "import json, sys\n"
-        f"sys.argv = {json.dumps(command)}\n"
-        "from bench.cli import app\n"
-        "app(standalone_mode=False)\n"
-        "heavy = {'torch', 'timm', 'sklearn', 'skimage', 'matplotlib'} & set(sys.modules)\n"
-        "sys.exit(f'imported: {heavy}' if heavy else 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert f"pages from {len(rows)} rows; open" in done.stdout
-    assert (tmp_path / "out" / "index.html").is_file()
-
-
 def test_what_was_not_scored_is_told_with_the_runs(
     tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
 ) -> None:
@@ -579,14 +314,6 @@ def test_protocols_whose_scores_say_nothing_are_in_the_download_alone(
     assert not (out / "methods" / "cflow.html").exists()
     (download,) = (file for file in (out / "data").glob("*.csv") if file.stem == page.stem)
     assert "0.123" in download.read_text()
-
-
-def test_a_site_of_costs_alone_is_refused(
-    tmp_path: Path, make_row: Callable[..., Row], write_results: Any
-) -> None:
-    results = write_results(tmp_path, [make_row(protocol="costs")])
-    with pytest.raises(StoreError, match="every row is of protocol costs"):
-        load_site_data([results], ["costs"])
 
 
 def test_runs_that_do_not_count_are_listed_with_the_reason(

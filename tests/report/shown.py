@@ -1,0 +1,26 @@
+"""What a built table shows, by row and column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from bench.report.paper_table import PaperTable
+from bench.report.table_spec import TableSpec
+from bench.row import Row
+
+if TYPE_CHECKING:
+    from bench.report.ranking import Entry, Line
+
+Spec = Callable[[str], TableSpec]
+RowsOf = Callable[..., list[Row]]
+Built = Callable[..., PaperTable]
+
+
+def lines(table: PaperTable, section: int = 0) -> dict[tuple[str, str], Line]:
+    return {(line.label, line.kind): line for line in table.sections[section].lines}
+
+
+def cell(table: PaperTable, label: str, kind: str, column: str, section: int = 0) -> Entry:
+    index = table.sections[section].columns.index(column)
+    return lines(table, section)[label, kind].entries[index]
