@@ -161,9 +161,7 @@ def _components(runs: _Runs) -> tuple[int, NDArray[np.int32]]:
     pointers = np.concatenate([[0], np.cumsum(degree)])
     neighbours = np.arange(pointers[-1]) + np.repeat(first - pointers[:-1], degree)
     joined = np.ones(len(neighbours))
-    # SciPy 1.11 finds no component in a graph with 64-bit indices, and raises nothing.
-    indices = (neighbours.astype(np.int32), pointers.astype(np.int32))
-    graph = csr_array((joined, *indices), shape=(len(starts), len(starts)))
+    graph = csr_array((joined, neighbours, pointers), shape=(len(starts), len(starts)))
     count, component = connected_components(graph, directed=False)
     return int(count), component.astype(np.int32, copy=False)
 
