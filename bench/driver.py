@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from dataclasses import asdict, dataclass
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from bench import discovery, provenance
@@ -187,8 +188,10 @@ class _Interrupts:
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.count += 1
         if self.count == 1:
-            self.console.print("finishing the cells that run; Ctrl-C again to stop now")
             self.executor.stop()
+            # By another thread: the signal may interrupt this one while it prints.
+            text = "finishing the cells that run; Ctrl-C again to stop now"
+            Thread(target=self.console.print, args=(text,)).start()
         else:
             self.executor.kill()
 
