@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import discovery, provenance
 from bench.errors import StoreError
-from bench.executors import Done, Failure, InProcessExecutor, Job, LocalExecutor
+from bench.executors import Done, Failure, InProcessExecutor, Job, LocalExecutor, usable_cores
 from bench.progress import RunProgress
 from bench.request import dataset_root, plan_request
 from bench.speed import speed_protocol
@@ -71,7 +71,7 @@ def _jobs(
 ) -> list[Job]:
     run = settings.run
     slots = max(1, run.workers)
-    threads = run.threads or max(1, provenance.usable_cores() // slots)
+    threads = run.threads or max(1, usable_cores() // slots)
     file = request.weights_file
     kind = "file" if file else run.weights
     folder = settings.paths.weights

@@ -280,6 +280,13 @@ def describe_exit(status: int) -> str:
     return f"the worker exited with status {status} and left no result"
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use: its affinity and its container's quota are respected."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
 def _thread_limits(threads: int) -> dict[str, str]:
     # Passive waiting: spinning threads starve whatever else runs on a small machine.
     count = str(threads)

@@ -52,13 +52,6 @@ def environment_key(values: dict[str, str]) -> str:
     return hashlib.sha256(canonical(values).encode()).hexdigest()[:12]
 
 
-def usable_cores() -> int:
-    """CPU cores that this process may use: its affinity and its container's quota are respected."""
-    from joblib import cpu_count
-
-    return int(cpu_count())
-
-
 def cpu_name() -> str:
     """The processor's name as the system gives it."""
     info = Path("/proc/cpuinfo")

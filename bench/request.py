@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bench.plan import Cell
 
 
-WEIGHTS = ("pretrained", "random")
+_WEIGHTS = ("pretrained", "random")
 """Choices of `[run].weights`; a file is named on the command line."""
 
 
@@ -104,7 +104,7 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
             categories,
             settings.run.seeds,
             settings.protocol(),
-            weights_kind(settings, request),
+            _weights_kind(settings, request),
             settings,
             overrides,
         )
@@ -129,8 +129,8 @@ def _check_settings(settings: Settings) -> None:
     speed_protocol(run.speed, settings.speed)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", run.device):
         raise ConfigError(f"device {run.device!r}: not a device; use auto, cpu, cuda or cuda:N")
-    if run.weights not in WEIGHTS:
-        raise ConfigError(f"[run].weights = {run.weights!r}; {nearest(run.weights, WEIGHTS)}")
+    if run.weights not in _WEIGHTS:
+        raise ConfigError(f"[run].weights = {run.weights!r}; {nearest(run.weights, _WEIGHTS)}")
     for kind in discovery.KINDS:
         known = discovery.sources(kind)
         for name in getattr(settings, kind):
@@ -160,7 +160,7 @@ def _check_places(settings: Settings, method: Plugin, plugin: Plugin, dataset: D
             raise ConfigError(f"{where}: unknown category; {nearest(category, known)}")
 
 
-def weights_kind(settings: Settings, request: Request) -> str:
+def _weights_kind(settings: Settings, request: Request) -> str:
     """The `pretrained` part of a cell's identity."""
     if request.weights_file is None:
         return settings.run.weights

@@ -16,6 +16,7 @@ from bench import discovery, provenance
 from bench.commands.run import pairs
 from bench.config import Settings, load_settings
 from bench.errors import ConfigError, StoreError
+from bench.executors import usable_cores
 from bench.request import Planned, Request, plan_request
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ class MapFormat(str, Enum):
 
 
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="CPU threads; by default the cores it may use.")
+]
 
 
 def fit(
@@ -181,7 +184,7 @@ def _refuse_filled(out: Path, force: bool) -> None:
 def _limit_threads(count: int) -> None:
     import torch
 
-    torch.set_num_threads(count or provenance.usable_cores())
+    torch.set_num_threads(count or usable_cores())
 
 
 def _threshold_text(value: float, images: int) -> str:

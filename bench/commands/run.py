@@ -77,7 +77,13 @@ def run(
         bool, typer.Option("--random-weights", help="Random encoder weights: for tests, marked.")
     ] = False,
     workers: Annotated[int | None, typer.Option(min=1, help="Cells at a time.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each cell.")] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="CPU threads of each cell; by default the cores it may use over --workers.",
+        ),
+    ] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for each cell.")] = None,
     speed: Annotated[str | None, typer.Option(help="Name of a speed protocol.")] = None,
     save_maps: Annotated[bool, typer.Option(help="Keep every anomaly map as .npy.")] = False,

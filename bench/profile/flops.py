@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 # They allocate, copy or number: no arithmetic is lost by counting them zero.
 _MOVES = frozenset(
@@ -79,6 +78,28 @@ class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call, misc, unused-ig
         return func(*args, **(kwargs or {}))
 
 
+class _TakenApart(TorchDispatchMode):  # type: ignore[no-untyped-call, misc, unused-ignore]
+    """Hands composite operators on in their parts, for which the counter has formulas.
+
+    Outside inference mode they arrive in parts anyway; inside it, not under PyTorch 2.4.
+    """
+
+    def __init__(self, known: Mapping[Any, Any]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
+        self.known = known
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func.overloadpacket not in self.known:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        return func(*args, **kwargs)
+
+
 def count_flops(work: Callable[[], object]) -> Flops:
     """Run `work` once under PyTorch's `FlopCounterMode`.
 
@@ -87,10 +108,8 @@ def count_flops(work: Callable[[], object]) -> Flops:
     PyTorch is not seen at all.
     """
     seen = _Seen()
-    # The counter lies on top, so that composite operators arrive at `seen` already taken apart.
-    # Not in inference mode, where PyTorch 2.4 hands convolutions and matrix products over whole.
     counter = FlopCounterMode(display=False)
-    with torch.inference_mode(False), torch.no_grad(), seen, counter:
+    with seen, counter, _TakenApart(counter.flop_registry):
         work()
     by_operator = counter.get_flop_counts().get("Global", {})
     counted = {str(name) for name, value in by_operator.items() if value > 0}

@@ -34,6 +34,15 @@ def test_a_convolution_costs_two_flops_per_multiply_add() -> None:
     assert flops.uncounted == ()
 
 
+def test_what_was_made_in_inference_mode_may_be_written_to() -> None:
+    linear = nn.Linear(4, 2, bias=False)
+    with torch.inference_mode():
+        room = torch.zeros(1, 4)
+        flops = count_flops(lambda: linear(torch.sub(torch.ones(1, 4), 0.5, out=room)))
+    assert flops.total == 2 * 4 * 2
+    assert flops.uncounted == ("aten.sub",)
+
+
 def test_operators_without_a_formula_are_named() -> None:
     x = torch.rand(1, 5, 4)
 

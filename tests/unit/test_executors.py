@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import io
+import signal
+import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.console import Console
 
+from bench.driver import _Interrupts
 from bench.executors import Job, LocalExecutor, describe_exit
 from bench.plan import Cell
 from bench.progress import TimeLeft, duration
 from bench.protocol import Protocol
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 def job(method: str = "padim", seed: int = 0, **changes: Any) -> Job:
@@ -77,3 +85,35 @@ def test_the_time_left_follows_each_methods_own_mean() -> None:
 )
 def test_durations_are_written_as_people_say_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+class Screen(io.RawIOBase):
+    """Gets a Ctrl-C while it is written to."""
+
+    def __init__(self) -> None:
+        self.text = b""
+        self.done = threading.Event()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer) -> int:
+        part = bytes(data)
+        self.text += part
+        if part == b"a row":
+            signal.raise_signal(signal.SIGINT)
+        elif b"Ctrl-C again" in self.text:
+            self.done.set()
+        return len(part)
+
+
+def test_ctrl_c_while_a_line_is_printed_stops_after_the_cells_that_run() -> None:
+    screen = Screen()
+    file = io.TextIOWrapper(io.BufferedWriter(screen), write_through=True)
+    executor = LocalExecutor([{}])
+    with _Interrupts(executor, Console(file=file)) as interrupts:
+        file.write("a row")
+        file.flush()
+        assert screen.done.wait(60)
+    assert interrupts.count == 1
+    assert list(executor.map([job()])) == []

@@ -1,4 +1,4 @@
-"""What a row says about the machine."""
+"""How many threads cells get."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 ONE_CORE = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from bench.provenance import usable_cores
+from bench.executors import usable_cores
 print(usable_cores())
 """
 
