@@ -91,20 +91,6 @@ def printed_prior(encoder: str) -> str:
     return {"": UNKNOWN, NONE: NONE}.get(encoder, IMAGENET)
 
 
-_COLUMNS = {
-    "mean_texture": "mean of textures",
-    "mean_object": "mean of objects",
-    "mean_registered12": "mean of 12 registered",
-    "mean_unregistered4": "mean of 4 unregistered",
-    "any": "value",
-}
-
-
-def category_words(category: str) -> str:
-    """A category of the published numbers as a heading of a column."""
-    return _COLUMNS.get(category, category)
-
-
 def venue(paper: Mapping[str, str]) -> str:
     """Where and when a paper appeared: "CVPR 2022, pp. 1-10"."""
     name, comma, pages = paper["venue"].partition(", ")

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.discovery import builtin_root
 from bench.errors import StoreError
+from bench.report.published import head_of
 from bench.report.quantities import SCORES, label
 from bench.report.site.lines import (
     COSTS,
@@ -23,7 +24,6 @@ from bench.report.site.lines import (
 )
 from bench.report.site.names import (
     PRIORS,
-    category_words,
     heading,
     protocol_words,
     slug,
@@ -134,7 +134,7 @@ class _Site:
             "percent": percent,
             "figure": figure,
             "words": protocol_words,
-            "category": category_words,
+            "category": head_of,
             "venue": venue,
         }
         self.templates.globals |= {
