@@ -82,15 +82,11 @@ def parameters(rows: Sequence[Row], plugin: Plugin) -> str:
     for name, values in sorted(found.items()):
         usual, *others = sorted(values, key=lambda value: -len(values[value]))
         if others or defaults.get(name) != usual:
-            special = "; ".join(f"{_value(v)}: {', '.join(values[v])}" for v in others)
-            parts.append(f"{name} {_value(usual)}" + (f" ({special})" if special else ""))
+            special = "; ".join(f"{plain(json.loads(v))}: {', '.join(values[v])}" for v in others)
+            parts.append(
+                f"{name} {plain(json.loads(usual))}" + (f" ({special})" if special else "")
+            )
     return ", ".join(parts) or "the method's defaults"
-
-
-def _value(text: str) -> str:
-    """A parameter as it is read: no quotes around names."""
-    value = json.loads(text)
-    return value if isinstance(value, str) else text
 
 
 def origin(rows: Sequence[Row], plugin: Plugin) -> Origin:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bench.row import Row
+
+SMALLEST_SIDE = 32
+"""Of an image, in pixels."""
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:
@@ -41,7 +44,14 @@ def device(row: Row) -> str:
 
 
 def plain(value: object) -> str:
-    """A value of a JSON column: `true`, `256 x 256`, `resnet18`."""
-    if isinstance(value, list):
-        return " x ".join(map(plain, value))
+    """A value of a JSON column: `true`, `256 x 256`, `[1, 2, 3]`, `resnet18`."""
+    if _is_size(value):
+        return " x ".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _is_size(value: object) -> TypeGuard[Sequence[int]]:
+    """Whether it is a height and a width; two small numbers are layers or levels."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return False
+    return all(type(side) is int and side >= SMALLEST_SIDE for side in value)

@@ -10,8 +10,9 @@ from bench.report.groups import differing
 from bench.report.quantities import group_by
 from bench.report.site.lines import Line, digest, finish, lines_of
 from bench.report.site.names import slug
-from bench.report.site.parameters import Parameter, options, plain, read_json
+from bench.report.site.parameters import Parameter, options, read_json
 from bench.report.site.plugins import Plugins
+from bench.report.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

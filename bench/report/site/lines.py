@@ -17,10 +17,10 @@ from bench.report.quantities import (
     show,
 )
 from bench.report.site.names import backbone, prior
-from bench.report.site.parameters import changed, differing, plain, read_json
+from bench.report.site.parameters import changed, differing, read_json
 from bench.report.summary import marks
 from bench.report.variants import configurations, identity_of_weights, told_by_weights
-from bench.report.words import some
+from bench.report.words import plain, some
 from bench.row import MAIN_SCORES
 
 if TYPE_CHECKING:

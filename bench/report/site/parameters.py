@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import StoreError
 from bench.report import groups
+from bench.report.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -99,11 +100,6 @@ def parameters(rows: Sequence[Row], defaults: Mapping[str, Any]) -> list[Paramet
         )
         for name, values in sorted(places.items())
     ]
-
-
-def plain(value: Any) -> str:
-    """A value as pages show it: text without quotes."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _sets(rows: Iterable[Row]) -> list[dict[str, Any]]:
