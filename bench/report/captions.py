@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from bench.report.marks import MEANINGS
 from bench.report.ranking import Origin
-from bench.report.summary import MEANINGS
 from bench.report.words import device, listed, plain
 
 if TYPE_CHECKING:
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from bench.report.ranking import Section
     from bench.report.table_spec import TableSpec
     from bench.row import Row
-
-MARKS = {"oracle": "†", "transductive": "‡"}
-ROUGH = "¶"
-"""Not timed by speed-1: says nothing about scores."""
-
-OF_SCORES = "†‡!"
-"""Marks that say something about scores alone."""
 
 
 def title(spec: TableSpec, published: Published) -> str:

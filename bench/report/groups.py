@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plan import canonical
 from bench.report import quantities as q
-from bench.report.captions import ROUGH
 from bench.report.coverage import data_states
-from bench.report.summary import marks
+from bench.report.marks import ROUGH, marks
 from bench.report.variants import variants
 from bench.report.words import device, plain, some
 

@@ -8,44 +8,14 @@ from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from bench.report.marks import data_notes, marks
 from bench.report.variants import BY_CATEGORY, configurations, is_set_by_category
-from bench.report.words import device, listed
+from bench.report.words import device, figure, listed, percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from bench.row import Row
-
-RANDOM = "random encoder weights: for tests, never beside published numbers"
-ORACLE = "epoch chosen on the test set"
-TRANSDUCTIVE = "transductive: an image's score depends on the other test images"
-SUBMITTED = "submitted: maps made elsewhere, evaluated here; nothing else of it was measured"
-BRIEF = "not timed by speed-1: figures are rough"
-LEAKED = "leak: test images are training images too; never best"
-MEANINGS = {
-    "†": ORACLE,
-    "‡": TRANSDUCTIVE,
-    "§": RANDOM,
-    "◊": SUBMITTED,
-    "¶": BRIEF,
-    "!": LEAKED,
-}
-"""Every mark beside a method's name."""
-
-UNMASKED = "anomalous images without a usable mask: in the image metrics, not in the pixel metrics"
-
-
-def percent(value: float | None) -> str:
-    """A fraction as the field prints it."""
-    return "" if value is None else f"{100 * value:.1f}"
-
-
-def figure(value: float | None) -> str:
-    """A number to three significant digits, without exponent."""
-    if value is None:
-        return ""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
 
 COLUMNS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
     ("image AUROC", "image_auroc", percent),
@@ -115,23 +85,6 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def data_notes(rows: Sequence[Row]) -> list[str]:
-    """What is odd about the images of a category: no mask, in training too, defects that vanish."""
-    unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
-    lines = [f"{category}: {count} {UNMASKED}" for category, count in sorted(unmasked)]
-    leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
-    lines += [
-        f"{category}: LEAK: {count} test images are training images too"
-        for category, count in sorted(leaked)
-    ]
-    lost = {(r.category, r.regions_lost, r.regions) for r in rows if r.regions_lost}
-    lines += [
-        f"{category}: {gone} defect regions vanish in the resize or crop, {left} are scored"
-        for category, gone, left in sorted(lost)
-    ]
-    return lines
-
-
 def _undefined(row: Row) -> list[str]:
     """Which scores of the table are not defined, and why."""
     reasons: dict[str, str] = json.loads(row.undefined)
@@ -140,24 +93,6 @@ def _undefined(row: Row) -> list[str]:
         if column in reasons:
             names.setdefault(reasons[column], []).append(name)
     return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
-
-
-def marks(row: Row) -> dict[str, str]:
-    """Marks that stand beside a method's name, with their meaning."""
-    found = []
-    if row.epochs is not None and row.last_epoch != "{}":
-        found.append("†")
-    if row.transductive:
-        found.append("‡")
-    if row.pretrained == "random":
-        found.append("§")
-    if row.kind == "submitted":
-        found.append("◊")
-    if row.speed and row.speed.split(" ")[0] != "speed-1":
-        found.append("¶")
-    if row.n_leaked:
-        found.append("!")
-    return {mark: MEANINGS[mark] for mark in found}
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -37,6 +37,18 @@ def some(names: Sequence[str], most: int = 4) -> str:
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
 
 
+def percent(value: float | None) -> str:
+    """A fraction as the field prints it."""
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def figure(value: float | None) -> str:
+    """A number to three significant digits, without exponent."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def device(row: Row) -> str:
     """Device and threads."""
     threads = "threads unknown" if row.threads is None else counted(row.threads, "thread")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from bench.report.summary import figure, percent, tables
+from bench.report.summary import tables
 from tests.rows import make_row
 
 row = partial(make_row, image_auroc=0.75, speed="speed-1", fps=12.5, fps_batch=8, device="CPU test")
@@ -71,13 +71,6 @@ def test_the_caption_names_protocol_seeds_device_and_batch() -> None:
     caption = tables([row()]).splitlines()[0]
     for part in ("protocol standard", "seed 0", "CPU test", "batch 8"):
         assert part in caption
-
-
-def test_numbers_are_printed_as_the_field_prints_them() -> None:
-    assert percent(0.98765) == "98.8"
-    assert figure(1234.5) == "1234"
-    assert figure(0.01234) == "0.0123"
-    assert figure(None) == ""
 
 
 def test_settings_by_category_make_one_mean_and_are_noted() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.report.words import plain
+from bench.report.words import figure, percent, plain
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,10 @@ from bench.report.words import plain
 )
 def test_two_sides_are_a_size_and_other_lists_stay_lists(value: object, text: str) -> None:
     assert plain(value) == text
+
+
+def test_numbers_are_printed_as_the_field_prints_them() -> None:
+    assert percent(0.98765) == "98.8"
+    assert figure(1234.5) == "1234"
+    assert figure(0.01234) == "0.0123"
+    assert figure(None) == ""

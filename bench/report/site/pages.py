@@ -41,7 +41,8 @@ from bench.report.site.shown import (
     mixed,
     printed_columns,
 )
-from bench.report.summary import figure, notes, percent
+from bench.report.summary import notes
+from bench.report.words import figure, percent
 from bench.row import MAIN_SCORES
 from bench.store import write_csv
 
