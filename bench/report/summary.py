@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
-import statistics
 from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from bench.report import quantities as q
+from bench.report.coverage import Chosen, choose, dropped
 from bench.report.marks import data_notes, marks
 from bench.report.variants import BY_CATEGORY, configurations, is_set_by_category
-from bench.report.words import device, figure, listed, percent
+from bench.report.words import device, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from bench.row import Row
 
-COLUMNS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
-    ("image AUROC", "image_auroc", percent),
-    ("pixel AUROC", "pixel_auroc", percent),
-    ("AUPRO 0.3", "aupro_30", percent),
-    ("FPS", "fps", figure),
-    ("p50 ms", "latency_p50_ms", figure),
-    ("infer MB", "infer_mb", figure),
-    ("fit MB", "fit_mb", figure),
-    ("fit s", "fit_s", figure),
+COLUMNS = (
+    ("image AUROC", "image_auroc"),
+    ("pixel AUROC", "pixel_auroc"),
+    ("AUPRO 0.3", "aupro_30"),
+    ("FPS", "fps"),
+    ("p50 ms", "latency_p50_ms"),
+    ("infer MB", "infer_mb"),
+    ("fit MB", "fit_mb"),
+    ("fit s", "fit_s"),
 )
 
 
@@ -48,7 +49,7 @@ def table(rows: Sequence[Row]) -> str:
             lines.append([label, category, *_cells(chosen)])
         if len(categories) > 1:
             lines.append([label, "mean", *_cells(of_method)])
-    headers = ["method", "category", *(name for name, _, _ in COLUMNS)]
+    headers = ["method", "category", *(name for name, _ in COLUMNS)]
     body = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, stralign="right")
     return "\n".join([caption(rows), "", body, *notes(rows)])
 
@@ -76,6 +77,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     found = {mark: text for row in rows for mark, text in marks(row).items()}
     lines = [f"{mark}  {text}" for mark, text in sorted(found.items())]
     lines += sorted({f"{row.category}: {text}" for row in rows for text in _undefined(row)})
+    lines += dropped({label: choose(of_method) for label, of_method in _by_method(rows).items()})
     lines += [
         f"{method}: {BY_CATEGORY}"
         for method, of_method in _methods(rows).items()
@@ -89,7 +91,7 @@ def _undefined(row: Row) -> list[str]:
     """Which scores of the table are not defined, and why."""
     reasons: dict[str, str] = json.loads(row.undefined)
     names: dict[str, list[str]] = {}
-    for name, column, _ in COLUMNS:
+    for name, column in COLUMNS:
         if column in reasons:
             names.setdefault(reasons[column], []).append(name)
     return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
@@ -116,25 +118,17 @@ def _methods(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _cells(rows: Sequence[Row]) -> list[str]:
-    return [_aggregate(rows, column, show) for _, column, show in COLUMNS]
+    counting = choose(rows)
+    return [_text(counting, column) for _, column in COLUMNS]
 
 
-def _aggregate(rows: Sequence[Row], column: str, show: Callable[[float | None], str]) -> str:
-    """Of a score the mean over categories within a seed, then mean ± standard deviation over seeds;
-    of a cost the median over both."""
-    by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        value = getattr(row, column)
-        if value is None:
-            return "n/a"
-        by_seed.setdefault(row.seed, []).append(value)
-    if show is not percent:
-        return show(statistics.median(v for values in by_seed.values() for v in values))
-    means = [statistics.fmean(values) for values in by_seed.values()]
-    text = percent(statistics.fmean(means))
-    if len(means) > 1:
-        text += f" ± {percent(statistics.stdev(means))}"
-    return text
+def _text(counting: Chosen, column: str) -> str:
+    """Mean ± standard deviation of a score, median of a cost; n/a where one is missing."""
+    rows = counting.every_row
+    if any(q.quantity(row, column) is None for row in rows):
+        return "n/a"
+    value, deviation = q.over_seeds(rows, column, list(counting.rows))
+    return q.show(column, value) + ("" if deviation is None else f" ± {q.show(column, deviation)}")
 
 
 def _list(values: Sequence[int]) -> str:

@@ -33,11 +33,12 @@ def test_the_deviation_of_a_mean_is_that_of_the_means_of_seeds() -> None:
 def test_costs_are_medians_over_categories_and_seeds_and_the_caption_says_so() -> None:
     rows = [
         row(category=category, seed=seed, fps=fps)
-        for category, seed, fps in [("a", 0, 1.0), ("a", 1, 2.0), ("a", 2, 9.0), ("b", 0, 4.0)]
+        for category, numbers in {"a": (1.0, 2.0, 9.0), "b": (4.0, 8.0, 3.0)}.items()
+        for seed, fps in enumerate(numbers)
     ]
     lines = tables(rows).splitlines()
     assert lines[0].endswith("; costs: median")
-    assert [line.split()[-5] for line in lines if "padim" in line] == ["2", "4", "3"]
+    assert [line.split()[-5] for line in lines if "padim" in line] == ["2", "4", "3.5"]
 
 
 def test_the_caption_of_single_rows_says_nothing_of_medians() -> None:
@@ -65,6 +66,14 @@ def test_a_missing_value_is_named_and_spoils_the_mean() -> None:
     text = tables([row(), row(category="b", image_auroc=None)])
     mean = next(line for line in text.splitlines() if " mean " in line)
     assert "n/a" in mean
+
+
+def test_a_seed_that_lacks_a_category_is_not_in_the_mean_and_is_named() -> None:
+    text = tables([row(), row(category="b", image_auroc=0.25), row(seed=1, image_auroc=0.15)])
+    mean = next(line for line in text.splitlines() if " mean " in line)
+    assert "50.0" in mean
+    assert "±" not in mean
+    assert "padim: seed 1 does not count, lacks b" in text
 
 
 def test_the_caption_names_protocol_seeds_device_and_batch() -> None:
