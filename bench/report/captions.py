@@ -34,14 +34,8 @@ def caption(spec: TableSpec, matcher: Matcher, matched: Mapping[str, Match]) -> 
         fields = matcher.protocol.identity()
         text = ", ".join(f"{k} {plain(v)}" for k, v in fields.items() if v not in (None, []))
         found = sorted({match.seeds for match in matched.values() if match.rows})
-        last = (
-            "seeds by line"
-            if len(found) > 1
-            else listed("seed", found[0])
-            if found
-            else "no row yet"
-        )
-        yield f"Measured: data set {spec.dataset}, protocol {spec.protocol} ({text}); {last}"
+        place = f"data set {spec.dataset}, protocol {spec.protocol} ({text})"
+        yield f"Measured: {place}; {_seeds(found)}"
         for row in spec.rows:
             if matched[row.label].rows:
                 yield _settings(matched[row.label], matcher.plugin(row), row.label, len(found) > 1)
@@ -52,6 +46,13 @@ def caption(spec: TableSpec, matcher: Matcher, matched: Mapping[str, Match]) -> 
         )
     if spec.note:
         yield spec.note.rstrip(".")
+
+
+def _seeds(found: Sequence[tuple[int, ...]]) -> str:
+    """The seeds of a table, if all its lines have the same."""
+    if not found:
+        return "no row yet"
+    return "seeds by line" if len(found) > 1 else listed("seed", found[0])
 
 
 def _settings(match: Match, plugin: Plugin, label: str, with_seeds: bool) -> str:

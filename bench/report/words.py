@@ -52,7 +52,7 @@ def figure(value: float | None) -> str:
 def device(row: Row) -> str:
     """Device and threads."""
     threads = "threads unknown" if row.threads is None else counted(row.threads, "thread")
-    return f"{row.device or 'unnamed device'}, {threads}"
+    return f"{row.device or 'an unnamed device'}, {threads}"
 
 
 def plain(value: object) -> str:

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench.report.words import figure, percent, plain
+from bench.report.words import device, figure, percent, plain
+from tests.rows import make_row
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,7 @@ def test_numbers_are_printed_as_the_field_prints_them() -> None:
     assert figure(1234.5) == "1234"
     assert figure(0.01234) == "0.0123"
     assert figure(None) == ""
+
+
+def test_a_device_without_a_name_can_stand_within_a_sentence() -> None:
+    assert device(make_row(threads=1)) == "an unnamed device, 1 thread"
