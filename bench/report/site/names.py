@@ -1,4 +1,4 @@
-"""File names that are safe, and words for protocols, backbones and what they were trained on."""
+"""How pages name things: files, encoders and what they were trained on, papers, protocols."""
 
 from __future__ import annotations
 
