@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from bench.executors import Done, Failure
-from bench.report.summary import percent
+from bench.report.words import percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,8 @@ import typer
 
 from bench.config import load_settings
 from bench.errors import StoreError, nearest
-from bench.report.summary import marks, percent
+from bench.report.marks import marks
+from bench.report.words import percent
 from bench.row import Row
 from bench.store import ResultStore
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from bench.report.marks import MEANINGS
 from bench.report.ranking import Origin
-from bench.report.summary import MEANINGS
 from bench.report.words import device, listed, plain
 
 if TYPE_CHECKING:
@@ -18,13 +18,6 @@ if TYPE_CHECKING:
     from bench.report.ranking import Section
     from bench.report.table_spec import TableSpec
     from bench.row import Row
-
-MARKS = {"oracle": "†", "transductive": "‡"}
-ROUGH = "¶"
-"""Not timed by speed-1: says nothing about scores."""
-
-OF_SCORES = "†‡!"
-"""Marks that say something about scores alone."""
 
 
 def title(spec: TableSpec, published: Published) -> str:
@@ -41,14 +34,8 @@ def caption(spec: TableSpec, matcher: Matcher, matched: Mapping[str, Match]) -> 
         fields = matcher.protocol.identity()
         text = ", ".join(f"{k} {plain(v)}" for k, v in fields.items() if v not in (None, []))
         found = sorted({match.seeds for match in matched.values() if match.rows})
-        last = (
-            "seeds by line"
-            if len(found) > 1
-            else listed("seed", found[0])
-            if found
-            else "no row yet"
-        )
-        yield f"Measured: data set {spec.dataset}, protocol {spec.protocol} ({text}); {last}"
+        place = f"data set {spec.dataset}, protocol {spec.protocol} ({text})"
+        yield f"Measured: {place}; {_seeds(found)}"
         for row in spec.rows:
             if matched[row.label].rows:
                 yield _settings(matched[row.label], matcher.plugin(row), row.label, len(found) > 1)
@@ -59,6 +46,13 @@ def caption(spec: TableSpec, matcher: Matcher, matched: Mapping[str, Match]) -> 
         )
     if spec.note:
         yield spec.note.rstrip(".")
+
+
+def _seeds(found: Sequence[tuple[int, ...]]) -> str:
+    """The seeds of a table, if all its lines have the same."""
+    if not found:
+        return "no row yet"
+    return "seeds by line" if len(found) > 1 else listed("seed", found[0])
 
 
 def _settings(match: Match, plugin: Plugin, label: str, with_seeds: bool) -> str:
@@ -82,15 +76,11 @@ def parameters(rows: Sequence[Row], plugin: Plugin) -> str:
     for name, values in sorted(found.items()):
         usual, *others = sorted(values, key=lambda value: -len(values[value]))
         if others or defaults.get(name) != usual:
-            special = "; ".join(f"{_value(v)}: {', '.join(values[v])}" for v in others)
-            parts.append(f"{name} {_value(usual)}" + (f" ({special})" if special else ""))
+            special = "; ".join(f"{plain(json.loads(v))}: {', '.join(values[v])}" for v in others)
+            parts.append(
+                f"{name} {plain(json.loads(usual))}" + (f" ({special})" if special else "")
+            )
     return ", ".join(parts) or "the method's defaults"
-
-
-def _value(text: str) -> str:
-    """A parameter as it is read: no quotes around names."""
-    value = json.loads(text)
-    return value if isinstance(value, str) else text
 
 
 def origin(rows: Sequence[Row], plugin: Plugin) -> Origin:

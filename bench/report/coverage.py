@@ -166,8 +166,13 @@ def _seed_notes(chosen: Mapping[str, Chosen]) -> list[str]:
         lines.append("; ".join(each_its_own))
     elif found:
         lines.append(listed("seed", next(iter(found.values())).seeds))
-    return lines + [
+    return lines + dropped(found)
+
+
+def dropped(chosen: Mapping[str, Chosen]) -> list[str]:
+    """One line for each seed that does not count."""
+    return [
         f"{name}: seed {seed} does not count, lacks {some(lost)}"
-        for name, each in found.items()
+        for name, each in chosen.items()
         for seed, lost in each.dropped.items()
     ]

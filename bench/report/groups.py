@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plan import canonical
 from bench.report import quantities as q
-from bench.report.captions import ROUGH
 from bench.report.coverage import data_states
-from bench.report.summary import marks
+from bench.report.marks import ROUGH, marks
 from bench.report.variants import variants
 from bench.report.words import device, plain, some
 
@@ -64,8 +63,7 @@ def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
 
     def key(row: Row) -> tuple[object, ...]:
         machine = (row.device, row.threads, row.speed, row.memory) if by_device else ()
-        options = (row.dataset_version, row.dataset_params, row.protocol, row.protocol_fields)
-        return (row.schema, row.dataset, *options, *machine)
+        return (*scored_alike(row), *machine)
 
     together = q.group_by(rows, key)
     places = [f"{group[0].dataset}, protocol {group[0].protocol}" for group in together]
@@ -88,6 +86,12 @@ def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
     return result
 
 
+def scored_alike(row: Row) -> tuple[object, ...]:
+    """Equal for two rows whose scores may be compared, if they are of the same data."""
+    options = (row.dataset_version, row.dataset_params, row.protocol, row.protocol_fields)
+    return (row.schema, row.dataset, *options)
+
+
 def machine(row: Row) -> str:
     """Device, threads, speed protocol and how memory was measured."""
     memory = f"memory by {row.memory}" if row.memory else ""
@@ -95,7 +99,7 @@ def machine(row: Row) -> str:
 
 
 def options_of(row: Row) -> dict[str, Any]:
-    """What, besides the names of data set and protocol, makes rows incomparable."""
+    """The parts of `scored_alike` but the names of data set and protocol, by name."""
     return {
         "schema": row.schema,
         "data set version": row.dataset_version,

@@ -207,6 +207,6 @@ def _label(row: Row, told: Sequence[str]) -> str:
         f"{kind}, measured: {params.get('levels')} levels, {params.get('channels')} channels",
         f"{side:.0f} px" if side else "size unknown",
         *told,
-        row.device or "unnamed device",
+        row.device or "an unnamed device",
     ]
     return ", ".join(parts)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench.plan import canonical
 from bench.report import captions
 from bench.report import quantities as q
+from bench.report.marks import NAMED, OF_SCORES, ROUGH, data_notes, marks
 from bench.report.matching import Match, Matcher
 from bench.report.ranking import (
     DIFFERENCE,
@@ -22,8 +23,8 @@ from bench.report.ranking import (
     signed,
     with_changes,
 )
-from bench.report.summary import data_notes, figure, marks
 from bench.report.table_spec import ANY, MetricSpec, RowSpec, TableSpec
+from bench.report.words import figure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -144,7 +145,7 @@ class _Builder:
         if printed:
             kind = PUBLISHED if measurable else ONLY
             scored = any(n and n.unit == "%" for n in numbers)
-            text = "".join(captions.MARKS[mark] for mark in row.marks) if scored else ""
+            text = "".join(NAMED[mark] for mark in row.marks) if scored else ""
             entries = self._with_printed_changes(row, pairs, entries)
             yield Line(row.label, kind, row.block, entries, text, (*own, *on_label))
         if not measurable or not (printed or not row.published):
@@ -310,8 +311,8 @@ def _is_one(texts: set[str]) -> bool:
 
 def _marks(rows: Sequence[Row], names: Sequence[str]) -> str:
     """Marks of a measured line, without those on scores or on timing that it does not show."""
-    hidden = "" if any(map(q.is_score, names)) else captions.OF_SCORES
-    hidden += "" if any(map(q.depends_on_hardware, names)) else captions.ROUGH
+    hidden = "" if any(map(q.is_score, names)) else OF_SCORES
+    hidden += "" if any(map(q.depends_on_hardware, names)) else ROUGH
     return "".join(sorted({mark for row in rows for mark in marks(row)} - set(hidden)))
 
 

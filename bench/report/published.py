@@ -60,6 +60,19 @@ MEANS: dict[str, tuple[str, ...]] = {
 }
 """Which MVTec categories each mean is over. PyramidFlow's Tables 3 and 5 have sets of their own."""
 
+_HEADS = {
+    "mean_texture": "mean of textures",
+    "mean_object": "mean of objects",
+    "mean_registered12": "mean of 12 registered",
+    "mean_unregistered4": "mean of 4 unregistered",
+    "any": "value",
+}
+
+
+def head_of(category: str) -> str:
+    """The head of a column: a category, or what a mean is over."""
+    return _HEADS.get(category, category)
+
 
 @dataclass(frozen=True)
 class PublishedNumber:

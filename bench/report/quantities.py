@@ -6,7 +6,7 @@ import json
 import statistics
 from typing import TYPE_CHECKING
 
-from bench.report.summary import figure
+from bench.report.words import figure
 from bench.row import COMPLEXITY, SCORE, Row, columns
 
 if TYPE_CHECKING:

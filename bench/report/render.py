@@ -10,6 +10,7 @@ from tabulate import tabulate
 
 from bench.report.csv_lines import csv_lines
 from bench.report.latex import frame, grid, tex
+from bench.report.published import head_of
 from bench.report.ranking import MEASURED
 
 if TYPE_CHECKING:
@@ -29,19 +30,6 @@ RUN = "Run them: bench table {name} --run"
 def render(table: PaperTable, format: Format) -> str:
     """The table in a format; every format carries protocol and footnotes, all but CSV the gaps."""
     return {"md": _markdown, "tex": _latex, "html": _html, "csv": csv_lines}[format](table)
-
-
-HEADS = {
-    "mean_texture": "mean, textures",
-    "mean_object": "mean, objects",
-    "mean_registered12": "mean of 12 registered",
-    "mean_unregistered4": "mean of 4 unregistered",
-}
-
-
-def heads(section: Section) -> list[str]:
-    """Heads of the columns, means by what they are over."""
-    return [HEADS.get(column, column) for column in section.columns]
 
 
 def _change(e: Entry) -> str:
@@ -81,7 +69,7 @@ def _markdown(table: PaperTable) -> str:
     for section in table.sections:
         if section.title:
             parts.append(f"**{section.title}**")
-        head = ["method", "", *heads(section)]
+        head = ["method", "", *map(head_of, section.columns)]
         rows = _rows(section, entry, label)
         parts.append(tabulate(rows, head, "pipe", disable_numparse=True, colalign=_align(section)))
     notes = [f"- {id}: {text}" for id, text in table.footnotes]
@@ -112,7 +100,7 @@ def _latex(table: PaperTable) -> str:
     parts = [rf"\label{{tab:{table.spec.name.replace('/', ':')}}}"]
     for section in table.sections:
         parts.append(rf"\par\smallskip {tex(section.title)}\par\nopagebreak")
-        head = ["method", "", *map(tex, heads(section))]
+        head = ["method", "", *(tex(head_of(c)) for c in section.columns)]
         parts.append(
             grid(head, _rows(section, entry, label, tex), _align(section), _breaks(section.lines))
         )
@@ -154,7 +142,7 @@ def _html(table: PaperTable) -> str:
     for section in table.sections:
         if section.title:
             parts.append(f"<h4>{esc(section.title)}</h4>")
-        head = ["method", "kind", *map(esc, heads(section))]
+        head = ["method", "kind", *(esc(head_of(c)) for c in section.columns)]
         rows = _rows(section, entry, label, esc)
         body = tabulate(rows, head, "unsafehtml", disable_numparse=True, colalign=_align(section))
         parts.append(_kinds(body, section.lines))

@@ -3,59 +3,30 @@
 from __future__ import annotations
 
 import json
-import statistics
 from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
+from bench.report import quantities as q
+from bench.report.coverage import Chosen, choose, dropped
+from bench.report.marks import data_notes, marks
 from bench.report.variants import BY_CATEGORY, configurations, is_set_by_category
 from bench.report.words import device, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
 
     from bench.row import Row
 
-RANDOM = "random encoder weights: for tests, never beside published numbers"
-ORACLE = "epoch chosen on the test set"
-TRANSDUCTIVE = "transductive: an image's score depends on the other test images"
-SUBMITTED = "submitted: maps made elsewhere, evaluated here; nothing else of it was measured"
-BRIEF = "not timed by speed-1: figures are rough"
-LEAKED = "leak: test images are training images too; never best"
-MEANINGS = {
-    "†": ORACLE,
-    "‡": TRANSDUCTIVE,
-    "§": RANDOM,
-    "◊": SUBMITTED,
-    "¶": BRIEF,
-    "!": LEAKED,
-}
-"""Every mark beside a method's name."""
-
-UNMASKED = "anomalous images without a usable mask: in the image metrics, not in the pixel metrics"
-
-
-def percent(value: float | None) -> str:
-    """A fraction as the field prints it."""
-    return "" if value is None else f"{100 * value:.1f}"
-
-
-def figure(value: float | None) -> str:
-    """A number to three significant digits, without exponent."""
-    if value is None:
-        return ""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-COLUMNS: tuple[tuple[str, str, Callable[[float | None], str]], ...] = (
-    ("image AUROC", "image_auroc", percent),
-    ("pixel AUROC", "pixel_auroc", percent),
-    ("AUPRO 0.3", "aupro_30", percent),
-    ("FPS", "fps", figure),
-    ("p50 ms", "latency_p50_ms", figure),
-    ("infer MB", "infer_mb", figure),
-    ("fit MB", "fit_mb", figure),
-    ("fit s", "fit_s", figure),
+COLUMNS = (
+    ("image AUROC", "image_auroc"),
+    ("pixel AUROC", "pixel_auroc"),
+    ("AUPRO 0.3", "aupro_30"),
+    ("FPS", "fps"),
+    ("p50 ms", "latency_p50_ms"),
+    ("infer MB", "infer_mb"),
+    ("fit MB", "fit_mb"),
+    ("fit s", "fit_s"),
 )
 
 
@@ -78,7 +49,7 @@ def table(rows: Sequence[Row]) -> str:
             lines.append([label, category, *_cells(chosen)])
         if len(categories) > 1:
             lines.append([label, "mean", *_cells(of_method)])
-    headers = ["method", "category", *(name for name, _, _ in COLUMNS)]
+    headers = ["method", "category", *(name for name, _ in COLUMNS)]
     body = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, stralign="right")
     return "\n".join([caption(rows), "", body, *notes(rows)])
 
@@ -106,6 +77,7 @@ def notes(rows: Sequence[Row]) -> list[str]:
     found = {mark: text for row in rows for mark, text in marks(row).items()}
     lines = [f"{mark}  {text}" for mark, text in sorted(found.items())]
     lines += sorted({f"{row.category}: {text}" for row in rows for text in _undefined(row)})
+    lines += dropped({label: choose(of_method) for label, of_method in _by_method(rows).items()})
     lines += [
         f"{method}: {BY_CATEGORY}"
         for method, of_method in _methods(rows).items()
@@ -115,49 +87,14 @@ def notes(rows: Sequence[Row]) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def data_notes(rows: Sequence[Row]) -> list[str]:
-    """What is odd about the images of a category: no mask, in training too, defects that vanish."""
-    unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
-    lines = [f"{category}: {count} {UNMASKED}" for category, count in sorted(unmasked)]
-    leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
-    lines += [
-        f"{category}: LEAK: {count} test images are training images too"
-        for category, count in sorted(leaked)
-    ]
-    lost = {(r.category, r.regions_lost, r.regions) for r in rows if r.regions_lost}
-    lines += [
-        f"{category}: {gone} defect regions vanish in the resize or crop, {left} are scored"
-        for category, gone, left in sorted(lost)
-    ]
-    return lines
-
-
 def _undefined(row: Row) -> list[str]:
     """Which scores of the table are not defined, and why."""
     reasons: dict[str, str] = json.loads(row.undefined)
     names: dict[str, list[str]] = {}
-    for name, column, _ in COLUMNS:
+    for name, column in COLUMNS:
         if column in reasons:
             names.setdefault(reasons[column], []).append(name)
     return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
-
-
-def marks(row: Row) -> dict[str, str]:
-    """Marks that stand beside a method's name, with their meaning."""
-    found = []
-    if row.epochs is not None and row.last_epoch != "{}":
-        found.append("†")
-    if row.transductive:
-        found.append("‡")
-    if row.pretrained == "random":
-        found.append("§")
-    if row.kind == "submitted":
-        found.append("◊")
-    if row.speed and row.speed.split(" ")[0] != "speed-1":
-        found.append("¶")
-    if row.n_leaked:
-        found.append("!")
-    return {mark: MEANINGS[mark] for mark in found}
 
 
 def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -181,25 +118,17 @@ def _methods(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 
 def _cells(rows: Sequence[Row]) -> list[str]:
-    return [_aggregate(rows, column, show) for _, column, show in COLUMNS]
+    counting = choose(rows)
+    return [_text(counting, column) for _, column in COLUMNS]
 
 
-def _aggregate(rows: Sequence[Row], column: str, show: Callable[[float | None], str]) -> str:
-    """Of a score the mean over categories within a seed, then mean ± standard deviation over seeds;
-    of a cost the median over both."""
-    by_seed: dict[int, list[float]] = {}
-    for row in rows:
-        value = getattr(row, column)
-        if value is None:
-            return "n/a"
-        by_seed.setdefault(row.seed, []).append(value)
-    if show is not percent:
-        return show(statistics.median(v for values in by_seed.values() for v in values))
-    means = [statistics.fmean(values) for values in by_seed.values()]
-    text = percent(statistics.fmean(means))
-    if len(means) > 1:
-        text += f" ± {percent(statistics.stdev(means))}"
-    return text
+def _text(counting: Chosen, column: str) -> str:
+    """Mean ± standard deviation of a score, median of a cost; n/a where one is missing."""
+    rows = counting.every_row
+    if any(q.quantity(row, column) is None for row in rows):
+        return "n/a"
+    value, deviation = q.over_seeds(rows, column, list(counting.rows))
+    return q.show(column, value) + ("" if deviation is None else f" ± {q.show(column, deviation)}")
 
 
 def _list(values: Sequence[int]) -> str:

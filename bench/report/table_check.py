@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from bench import discovery
 from bench.config import fits, literals
 from bench.errors import ConfigError, DataError, nearest
+from bench.report.marks import NAMED
 from bench.report.published import KEY, MEANS, Published
 from bench.report.ranking import WORST
 from bench.report.table_spec import ANY, RowSpec, TableSpec
@@ -179,7 +180,7 @@ class Checker:
         for column in row.published:
             self.known(column, KEY, "column", "row", index, "published")
         for mark in row.marks:
-            self.known(mark, ("oracle", "transductive"), "mark", "row", index, "marks")
+            self.known(mark, NAMED, "mark", "row", index, "marks")
         ids = [metric.id for metric in spec.metrics]
         for metric, measured in row.measured.items():
             self.known(metric, ids, "metric of this table", "row", index, "measured")

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bench.row import Row
+
+SMALLEST_SIDE = 32
+"""Of an image, in pixels."""
 
 
 def counted(count: int, one: str, several: str | None = None) -> str:
@@ -34,14 +37,33 @@ def some(names: Sequence[str], most: int = 4) -> str:
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
 
 
+def percent(value: float | None) -> str:
+    """A fraction as the field prints it."""
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def figure(value: float | None) -> str:
+    """A number to three significant digits, without exponent."""
+    if value is None:
+        return ""
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def device(row: Row) -> str:
     """Device and threads."""
     threads = "threads unknown" if row.threads is None else counted(row.threads, "thread")
-    return f"{row.device or 'unnamed device'}, {threads}"
+    return f"{row.device or 'an unnamed device'}, {threads}"
 
 
 def plain(value: object) -> str:
-    """A value of a JSON column: `true`, `256 x 256`, `resnet18`."""
-    if isinstance(value, list):
-        return " x ".join(map(plain, value))
+    """A value of a JSON column: `true`, `256 x 256`, `[1, 2, 3]`, `resnet18`."""
+    if _is_size(value):
+        return " x ".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _is_size(value: object) -> TypeGuard[Sequence[int]]:
+    """Whether it is a height and a width; two small numbers are layers or levels."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return False
+    return all(type(side) is int and side >= SMALLEST_SIDE for side in value)

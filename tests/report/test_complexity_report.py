@@ -343,7 +343,8 @@ def test_published_metrics_of_a_row_can_be_asked_for(make_row: MakeRow) -> None:
 
 def test_reports_import_nothing_of_the_torch_side() -> None:
     names = "captions compare compare_text complexity coverage diagram figures groups intervals "
-    names += "matching memory paper_table plots published quantities render selection significance"
+    names += "marks matching memory paper_table plots published quantities render selection "
+    names += "significance words"
     modules = [f"bench.report.{n}" for n in names.split()]
     modules += [f"bench.commands.{n}" for n in ("table", "compare", "plot")]
     code = (

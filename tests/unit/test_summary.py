@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from bench.report.summary import figure, percent, tables
+from bench.report.summary import tables
 from tests.rows import make_row
 
 row = partial(make_row, image_auroc=0.75, speed="speed-1", fps=12.5, fps_batch=8, device="CPU test")
@@ -33,11 +33,12 @@ def test_the_deviation_of_a_mean_is_that_of_the_means_of_seeds() -> None:
 def test_costs_are_medians_over_categories_and_seeds_and_the_caption_says_so() -> None:
     rows = [
         row(category=category, seed=seed, fps=fps)
-        for category, seed, fps in [("a", 0, 1.0), ("a", 1, 2.0), ("a", 2, 9.0), ("b", 0, 4.0)]
+        for category, numbers in {"a": (1.0, 2.0, 9.0), "b": (4.0, 8.0, 3.0)}.items()
+        for seed, fps in enumerate(numbers)
     ]
     lines = tables(rows).splitlines()
     assert lines[0].endswith("; costs: median")
-    assert [line.split()[-5] for line in lines if "padim" in line] == ["2", "4", "3"]
+    assert [line.split()[-5] for line in lines if "padim" in line] == ["2", "4", "3.5"]
 
 
 def test_the_caption_of_single_rows_says_nothing_of_medians() -> None:
@@ -67,17 +68,18 @@ def test_a_missing_value_is_named_and_spoils_the_mean() -> None:
     assert "n/a" in mean
 
 
+def test_a_seed_that_lacks_a_category_is_not_in_the_mean_and_is_named() -> None:
+    text = tables([row(), row(category="b", image_auroc=0.25), row(seed=1, image_auroc=0.15)])
+    mean = next(line for line in text.splitlines() if " mean " in line)
+    assert "50.0" in mean
+    assert "±" not in mean
+    assert "padim: seed 1 does not count, lacks b" in text
+
+
 def test_the_caption_names_protocol_seeds_device_and_batch() -> None:
     caption = tables([row()]).splitlines()[0]
     for part in ("protocol standard", "seed 0", "CPU test", "batch 8"):
         assert part in caption
-
-
-def test_numbers_are_printed_as_the_field_prints_them() -> None:
-    assert percent(0.98765) == "98.8"
-    assert figure(1234.5) == "1234"
-    assert figure(0.01234) == "0.0123"
-    assert figure(None) == ""
 
 
 def test_settings_by_category_make_one_mean_and_are_noted() -> None:

@@ -6,12 +6,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.report.groups import differing
+from bench.report.groups import differing, options_of, scored_alike
 from bench.report.quantities import group_by
 from bench.report.site.lines import Line, digest, finish, lines_of
 from bench.report.site.names import slug
-from bench.report.site.parameters import Parameter, options, plain, read_json
+from bench.report.site.parameters import Parameter, options, read_json
 from bench.report.site.plugins import Plugins
+from bench.report.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Board:
-    """One data set under one protocol.
+    """One data set under one protocol; rows of two schemas are apart.
 
     Attributes:
         anchor: of its heading.
@@ -64,20 +65,25 @@ def boards(rows: Iterable[Row], plugins: Plugins | None = None) -> list[Board]:
         StoreError: a row whose JSON columns cannot be read.
     """
     plugins = plugins or Plugins()
-    groups = group_by(rows, _board)
-    groups.sort(key=lambda group: (group[0].dataset, group[0].protocol != "standard"))
+    groups = group_by(rows, scored_alike)
+    groups.sort(key=lambda group: _place(group[0]))
     titles = _titles([group[0] for group in groups])
     return [_make_board(group, title, plugins) for group, title in zip(groups, titles, strict=True)]
+
+
+def _place(row: Row) -> tuple[object, ...]:
+    """Sorts boards: by data set, the standard protocol first."""
+    return row.dataset, row.protocol != "standard", row.protocol, row.protocol_fields
 
 
 def _titles(rows: Sequence[Row]) -> list[str]:
     """The protocol of each; where boards of a data set share it, also in what they differ."""
     shared: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
-        shared.setdefault((row.dataset, row.protocol), []).append(_settings(row))
+        shared.setdefault((row.dataset, row.protocol), []).append(options_of(row))
     titles = []
     for row in rows:
-        own = _settings(row)
+        own = options_of(row)
         differ = [
             f"{name} {_word(own[name]) if name in own else 'not stated'}"
             for name in sorted(differing(shared[row.dataset, row.protocol]))
@@ -90,28 +96,9 @@ def _word(value: Any) -> str:
     return "none" if value is None else plain(value)
 
 
-def _settings(row: Row) -> dict[str, Any]:
-    """What parts the boards of one data set and protocol."""
-    return {
-        **read_json(row, "protocol_fields"),
-        **read_json(row, "dataset_params"),
-        "data set version": row.dataset_version,
-    }
-
-
-def _board(row: Row) -> tuple[object, ...]:
-    return (
-        row.dataset,
-        row.protocol,
-        row.protocol_fields,
-        row.dataset_version,
-        row.dataset_params,
-    )
-
-
 def _make_board(rows: Sequence[Row], title: str, plugins: Plugins) -> Board:
     row = rows[0]
-    key = digest(_board(row))
+    key = digest(scored_alike(row))
     lines = lines_of(key, rows)
     fair = [line for line in lines if line.first.pretrained != "random"]
     lab = [line for line in lines if line.first.pretrained == "random"]

@@ -53,12 +53,12 @@ class SiteData:
 
     @property
     def datasets(self) -> list[str]:
-        """Names of the data sets with a measured row."""
+        """Names of the data sets with a row whose scores are shown."""
         return sorted({board.first.dataset for board in self.boards})
 
     @cached_property
     def printed_only(self) -> dict[str, list[PrintedLine]]:
-        """What papers print for each installed data set without a measured row, if anything."""
+        """What papers print for each other installed data set, if anything."""
         names = [name for name in self.plugins.datasets if name not in self.datasets]
         found = {
             name: self.printer.means(name, len(self.plugins.categories(name))) for name in names
@@ -72,7 +72,7 @@ class SiteData:
 
     @property
     def methods(self) -> list[str]:
-        """Names of the methods with a measured row."""
+        """Names of the methods with a row whose scores are shown."""
         return sorted({row.method for row in self.rows if row.protocol not in self.skipped})
 
 

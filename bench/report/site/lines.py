@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plan import canonical
 from bench.report.coverage import choose, data_states
+from bench.report.marks import marks
 from bench.report.quantities import (
     group_by,
     is_lower_better,
@@ -17,10 +18,9 @@ from bench.report.quantities import (
     show,
 )
 from bench.report.site.names import backbone, prior
-from bench.report.site.parameters import changed, differing, plain, read_json
-from bench.report.summary import marks
+from bench.report.site.parameters import changed, differing, read_json
 from bench.report.variants import configurations, identity_of_weights, told_by_weights
-from bench.report.words import some
+from bench.report.words import plain, some
 from bench.row import MAIN_SCORES
 
 if TYPE_CHECKING:

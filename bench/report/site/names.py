@@ -1,4 +1,4 @@
-"""File names that are safe, and words for protocols, backbones and what they were trained on."""
+"""How pages name things: files, encoders and what they were trained on, papers, protocols."""
 
 from __future__ import annotations
 
@@ -89,20 +89,6 @@ def _prior(name: str) -> str:
 def printed_prior(encoder: str) -> str:
     """The same for the encoder that a paper names; papers' networks are ImageNet's."""
     return {"": UNKNOWN, NONE: NONE}.get(encoder, IMAGENET)
-
-
-_COLUMNS = {
-    "mean_texture": "mean of textures",
-    "mean_object": "mean of objects",
-    "mean_registered12": "mean of 12 registered",
-    "mean_unregistered4": "mean of 4 unregistered",
-    "any": "value",
-}
-
-
-def category_words(category: str) -> str:
-    """A category of the published numbers as a heading of a column."""
-    return _COLUMNS.get(category, category)
 
 
 def venue(paper: Mapping[str, str]) -> str:

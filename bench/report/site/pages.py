@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.discovery import builtin_root
 from bench.errors import StoreError
+from bench.report.published import head_of
 from bench.report.quantities import SCORES, label
 from bench.report.site.lines import (
     COSTS,
@@ -23,7 +24,6 @@ from bench.report.site.lines import (
 )
 from bench.report.site.names import (
     PRIORS,
-    category_words,
     heading,
     protocol_words,
     slug,
@@ -41,7 +41,8 @@ from bench.report.site.shown import (
     mixed,
     printed_columns,
 )
-from bench.report.summary import figure, notes, percent
+from bench.report.summary import notes
+from bench.report.words import figure, percent
 from bench.row import MAIN_SCORES
 from bench.store import write_csv
 
@@ -134,7 +135,7 @@ class _Site:
             "percent": percent,
             "figure": figure,
             "words": protocol_words,
-            "category": category_words,
+            "category": head_of,
             "venue": venue,
         }
         self.templates.globals |= {

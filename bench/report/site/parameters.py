@@ -1,4 +1,4 @@
-"""Parameters of the runs behind a line: which differ, and which are not the method's default."""
+"""What rows hold as JSON: parameters of runs and options of data sets, beside their defaults."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import StoreError
 from bench.report import groups
+from bench.report.words import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -17,11 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter as the runs of a line had it.
+    """A parameter of the runs of a line, or an option of their data set.
 
     Attributes:
         text: its value; where categories differ, each value with its categories.
-        default: of the method; None where it is unknown.
+        default: of the method or data set; None where it is unknown.
         is_changed: whether any value is another than the default.
     """
 
@@ -99,11 +100,6 @@ def parameters(rows: Sequence[Row], defaults: Mapping[str, Any]) -> list[Paramet
         )
         for name, values in sorted(places.items())
     ]
-
-
-def plain(value: Any) -> str:
-    """A value as pages show it: text without quotes."""
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _sets(rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.errors import StoreError
-from bench.report.summary import marks, percent
+from bench.report.marks import marks
+from bench.report.words import percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

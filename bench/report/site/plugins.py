@@ -1,4 +1,4 @@
-"""What the installed plugins say of the rows: defaults of methods, categories of data sets."""
+"""What the installed plugins say: methods to run, their defaults, data sets, their categories."""
 
 from __future__ import annotations
 

@@ -29,11 +29,15 @@ _METRICS = {"image_auroc": "image_auroc", "pixel_auroc": "pixel_auroc", PRINTED_
 _NAMES = {
     "aupro": "AUPRO (the paper's definition)",
     "mad": "mAD",
+    "fps": "FPS",
+    "params_m": "parameters",
+    "additional_params_m": "additional parameters",
     "pixel_iou_max": "highest pixel IoU",
     "pixel_pr_auc": "pixel PR-AUC",
     "train_memory_gb": "training memory",
     "val_memory_gb": "validation memory",
 }
+"""Of metrics in titles of tables, whose captions have the unit."""
 
 
 @dataclass(frozen=True)
@@ -266,6 +270,5 @@ def _label(metric: str) -> str:
     """How pages call a metric of published.csv."""
     if metric.endswith("_delta"):
         return f"change of {_label(metric.removesuffix('_delta'))}"
-    # The caption of the table has the unit.
     plain = re.sub("_(gb|mb|ms|s|m)$", "", metric).replace("_", " ")
     return _NAMES.get(metric) or LABELS.get(metric) or plain

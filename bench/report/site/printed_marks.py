@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.errors import ConfigError
-from bench.report.captions import MARKS
+from bench.report.marks import MEANINGS, NAMED
 from bench.report.published import Selector, matches
-from bench.report.summary import MEANINGS
 from bench.report.table_spec import table_files
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ class PrintedMarks:
     def of(self, number: PublishedNumber) -> dict[str, str]:
         """Marks of a number, with their meaning."""
         return {
-            MARKS[name]: MEANINGS[MARKS[name]]
+            NAMED[name]: MEANINGS[NAMED[name]]
             for selector, names in self.selectors.get((number.paper, number.table), ())
             if matches(number, selector)
             for name in names
@@ -60,7 +59,7 @@ def load_marks(project: Path) -> PrintedMarks:
             for row in values.get("row", ()):
                 if row.get("marks") and row.get("published"):
                     selector = {"dataset": values["dataset"], **row["published"]}
-                    names = tuple(name for name in row["marks"] if name in MARKS)
+                    names = tuple(name for name in row["marks"] if name in NAMED)
                     found.setdefault((values["paper"], values["table"]), []).append(
                         (selector, names)
                     )

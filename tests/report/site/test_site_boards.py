@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.protocol import PROTOCOLS
+from bench.report.groups import groups
 from bench.report.site.boards import Board, boards
 from bench.report.site.lines import COLUMNS, Line
 from bench.report.site.names import PRIORS, backbone, prior, protocol_words, slug
@@ -51,6 +52,13 @@ def test_options_of_a_data_set_are_kept_apart(site_row: SiteRow) -> None:
     rows = [site_row(dataset_params=json.dumps({"size": size})) for size in (128, 256)]
     found = [[(p.name, p.text) for p in board.options] for board in boards(rows)]
     assert found == [[("size", "128")], [("size", "256")]]
+
+
+def test_rows_that_comparisons_keep_apart_are_on_boards_of_their_own(site_row: SiteRow) -> None:
+    old, new = site_row(), site_row(schema=site_row().schema + 1)
+    assert len(groups([old, new])) == 2
+    titles = [board.title for board in boards([old, new])]
+    assert titles == [f"standard (schema {row.schema})" for row in (old, new)]
 
 
 def test_options_are_at_their_default_only_where_that_version_of_the_data_set_is_known(

@@ -311,6 +311,8 @@ def test_protocols_whose_scores_say_nothing_are_in_the_download_alone(
     assert "1 row of protocol costs, whose scores say nothing, is in the CSV alone" in visa
     assert 'href="../data/visa.csv"' in visa
     assert "Published numbers only" in visa
+    assert "No score is measured on <bdi>visa</bdi> here yet" in visa
+    assert "Nothing is measured" not in visa
     assert not (out / "methods" / "cflow.html").exists()
     (download,) = (file for file in (out / "data").glob("*.csv") if file.stem == page.stem)
     assert "0.123" in download.read_text()

@@ -1,0 +1,68 @@
+"""What stands beside numbers so that nobody is misled: marks of methods, notes on the images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from bench.row import Row
+
+MEANINGS = {
+    "†": "epoch chosen on the test set",
+    "‡": "transductive: an image's score depends on the other test images",
+    "§": "random encoder weights: for tests, never beside published numbers",
+    "◊": "submitted: maps made elsewhere, evaluated here; nothing else of it was measured",
+    "¶": "not timed by speed-1: figures are rough",
+    "!": "leak: test images are training images too; never best",
+}
+"""Every mark beside a method's name."""
+
+NAMED = {"oracle": "†", "transductive": "‡"}
+"""Marks that the file of a table can give to its published rows."""
+
+ROUGH = "¶"
+"""Says nothing about scores."""
+
+OF_SCORES = "†‡!"
+"""Say something about scores alone."""
+
+
+def marks(row: Row) -> dict[str, str]:
+    """Marks that stand beside a method's name, with their meaning."""
+    found = []
+    if row.epochs is not None and row.last_epoch != "{}":
+        found.append("†")
+    if row.transductive:
+        found.append("‡")
+    if row.pretrained == "random":
+        found.append("§")
+    if row.kind == "submitted":
+        found.append("◊")
+    if row.speed and row.speed.split(" ")[0] != "speed-1":
+        found.append("¶")
+    if row.n_leaked:
+        found.append("!")
+    return {mark: MEANINGS[mark] for mark in found}
+
+
+def data_notes(rows: Collection[Row]) -> list[str]:
+    """What is odd about the images of a category: no mask, in training too, defects that vanish."""
+    unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
+    lines = [
+        f"{category}: {count} anomalous images without a usable mask: in the image metrics, "
+        "not in the pixel metrics"
+        for category, count in sorted(unmasked)
+    ]
+    leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
+    lines += [
+        f"{category}: LEAK: {count} test images are training images too"
+        for category, count in sorted(leaked)
+    ]
+    lost = {(r.category, r.regions_lost, r.regions) for r in rows if r.regions_lost}
+    lines += [
+        f"{category}: {gone} defect regions vanish in the resize or crop, {left} are scored"
+        for category, gone, left in sorted(lost)
+    ]
+    return lines
