@@ -81,6 +81,8 @@ class Dataset(ABC):
     """Where a user gets the images."""
     generated: ClassVar[bool] = False
     """Made by `prepare` in the cache folder, instead of lying in a folder of the user's."""
+    every_category: ClassVar[Sequence[str]] = ()
+    """Of a generated data set, the categories under any options; empty: the options decide."""
 
     root: Path
 

@@ -97,6 +97,16 @@ class Settings:
             self.protocol(name)
         return self.reports.skip_scores
 
+    def results_folder(self, given: Path | None) -> Path:
+        """`--results` of a command that reads; else the configured one, which a first run makes.
+
+        Raises:
+            ConfigError: there is no such folder.
+        """
+        if given is not None and not given.is_dir():
+            raise ConfigError(f"--results {given} is not a folder; `bench run --results` makes it")
+        return given or self.paths.results
+
     def protocol(self, name: str | None = None) -> Protocol:
         """The protocol of that name, or the configured one."""
         found: Protocol = self.lookup("protocol", name or self.run.protocol, self.protocols)

@@ -121,7 +121,8 @@ def describe(kind: Kind, name: str) -> Plugin:
     """
     known = sources(kind)
     if name not in known:
-        raise PluginError(f"unknown {kind.removesuffix('s')} {name!r}; {nearest(name, known)}")
+        what = {"methods": "method", "datasets": "data set"}[kind]
+        raise PluginError(f"unknown {what} {name!r}; {nearest(name, known)}")
     path, module = known[name]
     return _read(kind, name, path, module)
 

@@ -126,6 +126,10 @@ def _check_settings(settings: Settings) -> None:
     for name, value in least.items():
         if getattr(run, name) < value:
             raise ConfigError(f"[run].{name} = {getattr(run, name)}; at least {value} is needed")
+    if any(seed < 0 for seed in run.seeds):
+        raise ConfigError(
+            f"[run].seeds = {list(run.seeds)}; 0 or more is needed, as in --seeds 0,1,2"
+        )
     speed_protocol(run.speed, settings.speed)
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", run.device):
         raise ConfigError(f"device {run.device!r}: not a device; use auto, cpu, cuda or cuda:N")
@@ -142,12 +146,13 @@ def _check_settings(settings: Settings) -> None:
 
 
 def _check_places(settings: Settings, method: Plugin, plugin: Plugin, dataset: Dataset) -> None:
-    """Refuse `[methods.NAME."dataset/category"]` where no such data set or category is published.
+    """Refuse `[methods.NAME."dataset/category"]` where there can be no such data set or category.
 
     Where the options or the root decide what there is, others may well have that category.
     """
-    fixed = dataset.expected() and not plugin.constants.get("generated")
-    known = {*dataset.expected(), *dataset.categories()} if fixed else set()
+    known = set(dataset.every_category)
+    if dataset.expected() and not plugin.constants.get("generated"):
+        known |= {*dataset.expected(), *dataset.categories()}
     sources = discovery.sources("datasets")
     for place, table in settings.methods.get(method.name, {}).items():
         if not isinstance(table, dict):
@@ -155,7 +160,7 @@ def _check_places(settings: Settings, method: Plugin, plugin: Plugin, dataset: D
         name, _, category = place.partition("/")
         where = f'{settings.file}: [methods.{method.name}."{place}"]'
         if name not in sources:
-            raise ConfigError(f"{where}: unknown dataset {name!r}; {nearest(name, sources)}")
+            raise ConfigError(f"{where}: unknown data set {name!r}; {nearest(name, sources)}")
         if name == plugin.name and known and category not in known:
             raise ConfigError(f"{where}: unknown category; {nearest(category, known)}")
 

@@ -38,7 +38,7 @@ class Row:
     seed: int = _column(IDENTITY)
     protocol: str = _column(IDENTITY)
     protocol_fields: str = _column(IDENTITY, default="{}")  # JSON
-    pretrained: str = _column(IDENTITY)  # pretrained, random, none, file:SHA
+    pretrained: str = _column(IDENTITY)  # or random, none, unknown, file:SHA
     params: str = _column(IDENTITY, default="{}")  # JSON, sorted keys
     dataset_params: str = _column(IDENTITY, default="{}")  # JSON, sorted keys
 

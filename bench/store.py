@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import StoreError
 from bench.lock import Lock
 from bench.row import SCHEMA, SCORE, Row, columns
+from bench.row_values import READERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-_TYPES = {f.name: str(f.type) for f in fields(Row)}
-_GROUPS = {f.name: f.metadata.get("group") for f in fields(Row)}
-_REQUIRED = {f.name for f in fields(Row) if f.default is MISSING and f.name != "extra"}
+_GROUPS = {f.name: f.metadata["group"] for f in fields(Row) if "group" in f.metadata}
+_REQUIRED = {f.name for f in fields(Row) if f.name in _GROUPS and f.default is MISSING}
 SORT = ("dataset", "method", "category", "protocol", "seed", "pretrained", "params", "cell")
 _FILE_NAME = "[0-9A-Za-z_-]+"
+_SHOWN = 60
+_MEND = "restore the file from version control, or delete the line and make its row again"
 RESERVED = ("artifacts", "failures", "env", "tables", "published", "baseline")
 
 
@@ -40,9 +42,10 @@ class ResultStore:
         """Every row, sorted.
 
         Raises:
-            StoreError: a file that is not a results file, naming line and column.
+            StoreError: a file that is not a results file, naming line and column; a row in the
+                file of another data set or method.
         """
-        return sort_rows(row for file in self.files() for row in read_csv(file))
+        return sort_rows(row for file in self.files() for row in self._read(file))
 
     def files(self) -> list[Path]:
         """The CSV files, sorted; the folders of artifacts and published numbers left out."""
@@ -58,8 +61,20 @@ class ResultStore:
     def put(self, row: Row) -> None:
         """Add a row, replacing that of the same cell; on disk when this returns."""
         file = self.file(row.dataset, row.method)
-        kept = [old for old in read_csv(file) if old.cell != row.cell] if file.exists() else []
+        kept = [old for old in self._read(file) if old.cell != row.cell] if file.exists() else []
         write_csv(file, sort_rows([*kept, row]))
+
+    def _read(self, file: Path) -> list[Row]:
+        """The rows of a file, each of its data set and method: they decide where it is written."""
+        numbered = _read_lines(file)
+        for line, row in numbered:
+            for name, place in (("dataset", file.parent.name), ("method", file.stem)):
+                if (value := getattr(row, name)) != place:
+                    raise StoreError(
+                        f"{file}:{line}: column {name!r} holds {_shown(value)}, not {place!r} as "
+                        f"the file is called; {_MEND}"
+                    )
+        return [row for _, row in numbered]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
@@ -87,6 +102,11 @@ def read_csv(file: Path) -> list[Row]:
         StoreError: unreadable, of a newer schema, a missing column, a value of the wrong type, two
             rows of one cell; the message names line and column.
     """
+    return [row for _, row in _read_lines(file)]
+
+
+def _read_lines(file: Path) -> list[tuple[int, Row]]:
+    """The rows of one file, each with the number of its line."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -103,9 +123,9 @@ def read_csv(file: Path) -> list[Row]:
     # Interned: keyword arguments are found by identity, several times faster for so many columns.
     header = [sys.intern(name) for name in lines[0][1]]
     _check_header(file, header)
-    rows = [_parse(file, line, header, record) for line, record in lines[1:]]
+    rows = [(line, _parse(file, line, header, record)) for line, record in lines[1:]]
     seen: dict[str, int] = {}
-    for (line, _), row in zip(lines[1:], rows, strict=True):
+    for line, row in rows:
         if row.cell in seen:
             raise StoreError(
                 f"{file}:{line}: cell {row.cell} is there already, in line {seen[row.cell]}; "
@@ -179,7 +199,9 @@ def upgrade(record: dict[str, str], file: Path, line: int) -> dict[str, str]:
             f"{file}:{line}: schema {version} is newer than this program's {SCHEMA}; "
             "install a newer flawbench"
         )
-    raise StoreError(f"{file}:{line}: column 'schema' holds {version!r}, not {SCHEMA}")
+    raise StoreError(
+        f"{file}:{line}: column 'schema' holds {_shown(version)}, not {SCHEMA}; {_MEND}"
+    )
 
 
 def _check_header(file: Path, header: list[str]) -> None:
@@ -192,62 +214,42 @@ def _check_header(file: Path, header: list[str]) -> None:
         raise StoreError(
             f"{file}:1: column {(needed or missing)[0]!r} is missing"
             + (f", and {unknown[0]!r} is unknown" if unknown else "")
+            + "; restore the file from version control"
         )
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise StoreError(f"{file}:1: column {twice!r} stands twice")
+        raise StoreError(f"{file}:1: column {twice!r} stands twice; delete one of them")
 
 
 def _parse(file: Path, line: int, header: list[str], values: list[str]) -> Row:
     if len(values) != len(header):
-        raise StoreError(f"{file}:{line}: {len(values)} values for {len(header)} columns")
+        raise StoreError(f"{file}:{line}: {len(values)} values for {len(header)} columns; {_MEND}")
     record: dict[str, Any] = upgrade(dict(zip(header, values, strict=True)), file, line)
     # Both are names of files and folders: others would lead out of theirs.
     for name, pattern in (("cell", _FILE_NAME), ("env", f"|{_FILE_NAME}")):
         if name in record and not re.fullmatch(pattern, record[name]):
             raise StoreError(
-                f"{file}:{line}: column {name!r} holds {record[name][:40]!r}, which cannot name a "
-                "file: letters, digits, - and _"
+                f"{file}:{line}: column {name!r} holds {_shown(record[name])}, which cannot name a "
+                f"file: letters, digits, - and _; {_MEND}"
             )
-    extra = {name: record.pop(name) for name in header if name not in _TYPES}
-    name = ""
-    try:
-        for name, parse, optional in _PARSERS:
-            text = record.get(name)
-            if text:
-                record[name] = parse(text)
-            elif optional:
-                record[name] = None
-            elif text is not None:
-                raise ValueError("empty")
-    except ValueError as error:
-        raise StoreError(
-            f"{file}:{line}: column {name!r} holds {record[name]!r}, not {_TYPES[name]}"
-        ) from error
+    extra = {name: record.pop(name) for name in header if name not in _GROUPS}
+    for reader in READERS:
+        text = record.get(reader.column)
+        if text is None:  # a column added since: its default
+            continue
+        try:
+            record[reader.column] = reader.read(text) if text or not reader.optional else None
+        except ValueError as error:
+            raise StoreError(
+                f"{file}:{line}: column {reader.column!r} holds {_shown(text)}, not "
+                f"{reader.expected}; {_MEND}"
+            ) from error
     return Row(**record, extra=extra)
 
 
-def _bool(text: str) -> bool:
-    if text not in ("true", "false"):
-        raise ValueError("neither true nor false")
-    return text == "true"
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("not finite")
-    return value
-
-
-def _parsers() -> list[tuple[str, Callable[[str], Any], bool]]:
-    """(name, how its text is read, whether it may be empty) of the columns that hold no text."""
-    known: dict[str, Callable[[str], Any]] = {"bool": _bool, "int": int, "float": _float}
-    kinds = {name: _TYPES[name].partition(" ") for name in columns()}
-    return [(n, known[kind], bool(rest)) for n, (kind, _, rest) in kinds.items() if kind in known]
-
-
-_PARSERS = _parsers()
+def _shown(value: str) -> str:
+    """A wrong value in a message, cut where it is long."""
+    return repr(value if len(value) <= _SHOWN else f"{value[:_SHOWN]}...")
 
 
 def _format(row: Row, name: str) -> str:
@@ -283,7 +285,6 @@ def merge(target: ResultStore, sources: Sequence[ResultStore]) -> list[tuple[Row
     conflicts = []
     for source in sources:
         for row in source.rows():
-            _check_place(row, source.folder)
             old = merged.get(row.cell)
             kept = row if old is None else newest(old, row)
             merged[row.cell] = kept
@@ -303,15 +304,6 @@ def merge(target: ResultStore, sources: Sequence[ResultStore]) -> list[tuple[Row
     for file, rows in by_file.items():
         write_csv(file, sort_rows(rows))
     return conflicts
-
-
-def _check_place(row: Row, source: Path) -> None:
-    """Refuse a row whose file would not lie in the results folder."""
-    for name in ("dataset", "method"):
-        if not re.fullmatch(_FILE_NAME, value := getattr(row, name)) or value in RESERVED:
-            raise StoreError(
-                f"{source}: cell {row.cell}: {name} {value[:40]!r} cannot name a results file"
-            )
 
 
 def _bring(row: Row, source: Path, target: Path) -> None:

@@ -46,7 +46,7 @@ def check(
     settings = load_settings()
     where = str(settings.file or "bench.toml")
     tolerances = Tolerances.from_table(settings.check, where)
-    outcome = compare_folders(baseline, results or settings.paths.results, tolerances)
+    outcome = compare_folders(baseline, settings.results_folder(results), tolerances)
     text = WRITERS[format_](outcome, complete)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

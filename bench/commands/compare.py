@@ -53,9 +53,9 @@ def compare(
     apart.
     """
     settings = load_settings()
-    folder = results or settings.paths.results
     if plot is not None:
         check_suffix(plot)
+    folder = settings.results_folder(results)
     metrics = list(dict.fromkeys(split(metric))) or ["image_auroc"]
     known = known_quantities(settings.protocols)
     for name in metrics:

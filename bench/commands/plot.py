@@ -59,7 +59,7 @@ def complexity(
     known = [*SCORES, *published_metrics(settings.protocols)]
     if metric not in known:
         raise ConfigError(f"unknown score {metric!r}; {nearest(metric, known)}")
-    folder = results or settings.paths.results
+    folder = settings.results_folder(results)
     skipped = settings.without_scores() if protocol is None else ()
     selection = Selection(datasets=split(datasets), protocol=protocol)
     wanted = f"bench run -m padim,pyramidflow{selection.run_options(folder, settings)}"

@@ -25,7 +25,7 @@ def status(
 ) -> None:
     """What the results folder holds: tables, failures, rows made by other code."""
     settings = load_settings()
-    folder = results or settings.paths.results
+    folder = settings.results_folder(results)
     rows = ResultStore(folder).rows()
     old = [row for row in rows if row.code != _code(row.method)]
     failures = sorted((folder / "failures").glob("*.txt"))
@@ -79,7 +79,7 @@ def merge(
 
 
 def explain_protocols() -> None:
-    """The same ranking under the evaluators that papers used: why numbers differ."""
+    """The same ranking under the evaluators that papers used, in percent: why numbers differ."""
     from bench.evaluate.explain import explain_protocols as explain
 
     typer.echo(explain())

@@ -14,6 +14,7 @@ from bench.driver import Result, command_line, run_request
 from bench.errors import ConfigError
 from bench.plan import canonical
 from bench.report.summary import tables
+from bench.report.words import counted
 from bench.request import Planned, Request, plan_request
 from bench.store import ResultStore
 
@@ -173,7 +174,9 @@ def _print_plan(settings: Settings, planned: list[Planned], console: Console) ->
     for text in _parameters(cells):
         console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
     todo = sum(c.id not in finished for c in cells)
-    console.print(f"\n{len(cells)} cells, {todo} to run; results in {settings.paths.results}")
+    console.print(
+        f"\n{counted(len(cells), 'cell')}, {todo} to run; results in {settings.paths.results}"
+    )
 
 
 def _parameters(cells: list[Cell]) -> list[str]:

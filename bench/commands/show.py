@@ -7,27 +7,32 @@ from typing import Annotated
 
 import typer
 
-from bench.config import load_settings
-from bench.errors import StoreError, nearest
+from bench.config import Settings, load_settings
+from bench.errors import StoreError
 from bench.report.marks import marks
-from bench.report.words import percent
+from bench.report.rerun import rerun
+from bench.report.selection import results_option
+from bench.report.words import percent, some
 from bench.row import Row
+from bench.row_values import MEASURED
 from bench.store import ResultStore
 
 
 def show(
-    cell: Annotated[str, typer.Argument(help="A cell, or the start of one; see `bench status`.")],
+    cell: Annotated[
+        str, typer.Argument(help="A cell, or the start of one; `bench status --cells` lists them.")
+    ],
     out: Annotated[Path | None, typer.Option(help="The PNG to write.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
 ) -> None:
     """Draw test images of a cell: image, truth, anomaly map, contour; failures first."""
-    folder = results or load_settings().paths.results
+    settings = load_settings()
+    folder = settings.results_folder(results)
     row = find_row(ResultStore(folder).rows(), cell, folder)
     artifacts = folder / "artifacts" / row.cell
     if not (artifacts / "panels.npz").is_file():
         raise StoreError(
-            f"{row.cell} has a row but no images in {artifacts}: they are not kept in version "
-            f"control; run it again with --force: {row.command}"
+            f"{row.cell} has a row but no images in {artifacts}{_absence(row, folder, settings)}"
         )
     from bench.report.gallery import render
     from bench.report.panels import load_panels
@@ -47,10 +52,21 @@ def find_row(rows: list[Row], cell: str, folder: Path) -> Row:
     if not found:
         if not rows:
             raise StoreError(f"{folder} holds no row yet; try `bench run --method padim`")
-        raise StoreError(f"no cell {cell!r} in {folder}; {nearest(cell, [r.cell for r in rows])}")
+        text = f"no cell {cell!r} among the {len(rows)} in {folder}"
+        raise StoreError(f"{text}; list them by `bench status --cells`")
     if len(found) > 1:
-        raise StoreError(f"{cell!r} fits {len(found)} cells: {', '.join(r.cell for r in found)}")
+        raise StoreError(f"{cell!r} fits {len(found)} cells: {some([r.cell for r in found], 12)}")
     return found[0]
+
+
+def _absence(row: Row, folder: Path, settings: Settings) -> str:
+    """Why a row has no images, and the command that makes them."""
+    if row.kind != MEASURED:
+        return ": its maps were made elsewhere"
+    command = rerun(row, results_option(folder, settings))
+    if not command:
+        return ", and no command is recorded that makes them again"
+    return f": they are not kept in version control; run it again: {command}"
 
 
 def title(row: Row) -> str:

@@ -85,7 +85,7 @@ def score(
     name: Annotated[
         str | None, typer.Option(help="Of the submission.  [the folder's name]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="The seed that the maps belong to.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The seed that the maps belong to.")] = 0,
     preset: Annotated[str | None, typer.Option(help="A [presets.NAME] of bench.toml.")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="NAME.key=value for the data set.")

@@ -31,6 +31,12 @@ STRETCHES: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
 }
 """Increasing functions of one score. In 64 bits none of them merges scores of `planted_maps`."""
 
+CAPTION = """\
+Planted maps under every evaluator, in percent. The maps are Gaussian random fields with blobs.
+Each column holds the same scores stretched by another increasing function, so the ranking is one:
+gauss as they are, skew and heavy exponential, sat and bounded with an upper limit. An evaluator
+with equal numbers in a line depends on the ranking only; another one also on how scores spread."""
+
 EXACT = {
     "exact, AUPRO up to 0.3": "aupro_30",
     "exact, AUPRO up to 0.05": "aupro_05",
@@ -96,7 +102,12 @@ def protocol_rows(seed: int = 0) -> list[ExplainRow]:
         ExplainRow(key, rule, {stretch: exact[stretch][key] for stretch in STRETCHES})
         for rule, key in EXACT.items()
     ]
-    rows.insert(4, ExplainRow("-", "exact, AUPRO up to 0.3, without the good images", only))
+    rows.insert(
+        4,
+        ExplainRow(
+            "aupro_30, anomalous only", "exact, AUPRO up to 0.3, without the good images", only
+        ),
+    )
     return rows + [
         ExplainRow(name, protocol.rule, {s: published[s][name] for s in STRETCHES})
         for name, protocol in PUBLISHED.items()
@@ -109,13 +120,13 @@ def _exact(scores: NDArray[np.float64], masks: NDArray[np.bool_]) -> dict[str, f
 
 
 def explain_protocols(seed: int = 0) -> str:
-    """The table as Markdown."""
+    """What the table shows, and the table in percent as Markdown."""
     head = ["value", "rule", *STRETCHES]
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in protocol_rows(seed):
-        shown = ["none" if v is None else f"{v:.3f}" for v in row.values.values()]
+        shown = ["none" if v is None else f"{100 * v:.1f}" for v in row.values.values()]
         lines.append("| " + " | ".join([row.name, row.rule, *shown]) + " |")
-    return "\n".join(lines)
+    return "\n".join([CAPTION, "", *lines])
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bench.discovery import sources
 from bench.errors import ConfigError, nearest
@@ -55,12 +55,16 @@ class Selection:
             and self.protocol in (None, row.protocol)
         ]
         absent = [name for name in self.methods if name not in {row.method for row in found}]
-        if absent or not found:
-            wanted = ",".join(absent) or "padim"
+        if absent:
+            wanted = ",".join(absent)
             raise ConfigError(
-                f"{folder} has no row of {wanted}; "
+                f"{folder} has no row of {wanted}{self._limits(' on ')}; "
                 f"run: bench run -m {wanted}{self.run_options(folder, settings)}"
             )
+        if not found:
+            there = sorted({f"{row.dataset} under {row.protocol}" for row in rows})
+            have = f"there are {some(there, 12)}" if there else "try `bench run --method padim`"
+            raise ConfigError(f"{folder} has no row{self._limits(' of ')}; {have}")
         narrowed = self._narrow(found)
         order = {name: place for place, name in reversed(list(enumerate(self.methods)))}
         return sorted(narrowed, key=lambda row: order.get(row.method, 0))
@@ -70,6 +74,11 @@ class Selection:
         text = f" -d {','.join(self.datasets)}" if self.datasets else ""
         text += f" --protocol {self.protocol}" if self.protocol else ""
         return text + results_option(folder, settings)
+
+    def _limits(self, word: str) -> str:
+        """The data sets and the protocol that were asked for, with a space before them."""
+        text = f"{word}{', '.join(self.datasets)}" if self.datasets else ""
+        return text + (f" under protocol {self.protocol}" if self.protocol else "")
 
     def _narrow(self, rows: Sequence[Row]) -> list[Row]:
         """Rows of the asked parameters and weights.
@@ -82,8 +91,7 @@ class Selection:
             method, _, name = key.rpartition(".")
             having = [r for r in found if method in ("", r.method) and name in _params(r)]
             if not having:
-                known = {name for row in rows for name in _params(row)}
-                raise ConfigError(f"--param {key}: no row has it; {nearest(name, known)}")
+                _refuse_parameter(key, rows)
             kept = [row for row in having if _params(row)[name] == value]
             lost = {row.method for row in having} - {row.method for row in kept}
             if lost:
@@ -110,6 +118,18 @@ class Selection:
 def results_option(folder: Path, settings: Settings) -> str:
     """`--results` of a suggested command, where it is not the configured folder."""
     return "" if folder == settings.paths.results else f" --results {folder}"
+
+
+def _refuse_parameter(key: str, rows: Sequence[Row]) -> NoReturn:
+    """A parameter that no row has: says which the method has, or all."""
+    method, _, name = key.rpartition(".")
+    theirs = [row for row in rows if method in ("", row.method)]
+    if not theirs:
+        methods = {row.method for row in rows}
+        raise ConfigError(f"--param {key}: no row of {method!r}; {nearest(method, methods)}")
+    known = {name for row in theirs for name in _params(row)}
+    text = f"{method} has no parameter {name!r}" if method else "no row has it"
+    raise ConfigError(f"--param {key}: {text}; {nearest(name, known)}")
 
 
 def _params(row: Row) -> dict[str, Any]:

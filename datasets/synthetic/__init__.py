@@ -45,6 +45,7 @@ class Synthetic(Dataset):
     licence = "Apache-2.0 (the images are made by this project)"
     source = "generated on first use"
     generated = True
+    every_category = tuple(SCENES)
 
     root: Path
     seed: int = 0

@@ -137,6 +137,8 @@ def test_bad_input_is_one_line_with_the_nearest_name_and_exit_code_2(
         ("[datasets.tinny]\ncount = 2", "did you mean 'tiny'"),
         ('[methods.mean."tinny/left"]\ngain = 2.0', "did you mean 'tiny'"),
         ("[presets.quick.run]\nbatch = 0", "[run].batch = 0"),
+        ('[methods.mean."synthetic/wave"]\ngain = 2.0', "did you mean 'weave'"),
+        ("[presets.quick.run]\nseeds = [-1]", "[run].seeds = [-1]; 0 or more"),
         ('[methods.mean."mtd/tiles"]\ngain = 2.0', "did you mean 'tile'"),
     ],
 )
@@ -146,7 +148,7 @@ def test_a_table_that_no_cell_could_use_is_refused(
     (project / "data" / "mtd" / "MT_Free").mkdir(parents=True)
     file = project / "bench.toml"
     file.write_text(f"{file.read_text()}\n{table}\n")
-    done = bench("run", "-m", "mean", "-d", "tiny,mtd", "--preset", "quick", "--dry-run")
+    done = bench("run", "-m", "mean", "-d", "tiny,synthetic,mtd", "--preset", "quick", "--dry-run")
     assert done.returncode == 2
     assert message in done.stderr
 

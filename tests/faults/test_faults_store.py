@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import re
@@ -181,12 +182,14 @@ def test_a_mutilated_file_is_read_or_refused_and_never_changed(
 def test_any_text_in_any_column_is_read_or_refused_with_line_and_column(
     tmp_path: Path, column: str, text: str
 ) -> None:
-    lines = csv_bytes(tmp_path).decode().splitlines()
-    values = ['"' + text.replace('"', '""') + '"' if n == column else "1" for n in columns()]
-    named = {"noisy": "true", "transductive": "false"}
-    values = [named.get(n, v) if n != column else v for n, v in zip(columns(), values, strict=True)]
+    csv_bytes(tmp_path)
+    with (tmp_path / VALID).open(newline="", encoding="utf-8") as stream:
+        first = next(csv.DictReader(stream))
     file = tmp_path / "one.csv"
-    file.write_text("\n".join([lines[0], ",".join(values), ""]), encoding="utf-8")
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerow({**first, column: text})
     try:
         (found,) = read_csv(file)
     except StoreError as error:

@@ -78,6 +78,10 @@ def test_variants_are_narrowed_by_parameters_and_weights(tmp_path: Path, make_ro
         bench(*asked, "--param", "dimensions=200")
     with pytest.raises(ConfigError, match="padim has no such row; there are pretrained, random"):
         bench(*asked, "--pretrained", "none")
+    with pytest.raises(ConfigError, match=r"padim has no parameter 'levels'; .*known: dimensions$"):
+        bench(*asked, "--param", "padim.levels=5")
+    with pytest.raises(ConfigError, match=r"--param cflow.fibers: no row of 'cflow'; known: padim"):
+        bench(*asked, "--param", "cflow.fibers=8")
     with pytest.raises(ConfigError, match="--param dimensions: write key=value"):
         bench(*asked, "--param", "dimensions")
 
@@ -179,3 +183,30 @@ def test_protocols_without_scores_are_a_setting_that_is_checked(
     (tmp_path / "bench.toml").write_text("[reports]\nskip_scores = [1]\n")
     with pytest.raises(ConfigError, match=r"\[reports\]\.skip_scores = 1 is not str"):
         bench("plot", "complexity", "--out", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("compare", "-m", "padim"),
+        ("plot", "complexity", "--out", "."),
+        ("status",),
+        ("show", "abc"),
+        ("table",),
+    ],
+)
+def test_results_that_are_no_folder_are_refused_everywhere(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConfigError, match=r"--results .*absent is not a folder"):
+        bench(*command, "--results", str(tmp_path / "absent"))
+
+
+def test_rows_that_nobody_narrowed_to_a_method_are_missed_without_one(
+    tmp_path: Path, make_row: MakeRow
+) -> None:
+    results = fill(tmp_path, [timed(make_row, speed="speed-1")])
+    asked = ("plot", "complexity", "-d", "mtd", "--protocol", "costs", "--out", str(tmp_path))
+    text = "no row of mtd under protocol costs; there are synthetic under standard$"
+    with pytest.raises(ConfigError, match=text):
+        bench(*asked, "--results", results)

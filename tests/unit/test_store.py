@@ -6,7 +6,7 @@ import os
 import socket
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
@@ -105,7 +105,16 @@ def damage(file: Path, old: str, new: str) -> None:
         ("image_auroc", "image_aurok", ":1: column 'image_auroc' is missing"),
         ("0123456789ab", "0123,456789ab", ":2: .* values for .* columns"),
         ("\n1,", "\n9,", "schema 9 is newer"),
+        ("\n1,", "\n0,", ":2: column 'schema' holds '0', not 1; restore the file"),
         ("true", "yes", "column 'noisy' holds 'yes'"),
+        ("0.750000", "1.7", "column 'image_auroc' holds '1.7', not a fraction .*; restore the"),
+        ("12.5", "-3", "column 'fps' holds '-3', not a number from 0; restore the file"),
+        ("measured", "guess", "column 'kind' holds 'guess', not measured or submitted; restore"),
+        (",random,", ",xx,", "column 'pretrained' holds 'xx', not pretrained, random, none"),
+        (",tile,0,", ",tile,-1,", "column 'seed' holds '-1', not a whole number from 0; restore"),
+        ("2026-01-01T", "2026-13-01T", "column 'started' holds '2026-13-.*', not a time as in"),
+        (",mtd,", ",btad,", ":2: column 'dataset' holds 'btad', not 'mtd' as the file is called"),
+        (",padim,", ",cflow,", ":2: column 'method' holds 'cflow', not 'padim' as the file is"),
     ],
 )
 def test_a_damaged_file_is_refused_with_line_and_column_and_left_alone(
@@ -119,6 +128,58 @@ def test_a_damaged_file_is_refused_with_line_and_column_and_left_alone(
     with pytest.raises(StoreError, match=message):
         store.put(row(cell="ffffffffffff"))
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["{bad", "[]", "", "3", '{"a": NaN}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "column",
+    ["params", "dataset_params", "protocol_fields", "undefined", "published", "last_epoch"],
+)
+def test_a_column_that_is_no_json_object_is_refused_with_line_and_column(
+    tmp_path: Path, column: str, text: str
+) -> None:
+    file = tmp_path / "padim.csv"
+    write_csv(file, [row(**{column: text})])
+    with pytest.raises(StoreError, match=rf"padim.csv:2: column '{column}' holds .*JSON.*; restor"):
+        read_csv(file)
+
+
+@pytest.mark.parametrize(
+    ("column", "text"),
+    [
+        ("flops_uncounted", "{}"),
+        ("flops_uncounted", "[1]"),
+        ("undefined", '{"aupimo": 1}'),
+        ("published", '{"aupro_cflow": "high"}'),
+        ("published", '{"aupro_cflow": 1e999}'),
+    ],
+)
+def test_a_json_column_holds_what_the_reports_read(tmp_path: Path, column: str, text: str) -> None:
+    file = tmp_path / "padim.csv"
+    write_csv(file, [row(**{column: text})])
+    with pytest.raises(StoreError, match=rf":2: column '{column}' holds .*, not a JSON"):
+        read_csv(file)
+
+
+@pytest.mark.parametrize("name", ["extra", "self", "SORT"])
+def test_an_unknown_column_called_like_a_field_of_ours_survives_too(
+    tmp_path: Path, name: str
+) -> None:
+    store = ResultStore(tmp_path)
+    store.put(replace(row(), extra={name: "3.5"}))
+    store.put(row(cell="ffffffffffff"))
+    assert [r.extra[name] for r in store.rows()] == ["3.5", ""]
+
+
+def test_values_at_the_ends_of_their_range_are_read(tmp_path: Path) -> None:
+    least: dict[str, Any] = {"image_auroc": 0.0, "fps": 0.0, "started": "", "kind": "submitted"}
+    odd: dict[str, Any] = {"pixel_f1max_threshold": -3.5, "fit_left_mb": -0.5, "image_auroc": 1.0}
+    rows = [
+        row(**least, pretrained="unknown"),
+        row(cell="f" * 12, pretrained="file:0123456789ab", **odd),
+    ]
+    write_csv(tmp_path / "padim.csv", rows)
+    assert read_csv(tmp_path / "padim.csv") == rows
 
 
 def test_a_file_that_was_cut_off_is_refused(tmp_path: Path) -> None:
@@ -223,7 +284,9 @@ def test_merging_writes_inside_the_results_folder_alone(
     file = tmp_path / "b" / "mtd" / "padim.csv"
     file.parent.mkdir(parents=True)
     write_csv(file, [row(**changes)])
-    with pytest.raises(StoreError, match="cannot name a results file"):
+    with pytest.raises(
+        StoreError, match=r"padim.csv:2: column .* holds .*, not .* as the file is called"
+    ):
         merge(ResultStore(tmp_path / "a"), [ResultStore(tmp_path / "b")])
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "out").exists()

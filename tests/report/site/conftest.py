@@ -66,7 +66,11 @@ def write_results() -> WriteResults:
     """`write_results(folder, rows)`: the rows as a results folder, whatever their names."""
 
     def write(folder: Path, rows: Sequence[Row]) -> Path:
-        write_csv(folder / "rows" / "all.csv", rows)
+        files: dict[Path, list[Row]] = {}
+        for row in rows:
+            files.setdefault(folder / row.dataset / f"{row.method}.csv", []).append(row)
+        for file, found in files.items():
+            write_csv(file, found)
         return folder
 
     return write
