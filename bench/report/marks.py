@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench import discovery
+from bench.errors import PluginError
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -45,6 +48,17 @@ def marks(row: Row) -> dict[str, str]:
     if row.n_leaked:
         found.append("!")
     return {mark: MEANINGS[mark] for mark in found}
+
+
+def caution(dataset: str) -> list[str]:
+    """Why scores on a data set do not compare with published ones, if its plugin says so."""
+    if dataset not in discovery.sources("datasets"):
+        return []
+    try:
+        text = discovery.describe("datasets", dataset).constants.get("caution")
+    except PluginError:
+        return []  # `bench list` says what is wrong with it
+    return [text] if text else []
 
 
 def data_notes(rows: Collection[Row]) -> list[str]:

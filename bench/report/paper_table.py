@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.plan import canonical
 from bench.report import captions
 from bench.report import quantities as q
-from bench.report.marks import NAMED, OF_SCORES, ROUGH, data_notes, marks
+from bench.report.marks import NAMED, OF_SCORES, ROUGH, caution, data_notes, marks
 from bench.report.matching import Match, Matcher
 from bench.report.ranking import (
     DIFFERENCE,
@@ -68,7 +68,10 @@ def build(
         caption=(*captions.caption(spec, matcher, matched), *builder.machine_captions()),
         sections=sections,
         footnotes=tuple(captions.footnotes(spec, published, sections, builder.own)),
-        remarks=tuple(data_notes([row for match in matched.values() for row in match.rows])),
+        remarks=(
+            *caution(spec.dataset),
+            *data_notes([row for match in matched.values() for row in match.rows]),
+        ),
         common=tuple(sorted(builder.common, key=captions.note_order)),
         protocol_fields=canonical(matcher.protocol.identity()),
         missing=tuple(captions.missing(spec, matched)),
