@@ -22,6 +22,9 @@ MEANINGS = {
 }
 """Every mark beside a method's name."""
 
+NOISY = {"*": "step times spread by more than 10 %: speed is uncertain"}
+"""The mark beside speeds, with its meaning."""
+
 NAMED = {"oracle": "†", "transductive": "‡"}
 """Marks that the file of a table can give to its published rows."""
 
