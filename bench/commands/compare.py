@@ -72,7 +72,7 @@ def compare(
         raise ConfigError("--methods names no method; see `bench list`")
     rows = selection.rows(folder, settings)
     from bench.report.compare import tabulate_metric
-    from bench.report.compare_text import render_tables
+    from bench.report.compare_formats import render_tables
     from bench.report.diagram import critical_difference
     from bench.report.groups import groups
 
