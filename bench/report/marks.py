@@ -22,8 +22,10 @@ MEANINGS = {
 }
 """Every mark beside a method's name."""
 
-NOISY = {"*": "step times spread by more than 10 %: speed is uncertain"}
-"""The mark beside speeds, with its meaning."""
+NOISY = "*"
+"""Beside speeds."""
+
+NOISY_MEANING = "step times spread by more than 10 %: speed is uncertain"
 
 NAMED = {"oracle": "†", "transductive": "‡"}
 """Marks that the file of a table can give to its published rows."""
@@ -33,6 +35,17 @@ ROUGH = "¶"
 
 OF_SCORES = "†‡!"
 """Say something about scores alone."""
+
+
+def caution(dataset: str) -> list[str]:
+    """Why scores on a data set do not compare with published ones, if its plugin says so."""
+    if dataset not in discovery.sources("datasets"):
+        return []
+    try:
+        text = discovery.describe("datasets", dataset).constants.get("caution")
+    except PluginError:
+        return []  # `bench list` says what is wrong with it
+    return [text] if text else []
 
 
 def marks(row: Row) -> dict[str, str]:
@@ -51,17 +64,6 @@ def marks(row: Row) -> dict[str, str]:
     if row.n_leaked:
         found.append("!")
     return {mark: MEANINGS[mark] for mark in found}
-
-
-def caution(dataset: str) -> list[str]:
-    """Why scores on a data set do not compare with published ones, if its plugin says so."""
-    if dataset not in discovery.sources("datasets"):
-        return []
-    try:
-        text = discovery.describe("datasets", dataset).constants.get("caution")
-    except PluginError:
-        return []  # `bench list` says what is wrong with it
-    return [text] if text else []
 
 
 def data_notes(rows: Collection[Row]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plan import canonical
 from bench.report.coverage import choose, data_states
-from bench.report.marks import NOISY, marks
+from bench.report.marks import NOISY, NOISY_MEANING, marks
 from bench.report.quantities import (
     group_by,
     is_lower_better,
@@ -110,7 +110,8 @@ class Line:
     def timing_marks(self) -> dict[str, str]:
         """Marks of its speeds, with their meaning."""
         noisy = [row for row in self.rows if row.noisy]
-        return dict(NOISY) if any(getattr(r, name) for r in noisy for name in TIMED) else {}
+        timed = any(getattr(row, name) for row in noisy for name in TIMED)
+        return {NOISY: NOISY_MEANING} if timed else {}
 
     @property
     def device(self) -> str:
@@ -301,7 +302,7 @@ def _cost(line: Line, name: str) -> Value:
     if not rows:
         return Value()
     conditions = {(row.speed, row.threads, row.fps_batch) for row in rows}
-    mark = "".join(NOISY) if name in TIMED and any(row.noisy for row in rows) else ""
+    mark = NOISY if name in TIMED and any(row.noisy for row in rows) else ""
     if name in TIMED and len(conditions) > 1:
         return Value(f"mixed{mark}")
     median = median_cost(rows, name)
