@@ -79,6 +79,8 @@ class Dataset(ABC):
     """Licence of the images, as one line."""
     source: ClassVar[str] = ""
     """Where a user gets the images."""
+    caution: ClassVar[str] = ""
+    """Why its scores do not compare with published ones, as one sentence without a full stop."""
     generated: ClassVar[bool] = False
     """Made by `prepare` in the cache folder, instead of lying in a folder of the user's."""
     every_category: ClassVar[Sequence[str]] = ()

@@ -63,13 +63,14 @@ def table(
         typer.echo(listing(settings, published))
         return
     spec = load_table(name, settings, published)
-    wanted = integers(seeds) if seeds is not None else spec.seeds
+    wanted = integers(seeds) if seeds is not None else ()
     failed = 0
     if run:
         options = {"device": device, "threads": threads}
         given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
         settings = replace(
-            settings, run=replace(settings.run, protocol=spec.protocol, seeds=wanted, **given)
+            settings,
+            run=replace(settings.run, protocol=spec.protocol, seeds=wanted or spec.seeds, **given),
         )
         failed = run_missing(spec, settings, wanted, data_root)
     rows = ResultStore(settings.paths.results).rows()
@@ -97,8 +98,8 @@ def _state(spec: TableSpec, settings: Settings, rows: list[Row]) -> str:
     measured = [row for row in spec.rows if row.method]
     if not measured:
         return "published only"
-    total = len(measured) * len(spec.wanted()) * len(spec.seeds)
-    missing = sum(len(match.missing) for match in matcher.match(rows, spec.seeds).values())
+    total = len(spec.wanted()) * sum(len(spec.seeds_of(row)) for row in measured)
+    missing = sum(len(match.missing) for match in matcher.match(rows).values())
     return f"{total - missing} of {total}"
 
 

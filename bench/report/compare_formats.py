@@ -12,6 +12,7 @@ from tabulate import tabulate
 from bench.report import quantities as q
 from bench.report.groups import marked, meanings
 from bench.report.latex import frame, grid, tex
+from bench.report.marks import caution
 from bench.report.significance import ALPHA, FEWEST
 from bench.report.words import of_categories
 
@@ -135,6 +136,8 @@ def conclusions(table: Table) -> list[str]:
         lines.append("mean ± deviation over seeds")
     if not q.is_score(table.metric):
         lines.append("median over categories and seeds")
+    else:
+        lines += caution(table.group.first.dataset)
     lines += [*table.coverage.notes(), *table.intervals, *_batches(table)]
     return [*lines, *table.group.legend, *meanings(table.group, table.metric), *verdict(table)]
 

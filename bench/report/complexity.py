@@ -12,6 +12,7 @@ from tabulate import tabulate
 from bench.report import quantities as q
 from bench.report.coverage import Coverage, cover
 from bench.report.groups import Group, groups, marked, meanings
+from bench.report.marks import NOISY, NOISY_MEANING
 from bench.report.words import of_categories
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("infer MB", "infer_mb"),
     ("fit s", "fit_s"),
 )
-
-NOISY = "*  step times spread by more than 10 %: speed is uncertain"
 
 _SHORT = 44
 """What tells variants apart stands in a figure's legend if it has no more characters."""
@@ -78,7 +77,8 @@ class Costs:
         """Seeds, what was left out, shown costs that some rows lack, and what the marks mean."""
         partial = [line for cost in self.lines for line in _partial(cost, shown)]
         lines = [*self.coverage.notes(), *partial, *meanings(self.group, "fps")]
-        return [*lines, NOISY] if any(cost.is_noisy for cost in self.lines) else lines
+        noisy = any(cost.is_noisy for cost in self.lines)
+        return [*lines, f"{NOISY}  {NOISY_MEANING}"] if noisy else lines
 
 
 def cost_groups(rows: Sequence[Row]) -> list[Group]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench import discovery
+from bench.errors import PluginError
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -19,6 +22,11 @@ MEANINGS = {
 }
 """Every mark beside a method's name."""
 
+NOISY = "*"
+"""Beside speeds."""
+
+NOISY_MEANING = "step times spread by more than 10 %: speed is uncertain"
+
 NAMED = {"oracle": "†", "transductive": "‡"}
 """Marks that the file of a table can give to its published rows."""
 
@@ -27,6 +35,17 @@ ROUGH = "¶"
 
 OF_SCORES = "†‡!"
 """Say something about scores alone."""
+
+
+def caution(dataset: str) -> list[str]:
+    """Why scores on a data set do not compare with published ones, if its plugin says so."""
+    if dataset not in discovery.sources("datasets"):
+        return []
+    try:
+        text = discovery.describe("datasets", dataset).constants.get("caution")
+    except PluginError:
+        return []  # `bench list` says what is wrong with it
+    return [text] if text else []
 
 
 def marks(row: Row) -> dict[str, str]:

@@ -130,10 +130,13 @@ class Matcher:
             return Verdict(Step.ABSENT, f"no parameter {absent[0]}")
         return FITS
 
-    def match(self, rows: Iterable[Row], seeds: Sequence[int]) -> dict[str, Match]:
+    def match(self, rows: Iterable[Row], seeds: Sequence[int] = ()) -> dict[str, Match]:
         """The measured side of each row of the table, by label.
 
         Every number of a category comes from the same files, for all rows of the table.
+
+        Args:
+            seeds: asked for; none: those of the table and its rows.
         """
         left: dict[str, dict[str, Verdict]] = {row.label: {} for row in self.spec.rows}
         kept: dict[str, list[Row]] = {row.label: [] for row in self.spec.rows}
@@ -145,13 +148,19 @@ class Matcher:
                 if row.method == spec_row.method and self.verdict(spec_row, row) is FITS
             ]
             why = left[spec_row.label]
-            kept[spec_row.label] = one_kind(of_seeds(fitting, seeds, why), why)
+            kept[spec_row.label] = one_kind(
+                of_seeds(fitting, self.spec.seeds_of(spec_row, seeds), why), why
+            )
         files = common_files(kept.values())
         found = {}
         for spec_row in self.spec.rows:
             why = left[spec_row.label]
             usable = single(of_files(kept[spec_row.label], files, why), why)
-            missing = self._missing(usable, seeds) if spec_row.method else []
+            missing = (
+                self._missing(usable, self.spec.seeds_of(spec_row, seeds))
+                if spec_row.method
+                else []
+            )
             found[spec_row.label] = Match(cover(usable, why), missing, why)
         return found
 
@@ -161,7 +170,7 @@ class Matcher:
         return [cell for cell in cells if cell not in found]
 
     def left_out(self, rows: Iterable[Row], matched: Mapping[str, Match]) -> list[str]:
-        """One line for each method and reason, of rows on this data set that no row shows."""
+        """How many rows on this data set no line shows, for each method and reason."""
         shown = {row.cell for match in matched.values() for row in match.rows}
         counts: Counter[tuple[str, str]] = Counter()
         for row in rows:
@@ -175,7 +184,7 @@ class Matcher:
             ]
             counts[row.method, max(verdicts, key=lambda verdict: verdict.step).reason] += 1
         return [
-            f"{counted(count, 'row')} of {method} left out: {reason}"
+            f"{counted(count, 'row')} of {method}: {reason}"
             for (method, reason), count in sorted(counts.items())
         ]
 

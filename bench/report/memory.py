@@ -6,11 +6,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench import discovery
+from bench.errors import PluginError
 from bench.report import quantities as q
 from bench.report.complexity import input_side
 from bench.report.groups import differing
+from bench.report.marks import OF_SCORES, ROUGH, marks
 from bench.report.variants import told_apart
-from bench.report.words import device, plain, some
+from bench.report.words import device, listed, plain, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,11 +52,13 @@ class Panel:
     Attributes:
         place: names data set, protocol and the options that tell it from the other panels.
         machine: device, threads and how memory was measured.
+        notes: categories, seeds, speed protocol, settings, and what marks mean.
         series: points sorted by side, by method and settings.
     """
 
     place: str
     machine: str
+    notes: tuple[str, ...]
     series: Mapping[str, tuple[Point, ...]]
 
 
@@ -82,6 +87,7 @@ def memory_panels(rows: Sequence[Row]) -> list[Panel]:
             Panel(
                 place=", ".join([row.dataset, named, *options]),
                 machine=f"{device(row)}, memory by {row.memory}",
+                notes=tuple(_notes(series)),
                 series={name: _points(rows) for name, rows in series.items()},
             )
         )
@@ -109,8 +115,56 @@ def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
     for group in several:
         known = [other[0] for other in several if other[0].method == group[0].method]
         told = told_apart(group[0], known, without=("input_size",))
-        result[", ".join([group[0].method, *told])] = group
+        name = group[0].method + "".join(_marks(group))
+        result[", ".join([name, *told])] = group
     return result
+
+
+def _marks(rows: Sequence[Row]) -> dict[str, str]:
+    """Marks of the rows that concern memory, with their meaning."""
+    found = {mark: text for row in rows for mark, text in sorted(marks(row).items())}
+    return {mark: text for mark, text in found.items() if mark not in OF_SCORES + ROUGH}
+
+
+def _notes(series: Mapping[str, Sequence[Row]]) -> list[str]:
+    """What the numbers of a panel come from, and what the marks of its methods mean."""
+    rows = [row for found in series.values() for row in found]
+    settings = {
+        name: text for name, found in series.items() if (text := _settings(found, "input_size"))
+    }
+    return [
+        f"{_measured_on(rows)}; median over rows",
+        *(f"{name}: {text}" for name, text in settings.items()),
+        *(f"{mark}  {text}" for mark, text in _marks(rows).items()),
+    ]
+
+
+def _measured_on(rows: Sequence[Row]) -> str:
+    """Categories, seeds and speed protocols."""
+    categories = sorted({row.category for row in rows})
+    parts = [
+        f"categor{'y' if len(categories) == 1 else 'ies'} {some(categories)}",
+        listed("seed", (row.seed for row in rows)),
+    ]
+    speeds = sorted({row.speed for row in rows if row.speed})
+    return ", ".join([*parts, f"speed protocol {some(speeds)}" if speeds else "not timed"])
+
+
+def _settings(rows: Sequence[Row], *without: str) -> str:
+    """Parameters that are not the method's defaults, as far as its version is installed."""
+    method, version = rows[0].method, rows[0].method_version
+    if method not in discovery.sources("methods"):
+        return ""
+    try:
+        plugin = discovery.describe("methods", method)
+    except PluginError:
+        return ""  # `bench list` says what is wrong with it
+    if plugin.version != version:
+        return ""
+    defaults = json.loads(json.dumps(plugin.defaults()))
+    values = {k: v for k, v in json.loads(rows[0].params).items() if k not in without}
+    changed = [f"{k}={plain(v)}" for k, v in sorted(values.items()) if v != defaults.get(k)]
+    return ", ".join(changed) or "the method's defaults"
 
 
 def _points(rows: Sequence[Row]) -> tuple[Point, ...]:
@@ -127,25 +181,34 @@ def _points(rows: Sequence[Row]) -> tuple[Point, ...]:
 
 @dataclass(frozen=True)
 class Curve:
-    """Training memory against the number of stacked blocks."""
+    """Training memory against the number of stacked blocks.
+
+    Attributes:
+        saves_memory: whether the backward pass recomputes what it needs.
+    """
 
     label: str
     stacks: tuple[int, ...]
     gigabytes: tuple[float, ...]
     is_published: bool
+    saves_memory: bool
+
+
+_KINDS = {True: "memory-saving", False: "autograd"}
 
 
 def memory_saving_curves(published: Published, rows: Sequence[Row]) -> list[Curve]:
     """PyramidFlow's Figure 5, and measured rows that differ in `stacks` alone."""
     curves = []
-    for name, label in (
-        ("NF (memory-saving backward)", "memory-saving"),
-        ("Net (auto-differentiation)", "autograd"),
+    for name, saves in (
+        ("NF (memory-saving backward)", True),
+        ("Net (auto-differentiation)", False),
     ):
         selector = {"metric": "train_memory_gb"}
         found = {n.variant: n.number for n in published.find("pyramidflow", "Figure 5", selector)}
         values = tuple(found[f"{name}, D={d}"] for d in STACKS)
-        curves.append(Curve(f"{label}, published figure (digitised)", STACKS, values, True))
+        label = f"{_KINDS[saves]}, published figure (digitised)"
+        curves.append(Curve(label, STACKS, values, True, saves))
     return [*curves, *_measured_curves(rows)]
 
 
@@ -169,7 +232,7 @@ def _measured_curves(rows: Sequence[Row]) -> list[Curve]:
         if len({json.loads(row.params)["stacks"] for row in group}) > 1
     ]
     firsts = [group[0] for group in several]
-    places = differing([_place(row) for row in firsts])
+    places = differing([_options(row) for row in firsts])
     curves = []
     for group in several:
         by_stacks: dict[int, list[Row]] = {}
@@ -178,10 +241,11 @@ def _measured_curves(rows: Sequence[Row]) -> list[Curve]:
         stacks = tuple(sorted(by_stacks))
         medians = [q.median_cost(by_stacks[count], "fit_mb") for count in stacks]
         told = told_apart(group[0], firsts, without=("stacks", *_NAMED))
-        mine = _place(group[0])
+        mine = _options(group[0])
         told += [f"{key}={plain(mine[key])}" for key in places if key in mine]
         values = tuple((value or 0.0) / 1000 for value in medians)
-        curves.append(Curve(_label(group[0], told), stacks, values, False))
+        saves = bool(json.loads(group[0].params).get("save_memory"))
+        curves.append(Curve(_label(group, told), stacks, values, False, saves))
     return curves
 
 
@@ -189,24 +253,20 @@ _NAMED = ("save_memory", "levels", "channels", "input_size")
 """Parameters that every label names."""
 
 
-def _place(row: Row) -> dict[str, Any]:
-    """Where a row was measured, besides its device."""
-    return {
-        "dataset": row.dataset,
-        **_options(row),
-        "threads": row.threads,
-        "memory": row.memory,
-    }
-
-
-def _label(row: Row, told: Sequence[str]) -> str:
+def _label(rows: Sequence[Row], told: Sequence[str]) -> str:
+    """Settings, data, machine, and how memory was measured."""
+    row, marked = rows[0], _marks(rows)
     params = json.loads(row.params)
-    kind = "memory-saving" if params.get("save_memory") else "autograd"
+    kind = _KINDS[bool(params.get("save_memory"))]
     side = input_side(row)
     parts = [
-        f"{kind}, measured: {params.get('levels')} levels, {params.get('channels')} channels",
+        f"{kind}{''.join(marked)}, measured: {params.get('levels')} levels",
+        f"{params.get('channels')} channels",
         f"{side:.0f} px" if side else "size unknown",
         *told,
-        row.device or "an unnamed device",
+        f"{row.dataset}, {_measured_on(rows)}",
+        device(row),
+        f"memory by {row.memory or 'no stated means'}",
+        *(f"{mark} {text}" for mark, text in marked.items()),
     ]
     return ", ".join(parts)

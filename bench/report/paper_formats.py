@@ -70,6 +70,9 @@ def _markdown(table: PaperTable) -> str:
             parts.append(f"**{section.title}**")
         head = ["method", "", *map(head_of, section.columns)]
         rows = _rows(section, entry, label)
+        for start, block in reversed(_blocks(section.lines)):
+            name = f"**{_pipe(block)}**" if block else ""
+            rows.insert(start, [name, *[""] * (len(head) - 1)])
         parts.append(tabulate(rows, head, "pipe", disable_numparse=True, colalign=_align(section)))
     notes = [f"- {id}: {text}" for id, text in table.footnotes]
     notes += [f"- {text}" for text in _remarks(table)]
@@ -124,6 +127,12 @@ def _breaks(lines: Sequence[Line]) -> list[int]:
     return [i for i in range(1, len(lines)) if lines[i].block != lines[i - 1].block]
 
 
+def _blocks(lines: Sequence[Line]) -> list[tuple[int, str]]:
+    """Where each block begins, and its name; none where the table has one block alone."""
+    starts = [0, *_breaks(lines)]
+    return [(i, lines[i].block) for i in starts] if len(starts) > 1 else []
+
+
 def _html(table: PaperTable) -> str:
     esc = html.escape
 
@@ -159,14 +168,20 @@ def _links(notes: Iterable[str]) -> str:
 
 
 def _kinds(body: str, lines: Sequence[Line]) -> str:
-    """A class on each line, so that a style can tell published from measured."""
+    """A class on each line, so that a style can tell published from measured; a body of its own
+    for each block, headed by its name."""
     before, start, rest = body.partition("<tbody>")
     pieces = rest.split("<tr>")
     rows = [
         f'<tr class="{_kind_class(line.kind)}">{piece}'
         for line, piece in zip(lines, pieces[1:], strict=True)
     ]
-    return before.replace("<th ", '<th scope="col" ') + start + pieces[0] + "".join(rows)
+    before, width = re.subn(r"<th(?=[ >])", '<th scope="col"', before)
+    for first, block in reversed(_blocks(lines)):
+        head = f'<th scope="rowgroup" colspan="{width}">{html.escape(block)}</th>'
+        opened = f"</tbody>\n{start}\n" if first else ""
+        rows[first] = f'{opened}<tr class="block">{head}</tr>\n{rows[first]}'
+    return before + start + pieces[0] + "".join(rows)
 
 
 def _kind_class(kind: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.plan import canonical
 from bench.report import captions
 from bench.report import quantities as q
-from bench.report.marks import NAMED, OF_SCORES, ROUGH, data_notes, marks
+from bench.report.marks import NAMED, OF_SCORES, ROUGH, caution, data_notes, marks
 from bench.report.matching import Match, Matcher
 from bench.report.ranking import (
     DIFFERENCE,
@@ -59,7 +59,7 @@ def build(
 ) -> PaperTable:
     """Published numbers and measured rows of a table, ranked apart, with all that is missing."""
     matcher = Matcher(spec, settings)
-    matched = matcher.match(rows, seeds or spec.seeds)
+    matched = matcher.match(rows, seeds)
     builder = _Builder(spec, published, matcher, matched)
     sections = tuple(builder.sections())
     return PaperTable(
@@ -68,7 +68,10 @@ def build(
         caption=(*captions.caption(spec, matcher, matched), *builder.machine_captions()),
         sections=sections,
         footnotes=tuple(captions.footnotes(spec, published, sections, builder.own)),
-        remarks=tuple(data_notes([row for match in matched.values() for row in match.rows])),
+        remarks=(
+            *caution(spec.dataset),
+            *data_notes([row for match in matched.values() for row in match.rows]),
+        ),
         common=tuple(sorted(builder.common, key=captions.note_order)),
         protocol_fields=canonical(matcher.protocol.identity()),
         missing=tuple(captions.missing(spec, matched)),
@@ -141,6 +144,7 @@ class _Builder:
         names = [row.measured.get(metric.id, metric.measured) for metric, _ in pairs]
         measurable = bool(row.method) and any(names)
         on_label, entries = self._published_entries(numbers)
+        entries = self._with_origin(row, pairs, entries)
         own, entries = self._apart(entries, [self._definition(row, m) for m, _ in pairs])
         if printed:
             kind = PUBLISHED if measurable else ONLY
@@ -186,7 +190,9 @@ class _Builder:
         origin = captions.origin(group, self.matcher.plugin(row)) if group else None
         yield Line(row.label, f"{MEASURED}{letter}", row.block, entries, text, own, origin)
         gaps = tuple(
-            _difference(entry, number, name, metric.decimals)
+            Entry()
+            if metric.id in row.printed
+            else _difference(entry, number, name, metric.decimals)
             for entry, number, name, (metric, _) in zip(entries, numbers, names, pairs, strict=True)
         )
         if any(gap.text for gap in gaps):
@@ -213,6 +219,17 @@ class _Builder:
         return tuple(
             replace(entry, change=change.value) if change else entry
             for entry, change in zip(entries, changes, strict=True)
+        )
+
+    def _with_origin(
+        self, row: RowSpec, pairs: list[tuple[MetricSpec, str]], entries: tuple[Entry, ...]
+    ) -> tuple[Entry, ...]:
+        """The entries, with a note where the paper made a number otherwise than its row."""
+        return tuple(
+            replace(e, notes=(self.own.id(f"{text}: no difference"), *e.notes))
+            if e.text and (text := row.printed.get(metric.id)) and row.method
+            else e
+            for e, (metric, _) in zip(entries, pairs, strict=True)
         )
 
     def _published_entries(

@@ -24,6 +24,7 @@ _LARGEST = 900  # area of the largest marker, in square points
 _SMALLEST = 30
 _PLOTTED = (("FPS b1", "fps_b1"), ("state MB", "state_mb"))
 _LINE = 0.2  # inches of a line of text
+_SMALL = 0.13  # of a line of small print
 _COLUMN = 42  # characters of a legend's label where two fit beside each other
 
 
@@ -115,12 +116,17 @@ def memory_against_size(rows: Sequence[Row]) -> Figure | None:
     styles = {name: style(index) for index, name in enumerate(names)}
     columns = 2 if max(map(len, names)) <= _COLUMN else 1
     heads = [wrapped([panel.place, panel.machine], 8.5) for panel in panels]
-    heights = [3.2 + _LINE * (head.count("\n") + 1) for head in heads]
+    feet = [wrapped(panel.notes, 8.5, 7) for panel in panels]
+    heights = [
+        3.2 + _LINE * (head.count("\n") + 1) + _SMALL * (foot.count("\n") + 1)
+        for head, foot in zip(heads, feet, strict=True)
+    ]
     legend = _LINE * (-(-len(names) // columns) + 1)
     figure = blank(8.5, sum(heights) + legend)
     parts = figure.subfigures(len(panels), 1, squeeze=False, height_ratios=heights)
-    for part, panel, head in zip(parts.flat, panels, heads, strict=True):
+    for part, panel, head, foot in zip(parts.flat, panels, heads, feet, strict=True):
         part.suptitle(head, fontsize=9)
+        part.supxlabel(foot, fontsize=7)
         left, right = part.subplots(1, 2)
         _draw_memory(left, panel, "fit_mb", styles)
         _draw_memory(right, panel, "infer_mb", styles)
@@ -150,17 +156,26 @@ def _draw_memory(axis: Any, panel: Panel, column: str, styles: dict[str, tuple[s
 
 
 def memory_saving(curves: Sequence[Curve]) -> Figure:
-    """Training memory of PyramidFlow against stacked blocks, published and measured."""
+    """Training memory of PyramidFlow against stacked blocks, published and measured.
+
+    Colour and shape tell the two ways of training, published lines are dashed and hollow.
+    """
     labels = [wrapped([curve.label], 7.0, 8) for curve in curves]
     lines = sum(label.count("\n") + 1 for label in labels)
     figure, (axis,) = new_figure(1, 1, 7.2, 4.0 + _LINE * lines)
-    for index, (curve, label) in enumerate(zip(curves, labels, strict=True)):
-        colour, marker = style(index)
+    measured = {True: 0, False: 0}
+    for curve, label in zip(curves, labels, strict=True):
+        colour, marker = style(0 if curve.saves_memory else 1)
+        if not curve.is_published:
+            measured[curve.saves_memory] += 1
+            # Lines of one way that differ otherwise keep its colour.
+            _, marker = style(2 * measured[curve.saves_memory] - 2 + (not curve.saves_memory))
         axis.plot(
             curve.stacks,
             curve.gigabytes,
             color=colour,
             marker=marker,
+            markerfacecolor="white" if curve.is_published else colour,
             linestyle="--" if curve.is_published else "-",
             label=label,
         )

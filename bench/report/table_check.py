@@ -186,10 +186,13 @@ class Checker:
             self.known(metric, ids, "metric of this table", "row", index, "measured")
             if measured:
                 self.known(measured, quantities, "metric", "row", index, "measured")
-        for metric, definition in row.definition.items():
-            self.known(metric, ids, "metric of this table", "row", index, "definition")
-            if not isinstance(definition, str) or not definition:
-                self.fail(f"definition of {metric} is no text", "row", index, "definition")
+        for key in ("definition", "printed"):
+            for metric, text in getattr(row, key).items():
+                self.known(metric, ids, "metric of this table", "row", index, key)
+                if not isinstance(text, str) or not text:
+                    self.fail(f"{key} of {metric} is no text", "row", index, key)
+        if len(set(row.seeds)) < len(row.seeds):
+            self.fail("seeds has one twice", "row", index, "seeds")
         if row.method:
             self._method(spec, index, row, settings)
             return

@@ -14,7 +14,7 @@ from bench.report.published import MEANS
 from bench.report.quantities import known_quantities
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bench.config import Settings
     from bench.report.published import Published
@@ -65,6 +65,9 @@ class RowSpec:
         measured: quantity in place of the metric's, by the metric's id.
         definition: what the row's numbers are, by the metric's id, where it is not what the table's
             other rows have; they are not ranked with those.
+        printed: how the row's printed number was made, by the metric's id, where that is not what
+            the row measures; the two are not subtracted.
+        seeds: in place of the table's; empty: those.
     """
 
     label: str
@@ -76,6 +79,8 @@ class RowSpec:
     category_params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     measured: Mapping[str, str] = field(default_factory=dict)
     definition: Mapping[str, str] = field(default_factory=dict)
+    printed: Mapping[str, str] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
     marks: tuple[Mark, ...] = ()
 
 
@@ -110,6 +115,10 @@ class TableSpec:
         if column in MEANS and self.dataset == "mvtec":
             return MEANS[column]
         return self.categories
+
+    def seeds_of(self, row: RowSpec, asked: Sequence[int] = ()) -> tuple[int, ...]:
+        """The seeds of a row: those that a user asks for, else its own, else the table's."""
+        return tuple(asked) or row.seeds or self.seeds
 
     def wanted(self) -> tuple[str, ...]:
         """Every category whose cells the table needs."""
@@ -153,6 +162,8 @@ _ROW = {
     "category_params": "table",
     "measured": "table",
     "definition": "table",
+    "printed": "table",
+    "seeds": "tuple[int, ...]",
     "marks": "tuple[str, ...]",
 }
 

@@ -42,6 +42,11 @@ class MTD(Dataset):
     )
     licence: ClassVar[str] = "none stated; free to use in research, cite the paper"
     source: ClassVar[str] = "https://github.com/abin24/Magnetic-tile-defect-datasets."
+    caution: ClassVar[str] = (
+        "Scores on mtd do not compare with published ones: this split keeps the images of a "
+        "physical patch on one side, and a random split puts a twin of nearly every normal test "
+        "image into training"
+    )
 
     def categories(self) -> Sequence[str]:
         locate(self, FOLDERS)

@@ -85,7 +85,7 @@ def rows_of(settings: Settings, make_row: MakeRow) -> MakeRows:
             for row in spec.rows
             if row.method
             for category in spec.wanted()
-            for seed in spec.seeds
+            for seed in spec.seeds_of(row)
         ]
 
     return make

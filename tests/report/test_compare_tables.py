@@ -260,3 +260,12 @@ def test_where_every_method_has_leaking_test_images_nothing_is_compared(make_row
     table = tabulate_metric(groups(rows)[0], "image_auroc")
     assert (table.methods, table.shared, dict(table.means)) == ((), (), {})
     assert "no method left: nothing to compare" in text_table(table)
+
+
+def test_scores_that_do_not_compare_with_published_ones_say_so_and_costs_do_not(
+    make_row: MakeRow,
+) -> None:
+    (group,) = groups([make_row(dataset="mtd", category="tile", fps=3.0)])
+    warning = "Scores on mtd do not compare with published ones"
+    assert warning in text_table(tabulate_metric(group, "image_auroc"))
+    assert warning not in text_table(tabulate_metric(group, "fps"))

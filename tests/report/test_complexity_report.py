@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -216,6 +217,52 @@ def test_memory_on_several_machines_is_in_panels_of_their_own(make_row: MakeRow)
         "CPU test, 1 thread, memory by sampled",
         "CPU test, 16 threads, memory by sampled",
     ]
+
+
+def test_small_print_names_what_memory_was_measured_on(make_row: MakeRow) -> None:
+    rows = [
+        replace(sized(make_row, side, method="padim", dimensions=50), pretrained="random")
+        for side in (128, 256)
+    ]
+    (panel,) = memory_panels(rows)
+    assert list(panel.series) == ["padim§"]
+    first, settings, mark = panel.notes
+    assert first == "category weave, seed 0, speed protocol speed-1; median over rows"
+    assert settings == "padim§: dimensions=50"
+    assert mark.startswith("§  random encoder weights")
+    figure = memory_against_size(rows)
+    assert figure is not None
+    assert first in figure.subfigs[0].get_supxlabel()
+
+
+def test_one_colour_for_each_way_of_training_published_lines_hollow(
+    published: Published, make_row: MakeRow
+) -> None:
+    rows = [
+        timed(
+            make_row,
+            method="pyramidflow",
+            params=json.dumps({"stacks": stacks, "save_memory": saves, "levels": 8, "batch": b}),
+            fit_mb=10.0 * stacks,
+            memory="resident high-water mark",
+            threads=1,
+        )
+        for stacks in (2, 4)
+        for saves, b in ((True, 2), (False, 2), (False, 8))
+    ]
+    curves = memory_saving_curves(published, rows)
+    for curve in curves[2:]:
+        assert "synthetic, category weave, seed 0" in curve.label
+        assert "1 thread, memory by resident high-water mark" in curve.label
+    (axis,) = memory_saving(curves).axes
+    looks: dict[bool, list[tuple[str, str]]] = {True: [], False: []}
+    for curve, line in zip(curves, axis.lines, strict=True):
+        assert (line.get_markerfacecolor() == "white") == curve.is_published
+        assert (line.get_linestyle() == "--") == curve.is_published
+        looks[curve.saves_memory].append((str(line.get_color()), str(line.get_marker())))
+    assert [len({colour for colour, _ in found}) for found in looks.values()] == [1, 1]
+    assert len({marker for _, marker in looks[False][1:]}) == 2
+    assert not {m for _, m in looks[True]} & {m for _, m in looks[False]}
 
 
 def test_memory_saving_curves_name_every_parameter_that_differs(

@@ -113,6 +113,10 @@ def test_the_table_as_it_stands_is_fine(
         ('method = "padim"\n', 'method = "padim"\npreset = "cflow-paper"\n', 32, "for padim"),
         ('means = ["mean"]', 'change_from = "PaDim"', 12, "did you mean 'PaDiM'"),
         ('marks = ["oracle"]', 'definition = { ap = "x" }', 33, "metric of this table 'ap'"),
+        ('marks = ["oracle"]', 'printed = { ap = "x" }', 33, "metric of this table 'ap'"),
+        ('marks = ["oracle"]', "printed = { image_auroc = 1 }", 33, "image_auroc is no text"),
+        ('marks = ["oracle"]', "seeds = [0, 0]", 33, "seeds has one twice"),
+        ('marks = ["oracle"]', "seeds = [true]", 33, "is not a list of whole numbers"),
         ("dimensions = 550", 'covariance = "sparse"', 32, "not one of auto, full, lowrank"),
     ],
 )

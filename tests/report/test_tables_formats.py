@@ -75,7 +75,7 @@ def test_latex_shows_what_is_missing_and_left_out(
     text = render(built(table4, rows), "tex")
     shown = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     assert "Missing: PaDiM: 01, 02, 03; seed 0" in shown
-    assert "Not shown: 3 rows of padim left out: protocol standard" in shown
+    assert "Not shown: 3 rows of padim: protocol standard" in shown
 
 
 def test_latex_has_typographic_quotes_only() -> None:
@@ -120,3 +120,25 @@ def test_markdown_marks_best_and_second_best(spec: Spec, built: Built) -> None:
     assert "**100.0**" in text
     assert "_99.8_" in text
     assert "S25: BTAD baselines disagree" in text
+
+
+def test_blocks_are_told_apart_in_every_format(spec: Spec, built: Built) -> None:
+    table = built(spec("padim/table3"))
+    blocks = ["reconstruction", "embedding"]
+    lines = render(table, "md").splitlines()
+    sections = len(table.sections)
+    for block in blocks:
+        found = [x for x in lines if x.startswith(f"| **{block}**")]
+        assert len(found) == sections
+        assert not found[0].partition(f"**{block}**")[2].strip("| ")
+    text = render(table, "html")
+    assert text.count("<tbody>") == text.count("</tbody>") == 2 * sections
+    width = 2 + len(table.sections[0].columns)
+    heads = re.findall(rf'<th scope="rowgroup" colspan="{width}">(\w+)</th>', text)
+    assert heads == blocks * sections
+
+
+def test_a_table_of_one_block_has_no_heading_for_it(spec: Spec, built: Built) -> None:
+    table = built(spec("cflow/table4"))
+    assert "rowgroup" not in render(table, "html")
+    assert "| **" not in render(table, "md").replace("| **9", "")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.report.paper_formats import render
-from bench.report.ranking import MEASURED
+from bench.report.ranking import DIFFERENCE, MEASURED, PUBLISHED
 from tests.report.shown import cell, lines
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def test_rows_that_do_not_belong_are_left_out_and_the_reason_is_said(
     table = built(table4, rows)
     assert cell(table, "PaDiM", MEASURED, "01").text == ""
     assert len(table.left_out) == 1
-    assert table.left_out[0].startswith("3 rows of padim left out: ")
+    assert table.left_out[0].startswith("3 rows of padim: ")
     assert reason in table.left_out[0]
 
 
@@ -87,7 +87,7 @@ def test_what_must_not_be_averaged_is_left_out_for_the_reason_that_holds(
     odd = replace(odd, **{"cell": "odd", "image_auroc": 0.1, **changes})
     table = built(table4, [*rows, odd], (0, 1))
     assert cell(table, "PaDiM", MEASURED, "01").text == "90.0"
-    assert table.left_out == (f"1 row of padim left out: {reason}",)
+    assert table.left_out == (f"1 row of padim: {reason}",)
 
 
 def test_the_lines_of_a_table_come_from_the_same_files(
@@ -115,7 +115,7 @@ def test_cells_and_mean_of_a_line_come_from_the_same_seeds(
     assert [e.text for e in lines(table)["PaDiM", MEASURED].entries] == ["90.0"] * 4
     label = "PyramidFlow (ResNet18)"
     assert [e.text for e in lines(table)[label, MEASURED].entries] == ["85.0"] * 4
-    assert "2 rows of padim left out: seed 1 lacks 02" in table.left_out
+    assert "2 rows of padim: seed 1 lacks 02" in table.left_out
     assert table.caption[1].endswith("seeds by line")
     assert any(t.startswith("Measured PaDiM: ") and t.endswith("seed 0") for t in table.caption)
     assert any(t.startswith(f"Measured {label}") and t.endswith("0, 1") for t in table.caption)
@@ -142,3 +142,31 @@ def test_parameters_that_a_row_does_not_know_had_their_default(
         params.pop("batch")
         rows.append(replace(row, params=json.dumps({**params, "of_the_future": 1})))
     assert built(table4, rows).missing == ()
+
+
+def test_a_row_without_a_random_choice_needs_one_seed(
+    spec: Spec, rows_of: RowsOf, built: Built
+) -> None:
+    table2 = spec("padim/table2")
+    assert [len(table2.seeds_of(row)) for row in table2.rows if row.method] == [10, 10, 1]
+    rows = rows_of(table2, pixel_auroc=0.9, aupro_30=0.9)
+    table = built(table2, rows)
+    assert table.missing == ()
+    assert any("Measured all 448" in text and "seed 0" in text for text in table.caption)
+    asked = built(table2, rows, (0, 1)).missing
+    assert asked == ("all 448: all 15 categories; seed 1",)
+
+
+def test_nothing_is_subtracted_from_a_number_that_was_made_otherwise(
+    spec: Spec, rows_of: RowsOf, built: Built
+) -> None:
+    table4 = spec("cflow/table4")
+    table = built(
+        table4, rows_of(table4, image_auroc=0.9, pixel_auroc=0.9, published='{"aupro_cflow": 0.9}')
+    )
+    assert cell(table, "PaDiM", DIFFERENCE, "image AUROC (%)").text == ""
+    assert cell(table, "PaDiM", DIFFERENCE, "pixel AUROC (%)").text
+    assert cell(table, "CFLOW-AD (WRN50)", DIFFERENCE, "image AUROC (%)").text
+    (note,) = cell(table, "PaDiM", PUBLISHED, "image AUROC (%)").notes
+    text = "printed with EfficientNet-B5, measured with WRN50: no difference"
+    assert dict(table.footnotes)[note] == text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plan import canonical
 from bench.report.coverage import choose, data_states
-from bench.report.marks import marks
+from bench.report.marks import NOISY, NOISY_MEANING, marks
 from bench.report.quantities import (
     group_by,
     is_lower_better,
@@ -44,7 +44,8 @@ HEADINGS = {
     "params_m": "Params M",
     "infer_mb": "Infer MB",
 }
-_TIMED = ("fps", "latency_p50_ms")
+TIMED = ("fps", "latency_p50_ms")
+"""Costs that are speeds."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,22 @@ class Line:
     def marks(self) -> dict[str, str]:
         """Marks of any of its rows, with their meaning."""
         return {mark: text for row in self.rows for mark, text in marks(row).items()}
+
+    @property
+    def timing_marks(self) -> dict[str, str]:
+        """Marks of its speeds, with their meaning."""
+        noisy = [row for row in self.rows if row.noisy]
+        timed = any(getattr(row, name) for row in noisy for name in TIMED)
+        return {NOISY: NOISY_MEANING} if timed else {}
+
+    @property
+    def device(self) -> str:
+        """Its device and the threads of its runs, as far as they are known."""
+        threads = sorted({row.threads for row in self.rows if row.threads is not None})
+        named = self.first.device or "device not stated"
+        if not threads:
+            return named
+        return f"{named}, {' and '.join(map(str, threads))} thread{'s' * (threads != [1])}"
 
     @property
     def is_comparable(self) -> bool:
@@ -285,10 +302,11 @@ def _cost(line: Line, name: str) -> Value:
     if not rows:
         return Value()
     conditions = {(row.speed, row.threads, row.fps_batch) for row in rows}
-    if name in _TIMED and len(conditions) > 1:
-        return Value("mixed")
+    mark = NOISY if name in TIMED and any(row.noisy for row in rows) else ""
+    if name in TIMED and len(conditions) > 1:
+        return Value(f"mixed{mark}")
     median = median_cost(rows, name)
-    return Value(show(name, median), median)
+    return Value(show(name, median) + mark, median)
 
 
 def better(name: str) -> str:

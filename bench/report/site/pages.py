@@ -17,6 +17,7 @@ from bench.report.quantities import SCORES, label
 from bench.report.site.lines import (
     COSTS,
     HEADINGS,
+    TIMED,
     Line,
     Value,
     better,
@@ -348,6 +349,7 @@ class _Site:
             counted=tuple((row, "") for row in line.rows),
             scores=[(name, heading(label(name))) for name in scores],
             costs=[(name, HEADINGS[name], better(name)) for name in COSTS if has(line, name)],
+            timed=TIMED,
             environments=[(key, self.data.environments.get(key)) for key in keys],
         )
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.report.marks import data_notes
 from bench.report.site.lines import COLUMNS, COSTS, HEADINGS, Line, Value, better
 from bench.report.site.names import PRIORS
 from bench.report.site.printed import PrintedLine
@@ -40,8 +41,15 @@ class Shown:
     by_category: Sequence[tuple[str, Sequence[tuple[Line, Sequence[Value]]]]]
 
     def marks(self, lines: Sequence[Line | PrintedLine]) -> dict[str, str]:
-        """Every mark of the lines, with its meaning."""
-        return {mark: text for line in lines for mark, text in line.marks.items()}
+        """Every mark of the lines and of their speeds, with its meaning."""
+        found = {mark: text for line in lines for mark, text in line.marks.items()}
+        for line in lines:
+            found |= line.timing_marks if isinstance(line, Line) else {}
+        return found
+
+    def data_notes(self, lines: Sequence[Line]) -> list[str]:
+        """What is odd about the images of the lines."""
+        return data_notes([row for line in lines for row in line.rows])
 
     def timing(self, lines: Sequence[Line]) -> str:
         """Batch sizes and speed protocols of the timed columns."""
@@ -71,6 +79,11 @@ class ShownLine:
     pictures: Sequence[Pictures]
     damaged: Sequence[str]
     absent: Sequence[tuple[str, str]]
+
+    @property
+    def data_notes(self) -> list[str]:
+        """What is odd about its images."""
+        return data_notes(self.line.rows)
 
     @property
     def unlike(self) -> list[Parameter]:

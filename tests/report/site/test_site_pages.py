@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -285,9 +286,46 @@ def test_what_was_not_scored_is_told_with_the_runs(
     results = write_results(tmp_path / "r", [site_row(regions=7, regions_lost=3, n_unmasked=2)])
     build_site(load_site_data([results]), tmp_path / "out")
     (runs,) = (tmp_path / "out" / "runs").iterdir()
-    text = runs.read_text(encoding="utf-8")
-    assert "carpet: 3 defect regions vanish" in text
-    assert "carpet: 2 anomalous images without a usable mask" in text
+    for page in (runs, tmp_path / "out/datasets/mvtec.html", tmp_path / "out/methods/padim.html"):
+        text = page.read_text(encoding="utf-8")
+        assert "carpet: 3 defect regions vanish" in text
+        assert "carpet: 2 anomalous images without a usable mask" in text
+
+
+def test_disturbed_timings_are_marked_wherever_a_speed_stands(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    timing = {"speed": "speed-1", "fps_batch": 8, "fps": 10.0, "latency_p50_ms": 90.0}
+    rows = [
+        site_row(category="carpet", noisy=True, **timing),
+        site_row(category="grid", **timing),
+        site_row(method="cflow", noisy=True),  # nothing was timed
+        site_row(method="mean", **timing),
+    ]
+    build_site(load_site_data([write_results(tmp_path / "r", rows)]), tmp_path / "out")
+    text = (tmp_path / "out/datasets/mvtec.html").read_text(encoding="utf-8")
+    assert len(re.findall(r">10(\.0)?\*<", text)) == len(re.findall(r">90(\.0)?\*<", text)) == 1
+    assert "<dt>*</dt><dd>step times spread by more than 10 %" in text
+    runs = [page.read_text(encoding="utf-8") for page in (tmp_path / "out/runs").iterdir()]
+    assert sorted(len(re.findall(r">10(\.0)?\*<", page)) for page in runs) == [0, 0, 1]
+    assert sorted("<dt>*</dt>" in page for page in runs) == [False, False, True]
+
+
+def test_a_device_stands_with_the_threads_of_its_runs(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    rows = [
+        site_row(device="CPU a", threads=1),
+        *(site_row(method="cflow", device="CPU b", category=f"c{n}", threads=n) for n in (2, 4)),
+        site_row(method="mean", device="CPU c", threads=None),
+    ]
+    build_site(load_site_data([write_results(tmp_path / "r", rows)]), tmp_path / "out")
+    text = (tmp_path / "out/datasets/mvtec.html").read_text(encoding="utf-8")
+    for device in ("CPU a, 1 thread", "CPU b, 2 and 4 threads", "CPU c"):
+        assert f'<td class="device"><bdi>{device}</bdi></td>' in text
+    assert "<option>CPU a</option>" in text
+    method = (tmp_path / "out/methods/padim.html").read_text(encoding="utf-8")
+    assert "CPU a, 1 thread; backbone" in method
 
 
 def test_protocols_whose_scores_say_nothing_are_in_the_download_alone(

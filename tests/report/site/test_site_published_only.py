@@ -125,3 +125,18 @@ def test_a_paper_leads_to_the_data_sets_that_have_a_page(site: Path, printer: Pr
     page = (site / "papers" / "spade.html").read_text(encoding="utf-8")
     assert set(re.findall(r"datasets/([\w-]+)\.html", page)) == named & {"mvtec"}
     assert "stc" in named
+
+
+def test_a_data_set_whose_scores_do_not_compare_says_so_at_every_table(
+    tmp_path: Path, site: Path, site_row: SiteRow, write_results: WriteResults
+) -> None:
+    warning = "Scores on mtd do not compare with published ones"
+    alone = section(site / "datasets" / "mtd.html", "published")
+    page = (site / "datasets" / "mtd.html").read_text(encoding="utf-8")
+    assert warning in page.partition(alone)[0]
+    row = site_row(dataset="mtd", category="tile", dataset_version=1)
+    build_site(load_site_data([write_results(tmp_path / "r", [row])]), tmp_path / "out")
+    measured = words((tmp_path / "out/datasets/mtd.html").read_text(encoding="utf-8"))
+    assert warning in measured.partition("Method and source")[0]
+    assert "not ranked with the measured lines, nor comparable with them" in measured
+    assert warning not in (site / "datasets" / "mvtec.html").read_text(encoding="utf-8")
