@@ -12,6 +12,7 @@ from tabulate import tabulate
 from bench.report import quantities as q
 from bench.report.groups import marked, meanings
 from bench.report.latex import frame, grid, tex
+from bench.report.settings_text import settings_of
 from bench.report.significance import ALPHA, FEWEST
 from bench.report.words import of_categories
 
@@ -120,8 +121,9 @@ def _record(table: Table, name: str, category: str, number: Number | None) -> li
     if number is not None:
         values = [number.value, number.deviation, *(number.interval or (None, None))]
     rank = table.rank(name) if category == average(table.metric) else None
+    settings = settings_of(group.variants, group.settings, name)
     return [
-        *(metric, group.place, group.machine, name, group.settings.get(name, ""), category),
+        *(metric, group.place, group.machine, name, settings, category),
         *("" if value is None else f"{value:.6g}" for value in [*values, rank]),
         " ".join(map(str, table.coverage.chosen[name].seeds)),
         marked(group, name, metric)[len(name) :],
