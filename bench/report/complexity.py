@@ -36,8 +36,6 @@ COLUMNS: tuple[tuple[str, str], ...] = (
     ("fit s", "fit_s"),
 )
 
-NOISY = "*  step times spread by more than 10 %: speed is uncertain"
-
 _SHORT = 44
 """What tells variants apart stands in a figure's legend if it has no more characters."""
 
@@ -47,7 +45,7 @@ class Cost:
     """One method in one group, over the categories that all methods share.
 
     Attributes:
-        label: name with marks, `*` where timings are noisy, as a table shows it.
+        label: name with marks, as a table shows it.
         legend: the same with what tells it from the method's other variants, for a figure.
         costs: median over categories and seeds of each column; None where not measured.
         rows: how many it comes from.
@@ -63,7 +61,6 @@ class Cost:
     counts: dict[str, int]
     score: float | None
     batches: tuple[int, ...]
-    is_noisy: bool
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,7 @@ class Costs:
     def notes(self, shown: Sequence[tuple[str, str]] = COLUMNS) -> list[str]:
         """Seeds, what was left out, shown costs that some rows lack, and what the marks mean."""
         partial = [line for cost in self.lines for line in _partial(cost, shown)]
-        lines = [*self.coverage.notes(), *partial, *meanings(self.group, "fps")]
-        return [*lines, NOISY] if any(cost.is_noisy for cost in self.lines) else lines
+        return [*self.coverage.notes(), *partial, *meanings(self.group, "fps")]
 
 
 def cost_groups(rows: Sequence[Row]) -> list[Group]:
@@ -95,8 +91,7 @@ def costs(group: Group, metric: str | None) -> Costs:
 def _cost(group: Group, coverage: Coverage, name: str, metric: str | None) -> Cost:
     shared = coverage.shared if name in coverage.compared else ()
     rows = [row for category in shared for row in coverage.chosen[name].rows[category]]
-    is_noisy = any(row.noisy for row in rows)
-    label = marked(group, name, "fps") + "*" * is_noisy
+    label = marked(group, name, "fps")
     told = group.settings.get(name, "")
     method = group.variants[name][0].method
     short = f"{method}{label[len(name) :]}, {told}"
@@ -111,7 +106,6 @@ def _cost(group: Group, coverage: Coverage, name: str, metric: str | None) -> Co
         },
         score=_score([q.quantity(row, metric) for row in rows]) if metric else None,
         batches=tuple(sorted({row.fps_batch for row in rows if row.fps_batch})),
-        is_noisy=is_noisy,
     )
 
 

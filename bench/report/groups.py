@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.plan import canonical
 from bench.report import quantities as q
 from bench.report.coverage import data_states
-from bench.report.marks import ROUGH, marks
+from bench.report.marks import NOISY, NOISY_MEANING, ROUGH, marks
 from bench.report.settings_text import options_text, settings_notes
 from bench.report.variants import variants
 from bench.report.words import device, plain, some
@@ -133,20 +133,28 @@ def _by_data(rows: Sequence[Row]) -> list[tuple[list[Row], str]]:
     return parts
 
 
-def marked(group: Group, name: str, metric: str) -> str:
-    """The method's name with the marks of its rows that concern a metric."""
-    rows = group.variants[name]
-    return name + "".join(sorted({m for row in rows for m in _marks(row, metric)}))
+def marked(group: Group, name: str, *metrics: str) -> str:
+    """The method's name with the marks of its rows that concern any of the metrics."""
+    found = {mark for row in group.variants[name] for mark in _marks(row, metrics)}
+    return name + "".join(sorted(found, key=_order))
 
 
-def meanings(group: Group, metric: str) -> list[str]:
+def meanings(group: Group, *metrics: str) -> list[str]:
     """What those marks say."""
     rows = [row for rows in group.variants.values() for row in rows]
-    return sorted({f"{m}  {text}" for row in rows for m, text in _marks(row, metric).items()})
+    found = {mark: text for row in rows for mark, text in _marks(row, metrics).items()}
+    return [f"{mark}  {found[mark]}" for mark in sorted(found, key=_order)]
 
 
-def _marks(row: Row, metric: str) -> dict[str, str]:
+def _marks(row: Row, metrics: Sequence[str]) -> dict[str, str]:
     found = marks(row)
-    if not q.depends_on_hardware(metric):
+    if not any(map(q.is_timing, metrics)):
         found.pop(ROUGH, None)
+    if row.noisy and any(map(q.is_step_time, metrics)):
+        found[NOISY] = NOISY_MEANING
     return found
+
+
+def _order(mark: str) -> tuple[bool, str]:
+    """That of noisy timings comes last."""
+    return mark == NOISY, mark

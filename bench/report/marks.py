@@ -19,11 +19,19 @@ MEANINGS = {
 }
 """Every mark beside a method's name."""
 
+NOISY = "*"
+"""Beside the name of a method in a table that shows step times."""
+
+NOISY_MEANING = (
+    "step times spread by more than 10 %, or steps waited as long for a processor: "
+    "speed is uncertain"
+)
+
 NAMED = {"oracle": "†", "transductive": "‡"}
 """Marks that the file of a table can give to its published rows."""
 
 ROUGH = "¶"
-"""Says nothing about scores."""
+"""Says nothing about scores, memory and sizes."""
 
 OF_SCORES = "†‡!"
 """Say something about scores alone."""
@@ -45,6 +53,11 @@ def marks(row: Row) -> dict[str, str]:
     if row.n_leaked:
         found.append("!")
     return {mark: MEANINGS[mark] for mark in found}
+
+
+def says_nothing(protocol: str) -> str:
+    """Of a protocol that measures costs alone."""
+    return f"scores of protocol {protocol} say nothing"
 
 
 def data_notes(rows: Collection[Row]) -> list[str]:

@@ -137,6 +137,16 @@ def depends_on_hardware(name: str) -> bool:
     return any(part in name for part in _HARDWARE) or name.endswith(("_ms", "_s"))
 
 
+def is_timing(name: str) -> bool:
+    """Whether it follows from a time; memory does not."""
+    return depends_on_hardware(name) and not name.endswith(("_mb", "_gb"))
+
+
+def is_step_time(name: str) -> bool:
+    """Whether it follows from the timed steps of inference."""
+    return is_timing(name) and not name.startswith("fit_")
+
+
 def label(name: str) -> str:
     """How tables call it."""
     return LABELS.get(name, name.replace("_", " "))

@@ -73,3 +73,28 @@ def test_an_option_that_tells_two_tables_apart_is_named_once(make_row: MakeRow) 
     assert [group.title for group in groups(rows)] == [
         f"synthetic, protocol standard; bad={n}; data set options: good = 40" for n in (16, 80)
     ]
+
+
+def timed(make_row: MakeRow, **changes: Any) -> Row:
+    values = {"speed": "brief", "fps_b1": 9.0, "fit_mb": 80.0, "fit_s": 2.0, "state_mb": 5.0}
+    return make_row(**{**values, "noisy": True, "image_auroc": 0.5, **changes})
+
+
+@pytest.mark.parametrize(
+    ("metric", "label"),
+    [
+        ("fps_b1", "padim¶*"),
+        ("fit_s", "padim¶"),
+        ("fit_mb", "padim"),
+        ("state_mb", "padim"),
+        ("image_auroc", "padim"),
+    ],
+)
+def test_marks_of_timings_stand_beside_timings_alone(
+    metric: str, label: str, make_row: MakeRow
+) -> None:
+    (group,) = groups([timed(make_row)], by_device=True)
+    text = render_tables([tabulate_metric(group, metric)], "md")
+    assert f" {label} |" in text
+    assert ("speed is uncertain" in text) == ("*" in label)
+    assert ("figures are rough" in text) == ("¶" in label)
