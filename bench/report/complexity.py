@@ -12,10 +12,11 @@ from tabulate import tabulate
 from bench.report import quantities as q
 from bench.report.coverage import Coverage, cover
 from bench.report.groups import Group, groups, marked, meanings
+from bench.report.marks import mask_notes, says_nothing
 from bench.report.words import of_categories
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from bench.row import Row
 
@@ -140,8 +141,12 @@ def input_side(row: Row) -> float | None:
     return float(resize) if isinstance(resize, (int, float)) else None
 
 
-def complexity_table(group: Group, metric: str | None) -> str:
-    """Title with device and protocols, costs, notes; without a metric no scores."""
+def complexity_table(group: Group, metric: str | None, skip_scores: Collection[str] = ()) -> str:
+    """Title with device and protocols, costs, notes; without a metric no scores.
+
+    Args:
+        skip_scores: protocols whose scores say nothing; if there is a metric, shown with a remark.
+    """
     found = costs(group, metric)
     lines = []
     for cost in found.lines:
@@ -151,12 +156,18 @@ def complexity_table(group: Group, metric: str | None) -> str:
         lines.append([cost.label, *score, *values, batch])
     head = ["method", *([q.label(metric)] if metric else []), *(name for name, _ in COLUMNS)]
     body = tabulate(lines, [*head, "batch"], "pipe", disable_numparse=True, stralign="right")
-    return "\n".join([f"Complexity on {group.title}", "", body, "", *_notes(found, metric)])
+    return "\n".join(
+        [f"Complexity on {group.title}", "", body, "", *_notes(found, metric, skip_scores)]
+    )
 
 
-def _notes(found: Costs, metric: str | None) -> list[str]:
+def _notes(found: Costs, metric: str | None, skip_scores: Collection[str]) -> list[str]:
     protocol = found.group.first.protocol
-    score = "score: mean" if metric else f"scores of protocol {protocol} say nothing: left out"
+    score = "score: mean" if metric else f"{says_nothing(protocol)}: left out"
+    remarks = [says_nothing(protocol)] if metric and protocol in skip_scores else []
+    if metric and q.is_of_pixels(metric):
+        rows = [row for each in found.coverage.chosen.values() for row in each.every_row]
+        remarks += mask_notes(rows)
     return [
         f"{score}; costs: median; over {of_categories(found.coverage.shared)}",
         "FPS: at the batch in the last column; latency, encoder and enc+dec: at batch 1",
@@ -164,4 +175,5 @@ def _notes(found: Costs, metric: str | None) -> list[str]:
         "GFLOPs: 2 for each multiply-add, one image; MB of 10^6 bytes; state includes the encoder",
         *found.group.legend,
         *found.notes(),
+        *remarks,
     ]

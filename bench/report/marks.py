@@ -62,20 +62,31 @@ def says_nothing(protocol: str) -> str:
 
 def data_notes(rows: Collection[Row]) -> list[str]:
     """What is odd about the images of a category: no mask, in training too, defects that vanish."""
-    unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
+    leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
     lines = [
+        f"{category}: LEAK: {count} test images are training images too"
+        for category, count in sorted(leaked)
+    ]
+    return [*_unmasked(rows), *lines, *_lost(rows)]
+
+
+def mask_notes(rows: Collection[Row]) -> list[str]:
+    """What of it concerns the pixel metrics alone."""
+    return [*_unmasked(rows), *_lost(rows)]
+
+
+def _unmasked(rows: Collection[Row]) -> list[str]:
+    unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
+    return [
         f"{category}: {count} anomalous images without a usable mask: in the image metrics, "
         "not in the pixel metrics"
         for category, count in sorted(unmasked)
     ]
-    leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
-    lines += [
-        f"{category}: LEAK: {count} test images are training images too"
-        for category, count in sorted(leaked)
-    ]
+
+
+def _lost(rows: Collection[Row]) -> list[str]:
     lost = {(r.category, r.regions_lost, r.regions) for r in rows if r.regions_lost}
-    lines += [
+    return [
         f"{category}: {gone} defect regions vanish in the resize or crop, {left} are scored"
         for category, gone, left in sorted(lost)
     ]
-    return lines

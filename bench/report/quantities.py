@@ -101,6 +101,11 @@ def is_score(name: str) -> bool:
     return name not in COSTS and name not in DERIVED
 
 
+def is_of_pixels(name: str) -> bool:
+    """Whether it is a score of maps against masks."""
+    return is_score(name) and not name.startswith("image_")
+
+
 def is_lower_better(name: str) -> bool:
     """Times and sizes; scores and rates are better when higher."""
     is_rate = "per_s" in name or "fps" in name
