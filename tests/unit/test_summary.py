@@ -42,7 +42,7 @@ def test_costs_are_medians_over_categories_and_seeds_and_the_caption_says_so() -
     ]
     lines = tables(rows).splitlines()
     assert lines[0].endswith("; costs: median")
-    assert [line.split()[-5] for line in lines if "padim" in line] == ["2", "4", "3.5"]
+    assert [line.split()[-5] for line in lines if "padim" in line] == ["2.00", "4.00", "3.50"]
 
 
 def test_the_caption_of_single_rows_says_nothing_of_medians() -> None:
