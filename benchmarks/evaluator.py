@@ -14,9 +14,7 @@ NumPy before 2.4.
 from __future__ import annotations
 
 import argparse
-import gc
 import importlib
-import time
 import tracemalloc
 import warnings
 from dataclasses import dataclass
@@ -33,6 +31,7 @@ from bench.evaluate.pimo import aupimo_per_image
 from bench.evaluate.pro import RegionSums
 from bench.evaluate.published import mvtec
 from bench.evaluate.ranks import Piece, rank
+from timing import alternate, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,20 +153,9 @@ PEERS: dict[str, tuple[str, Callable[[Data], None]]] = {
 }
 
 
-def cpu_seconds(function: Callable[[], object]) -> float:
-    gc.collect()
-    start = time.process_time()
-    function()
-    return time.process_time() - start
-
-
 def in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
     """Least CPU time of each, all taken in turn."""
-    best = dict.fromkeys(functions, float("inf"))
-    for _ in range(repeats):
-        for name, function in functions.items():
-            best[name] = min(best[name], cpu_seconds(function))
-    return best
+    return {name: min(found) for name, found in alternate(functions, rounds=repeats).items()}
 
 
 def peak_bytes(function: Callable[[], object]) -> int:
@@ -209,7 +197,7 @@ def report_cpu(data: Data, title: str, repeats: int, peers: bool) -> None:
         found = in_turn({"ours": lambda: ours(data), name: partial(function, data)}, 2)
         print(f"  {name + ' / the first':36}{found[name] / found['ours']:7.1f}")
     if _can_import("anomalib"):
-        theirs = cpu_seconds(lambda: anomalib_aupimo(data))
+        theirs = seconds(lambda: anomalib_aupimo(data))
         print(f"  {'anomalib AUPIMO / ours':36}{theirs / best['aupimo']:7.1f}")
 
 
@@ -231,14 +219,10 @@ def report_cuda(data: Data, repeats: int) -> None:
     regions = label_masks(list(data.masks))
 
     def wall(scores: Any) -> float:
-        best = float("inf")
-        for _ in range(repeats + 1):
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-            evaluate(scores, data.masks, data.labels, limits=(0.05, 0.3), regions=regions)
-            torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - start)
-        return best
+        def call() -> object:
+            return evaluate(scores, data.masks, data.labels, limits=(0.05, 0.3), regions=regions)
+
+        return min(seconds(call, "cuda") for _ in range(repeats + 1))
 
     host, device = wall(data.maps), wall(maps)
     print(f"{data.maps.shape}, labelling cached: CPU {host * 1e3:.1f} ms")

@@ -14,7 +14,7 @@ import argparse
 import importlib.util
 import platform
 import statistics
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from torch.nn.functional import fold, interpolate, unfold
 from bench.api import Images, Run
 from bench.plugins.methods.padim import PaDiM, draw_channels
 from bench.weights import Weights, load_backbone
+from timing import alternate, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -115,24 +116,10 @@ class LoopPaDiM:
         return np.stack([gaussian_filter(m, sigma=4) for m in maps[:, 0].numpy()])
 
 
-def clock(device: torch.device) -> float:
-    """Seconds: of this process on a CPU, of the wall on a GPU that has finished."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def alternate(sides: dict[str, Callable[[], object]], device: torch.device) -> dict[str, float]:
+def medians(sides: dict[str, Callable[[], object]], device: torch.device) -> dict[str, float]:
     """Median seconds of each side, taking turns after one warm-up each."""
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(ROUNDS + 1):
-        for name, step in sides.items():
-            start = clock(device)
-            step()
-            if turn:
-                seconds[name].append(clock(device) - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    found = alternate(sides, device, ROUNDS + 1)
+    return {name: statistics.median(values[1:]) for name, values in found.items()}
 
 
 def anomalib_model(device: torch.device) -> Any | None:
@@ -193,8 +180,8 @@ def compare(device: torch.device | str, images: int = 64) -> list[tuple[str, flo
     else:
         fits["anomalib"] = lambda: fit_anomalib(model, train)
         predicts["anomalib"] = lambda: [model(batch) for batch in torch.split(test, BATCH)]
-    fit_s = alternate(fits, device)
-    predict_s = alternate(predicts, device)
+    fit_s = medians(fits, device)
+    predict_s = medians(predicts, device)
     share = ours.factor.numel() + ours.mean.numel(), full.factor.numel() + full.mean.numel()
     rank = images / ours.dimensions
     results = [("padim inference, loops / ours", predict_s["loops"] / predict_s["ours"], 2.5)]
@@ -229,10 +216,8 @@ def forms(device: torch.device | str, images: int = 16) -> list[tuple[str, float
             dimensions=550,
             covariance=form,
         )
-        start = clock(device)
-        fit_ours(method, train)
-        fit_s = clock(device) - start
-        step_s = alternate({form: lambda: method.predict(batch)}, device)[form]  # noqa: B023
+        fit_s = seconds(partial(fit_ours, method, train), device)
+        step_s = medians({form: partial(method.predict, batch)}, device)[form]
         state_mb = 4e-6 * (method.factor.numel() + method.mean.numel())
         table.append((form, state_mb, fit_s, BATCH / step_s))
     return table

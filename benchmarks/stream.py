@@ -25,6 +25,7 @@ from scipy.ndimage import gaussian_filter
 from bench.evaluate import evaluate
 from bench.evaluate.cells import Cells, adaptive_cells
 from bench.evaluate.stream import StreamEvaluation, StreamEvaluator
+from timing import alternate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,13 +74,6 @@ def measure(
     return evaluator.result()
 
 
-def cpu_seconds(run: Callable[[], object]) -> float:
-    """Process CPU time of a call."""
-    start = time.process_time()
-    run()
-    return time.process_time() - start
-
-
 def compare(name: str, data: tuple[Array, Array, Array], repeats: int) -> None:
     """Print bounds and time ratios of one set."""
     maps, masks, labels = data
@@ -95,11 +89,7 @@ def compare(name: str, data: tuple[Array, Array, Array], repeats: int) -> None:
         "exact": lambda: evaluate(maps, masks, labels, maps.max((1, 2))),
         **{key: partial(measure, cells, data) for key, cells in kinds.items()},
     }
-    times = {key: [cpu_seconds(run)] for key, run in runs.items()}
-    for _ in range(repeats - 1):
-        for key, run in runs.items():
-            times[key].append(cpu_seconds(run))
-    best = {key: min(found) for key, found in times.items()}
+    best = {key: min(found) for key, found in alternate(runs, rounds=repeats).items()}
     print(f"\n{name}: sort {best['sort']:.3f} s, exact engine {best['exact'] / best['sort']:.2f}")
     exact = evaluate(maps, masks, labels, maps.max((1, 2))).values
     for key, cells in kinds.items():

@@ -82,7 +82,7 @@ def compare(
     if seeds is not None:
         rows = of_seeds(rows, integers(seeds))
     from bench.report.compare import tabulate_metric
-    from bench.report.compare_text import render_tables
+    from bench.report.compare_formats import render_tables
     from bench.report.diagram import critical_difference
     from bench.report.groups import groups
 

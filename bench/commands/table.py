@@ -18,9 +18,9 @@ from bench.driver import command_line, run_request
 from bench.errors import BenchError, ConfigError
 from bench.plan import canonical
 from bench.report.matching import Matcher
+from bench.report.paper_formats import render
 from bench.report.paper_table import build
 from bench.report.published import Published, load_published
-from bench.report.render import render
 from bench.report.table_spec import TableSpec, load_table, read_table, table_files
 from bench.request import Request
 from bench.row import Row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bench.report import quantities as q
-from bench.report.compare_text import hopeless
+from bench.report.compare_formats import hopeless
 from bench.report.figures import blank, wrapped
 from bench.report.groups import marked, meanings
 from bench.report.significance import ALPHA

@@ -190,12 +190,16 @@ class Checker:
             self.known(metric, ids, "metric of this table", "row", index, "definition")
             if not isinstance(definition, str) or not definition:
                 self.fail(f"definition of {metric} is no text", "row", index, "definition")
-        if not row.method:
-            if row.preset:
-                self.fail("a preset needs a `method`", "row", index, "preset")
-            if not row.published:
-                self.fail("a row needs `published`, `method` or both", "row", index)
+        if row.method:
+            self._method(spec, index, row, settings)
             return
+        if row.preset:
+            self.fail("a preset needs a `method`", "row", index, "preset")
+        if not row.published:
+            self.fail("a row needs `published`, `method` or both", "row", index)
+
+    def _method(self, spec: TableSpec, index: int, row: RowSpec, settings: Settings) -> None:
+        """The method of a measured row, its preset and its parameters."""
         self.known(row.method, discovery.sources("methods"), "method", "row", index, "method")
         if row.preset:
             with_method = [

@@ -1,14 +1,17 @@
-"""Numbers, values and devices as the text of tables and figures."""
+"""Formats of tables; numbers, values and devices as the text of tables and figures."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Literal, TypeGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bench.row import Row
+
+Format = Literal["md", "tex", "html", "csv"]
+"""How a table is written."""
 
 SMALLEST_SIDE = 32
 """Of an image, in pixels."""

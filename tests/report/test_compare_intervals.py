@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bench.report.compare import Number, tabulate_metric
-from bench.report.compare_text import text_table
+from bench.report.compare_formats import text_table
 from bench.report.groups import groups
 from bench.report.intervals import IMAGE_METRICS, image_score
 

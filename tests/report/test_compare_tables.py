@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.report.compare import tabulate_metric
-from bench.report.compare_text import render_tables, text_table
+from bench.report.compare_formats import render_tables, text_table
 from bench.report.groups import groups
 
 if TYPE_CHECKING:

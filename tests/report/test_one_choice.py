@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.report.compare import tabulate_metric
-from bench.report.compare_text import text_table
+from bench.report.compare_formats import text_table
 from bench.report.complexity import costs
 from bench.report.coverage import choose
 from bench.report.groups import groups

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from bench.report.compare import tabulate_metric
-from bench.report.compare_text import render_tables
+from bench.report.compare_formats import render_tables
 from bench.report.complexity import complexity_table
 from bench.report.groups import groups
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.report.latex import tex
+from bench.report.paper_formats import render
 from bench.report.ranking import DIFFERENCE, MEASURED, ONLY, PUBLISHED
-from bench.report.render import render
 
 if TYPE_CHECKING:
-    from bench.report.render import Format
+    from bench.report.words import Format
     from tests.report.shown import Built, RowsOf, Spec
 
 

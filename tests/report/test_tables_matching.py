@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench.report.paper_formats import render
 from bench.report.ranking import MEASURED
-from bench.report.render import render
 from tests.report.shown import cell, lines
 
 if TYPE_CHECKING:

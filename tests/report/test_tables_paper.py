@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.report.paper_formats import render
 from bench.report.published import MEANS, PublishedNumber, matches
 from bench.report.ranking import DIFFERENCE, MEASURED, ONLY, PUBLISHED
-from bench.report.render import render
 from bench.report.table_spec import read_table, table_files
 from tests.report.shown import cell, lines
 

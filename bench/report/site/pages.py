@@ -152,9 +152,9 @@ class _Site:
         self._downloads()
         papers = sorted({number.paper for number in self.data.published.numbers})
         for dataset in self.data.datasets:
-            self._dataset(dataset, [b for b in self.data.boards if b.first.dataset == dataset])
-        for dataset in self.data.printed_only:
-            self._dataset(dataset, [])
+            self._measured(dataset)
+        for dataset, lines in self.data.printed_only.items():
+            self._published(dataset, lines)
         for method in self.data.methods:
             self._method(method)
         for board in self.data.boards:
@@ -227,34 +227,49 @@ class _Site:
             }
         return self.cells[line.key]
 
-    def _dataset(self, dataset: str, boards: Sequence[Board]) -> None:
-        """A page; of published numbers alone where there are no boards."""
-        printed = self._printed(dataset, boards)
+    def _measured(self, dataset: str) -> None:
+        """The page of a data set with boards."""
+        boards = [board for board in self.data.boards if board.first.dataset == dataset]
+        printed = self._beside(dataset, boards)
         shown = [self._show(board, printed) for board in boards]
-        papers = {line.paper for line in printed}
-        naming = {n.paper for n in self.data.published.numbers if n.dataset == dataset}
         self.page(
             f"datasets/{slug(dataset)}.html",
             "dataset.html",
-            name=dataset,
-            plugin=self.data.plugins.datasets.get(dataset),
+            **self._printed(dataset, printed),
             shown=shown,
-            runnable=self.data.plugins.runnable,
-            skipped=self._skipped(dataset),
-            printed=printed if not boards or any(s.left for s in shown) else [],
-            printed_columns=printed_columns(printed),
-            printed_marks={m: text for line in printed for m, text in line.marks.items()},
+            left=any(each.left for each in shown),
             choices=choices([*(line for b in boards for line in b.all_lines), *printed]),
-            notes=self._notes(n for line in printed for v in line.values for n in v.notes),
-            papers_here=sorted(papers),
-            prints_aupro=any(line.prints_aupro for line in printed),
-            papers_left=sorted(naming - papers),
         )
 
-    def _printed(self, dataset: str, boards: Sequence[Board]) -> list[PrintedLine]:
-        """The published lines of a page: none where all its measured ones have random weights."""
-        if not boards:
-            return self.data.printed_only[dataset]
+    def _published(self, dataset: str, printed: Sequence[PrintedLine]) -> None:
+        """The page of a data set with published numbers alone."""
+        self.page(
+            f"datasets/{slug(dataset)}.html",
+            "published.html",
+            **self._printed(dataset, printed),
+            runnable=self.data.plugins.runnable,
+            choices=choices(printed),
+        )
+
+    def _printed(self, dataset: str, printed: Sequence[PrintedLine]) -> dict[str, Any]:
+        """What both kinds of pages show: the data set, and the published lines."""
+        papers = {line.paper for line in printed}
+        naming = {n.paper for n in self.data.published.numbers if n.dataset == dataset}
+        return {
+            "name": dataset,
+            "plugin": self.data.plugins.datasets.get(dataset),
+            "skipped": self._skipped(dataset),
+            "printed": printed,
+            "printed_columns": printed_columns(printed),
+            "printed_marks": {m: text for line in printed for m, text in line.marks.items()},
+            "notes": self._notes(n for line in printed for v in line.values for n in v.notes),
+            "prints_aupro": any(line.prints_aupro for line in printed),
+            "papers_here": sorted(papers),
+            "papers_left": sorted(naming - papers),
+        }
+
+    def _beside(self, dataset: str, boards: Sequence[Board]) -> list[PrintedLine]:
+        """Published lines beside measured ones: none where all of these have random weights."""
         if not any(board.lines for board in boards):
             return []
         first = boards[0].first

@@ -1,4 +1,4 @@
-"""Data sets without a measured row: a page and a line on the index with what papers print."""
+"""Data sets without a measured score: a page and a line on the index with what papers print."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ def test_such_a_page_says_that_nothing_is_measured_and_which_command_measures(vi
     assert "Published numbers only. Nothing is measured on visa here yet" in text
     assert "bench run --method cflow,padim,pyramidflow --dataset visa" in text
     assert "<title>visa: published numbers only · Flawbench</title>" in visa
+    assert 'aria-label="Published numbers on visa"' in visa
+    assert "All published rows" not in visa
     assert 'href="../data/visa.csv"' not in visa
     assert 'href="../data/published.csv"' in visa
 

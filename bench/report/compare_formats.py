@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.report.compare import Number, Table
-    from bench.report.render import Format
+    from bench.report.words import Format
 
 WIDE = 8
 """With more categories they become the lines of a table, and methods its columns."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 
     from bench.report.paper_table import PaperTable
     from bench.report.ranking import Entry, Line, Section
-
-Format = Literal["md", "tex", "html", "csv"]
+    from bench.report.words import Format
 
 NONE = "–"
 """Where there is no number."""
