@@ -43,7 +43,8 @@ class SpeedProtocol:
         max_warmup_s: a warm-up ends after so many seconds, stable or not.
         max_s: a measurement ends after so many seconds, whatever its number of steps.
         max_batch: the throughput batch is the largest power of two up to here that fits.
-        noise: relative interquartile range above which a row is marked noisy.
+        noise: relative interquartile range above which a row is marked noisy, and the share by
+            which wall time may exceed process time on one thread.
         tf32: allow TensorFloat-32 in convolutions and matrix products.
         cudnn_benchmark: let cuDNN try its algorithms.
     """

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.run import pairs, split
+from bench.commands.run import integers, pairs, split
 from bench.commands.table import Formats
 from bench.config import load_settings
 from bench.errors import ConfigError, nearest
 from bench.report.figures import check_suffix, save
 from bench.report.quantities import depends_on_hardware, is_score, known_quantities
 from bench.report.selection import Selection
-from bench.report.words import counted
+from bench.report.words import counted, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bench.row import Row
 
 
 def compare(
@@ -36,6 +41,9 @@ def compare(
     pretrained: Annotated[
         list[str] | None,
         typer.Option("--pretrained", help="Rows of these weights only: pretrained, random, none."),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(help="Rows of these seeds only, as in 0,1,2.")
     ] = None,
     format: Annotated[Formats, typer.Option(help="How to write the tables.")] = Formats.md,
     transpose: Annotated[
@@ -71,6 +79,8 @@ def compare(
     if not selection.methods:
         raise ConfigError("--methods names no method; see `bench list`")
     rows = selection.rows(folder, settings)
+    if seeds is not None:
+        rows = of_seeds(rows, integers(seeds))
     from bench.report.compare import tabulate_metric
     from bench.report.compare_formats import render_tables
     from bench.report.diagram import critical_difference
@@ -84,7 +94,7 @@ def compare(
             "--protocol shows them"
         )
     tables = [
-        tabulate_metric(group, name, folder / "artifacts")
+        tabulate_metric(group, name, folder / "artifacts", settings.without_scores())
         for name in metrics
         for group in groups(scored if is_score(name) else rows, depends_on_hardware(name))
     ]
@@ -100,3 +110,18 @@ def compare(
             raise typer.Exit(3)
         save(critical_difference(drawn), plot)
         typer.echo(f"\n{plot}", err=format is not Formats.md)
+
+
+def of_seeds(rows: Sequence[Row], seeds: Sequence[int]) -> list[Row]:
+    """Rows of the seeds that were asked for.
+
+    Raises:
+        ConfigError: a method has none.
+    """
+    kept = [row for row in rows if row.seed in seeds]
+    lost = sorted({row.method for row in rows} - {row.method for row in kept})
+    if lost:
+        found = listed("seed", (row.seed for row in rows if row.method in lost))
+        wanted = ",".join(map(str, seeds))
+        raise ConfigError(f"--seeds {wanted}: {', '.join(lost)} has no such row; there are {found}")
+    return kept

@@ -74,7 +74,8 @@ def complexity(
 
     found = cost_groups(rows)
     scores = {g.title: None if g.first.protocol in skipped else metric for g in found}
-    text = "\n\n".join(complexity_table(group, scores[group.title]) for group in found)
+    empty = settings.without_scores()
+    text = "\n\n".join(complexity_table(group, scores[group.title], empty) for group in found)
     typer.echo(f"{text}\n")
     where = results_option(folder, settings)
     figures = {}

@@ -39,7 +39,7 @@ def status(
         lines = [[r.cell, r.method, f"{r.dataset}/{r.category}", r.seed, r.protocol] for r in rows]
         typer.echo(tabulate(lines, ["cell", "method", "category", "seed", "protocol"]))
     elif rows:
-        typer.echo(tables(rows))
+        typer.echo(tables(rows, settings.without_scores()))
     if old and not stale:
         typer.echo(
             f"\n{len(old)} of {len(rows)} rows were made by other code: bench status --stale"

@@ -195,7 +195,8 @@ def _parameters(cells: list[Cell]) -> list[str]:
 def _print_result(settings: Settings, result: Result, console: Console) -> None:
     if result.rows:
         console.print()
-        console.print(tables(result.rows), markup=False, highlight=False, soft_wrap=True)
+        text = tables(result.rows, settings.without_scores())
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
         store = ResultStore(settings.paths.results)
         files = dict.fromkeys(store.file(r.dataset, r.method) for r in result.rows)
         console.print("\nrows: " + ", ".join(map(_short, files)), highlight=False, soft_wrap=True)

@@ -128,7 +128,7 @@ def score(
         data="",
     )
     rows = _store(settings, source, cell, parts)
-    typer.echo(tables(rows))
+    typer.echo(tables(rows, settings.without_scores()))
     typer.echo(f"\nrows: {ResultStore(settings.paths.results).file(plugin.name, name)}")
 
 

@@ -128,6 +128,14 @@ class Timing:
         low, high = np.percentile([x.wall_s for x in self.laps], [25, 75])
         return float(high - low) / self.median_s
 
+    @property
+    def waiting(self) -> float | None:
+        """Median wall over median process time, less 1: on one thread what other programs took.
+
+        None where the process clock is too coarse to move.
+        """
+        return self.median_s / self.cpu_s - 1 if self.cpu_s > 0 else None
+
 
 def warm_up(step: Callable[[], Lap], speed: SpeedProtocol, pace: Pace, clock: Clock) -> int:
     """Run steps until the median of the last `window` of them stops changing.

@@ -6,6 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from bench.errors import DataError, MethodError
 from bench.profile.clock import Clock, Lap, Timing, clock_of, lap, measure
 from bench.profile.flops import count_flops
@@ -19,7 +21,6 @@ from bench.profile.unit import unit_s
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import torch
     from torch import Tensor, nn
 
     from bench.api import Method
@@ -71,7 +72,7 @@ def profile(
         many = bench.throughput(single)
         return {
             "speed": speed.label(),
-            **_speed(single, many, speed),
+            **_speed(single, many, speed, has_one_thread=_has_one_thread(device)),
             "fps_b8": bench.fps_b8(many),
             **bench.parts(backbones),
             "preprocess_ms": None if preprocess is None else bench.preprocess_ms(preprocess),
@@ -188,12 +189,19 @@ class _Bench:
         return _Run(batch, timing, self.memory.peak_mb(), self.memory.reserved_mb())
 
 
-def _speed(single: _Run, many: _Run, speed: SpeedProtocol) -> dict[str, Any]:
+def _has_one_thread(device: torch.device) -> bool:
+    """Whether the work of a step is that of one thread, so that process and wall time agree."""
+    return device.type == "cpu" and torch.get_num_threads() == 1
+
+
+def _speed(single: _Run, many: _Run, speed: SpeedProtocol, has_one_thread: bool) -> dict[str, Any]:
     def ms(percent: float) -> float | None:
         seconds = single.timing.percentile_s(percent)
         return None if seconds is None else seconds * 1e3
 
     spreads = [r.timing.iqr for r in (single, many) if r.timing.iqr is not None]
+    if has_one_thread:
+        spreads += [w for r in (single, many) if (w := r.timing.waiting) is not None]
     pools = [r.reserved_mb for r in (single, many) if r.reserved_mb is not None]
     return {
         "fps": many.fps,

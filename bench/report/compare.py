@@ -20,11 +20,12 @@ from bench.report.intervals import (
     percentiles,
     t_interval,
 )
+from bench.report.marks import mask_notes, says_nothing
 from bench.report.significance import Comparison, compare, rank_columns
 from bench.report.words import of_categories
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -74,6 +75,7 @@ class Table:
         ranks: (M, C), 1 is best.
         comparison: None for costs, and where there is too little to conclude anything.
         intervals: what the brackets are, and where and why there are none.
+        remarks: what is odd about the images of a pixel metric; that the scores say nothing.
     """
 
     group: Group
@@ -85,6 +87,7 @@ class Table:
     ranks: NDArray[np.float64]
     comparison: Comparison | None
     intervals: tuple[str, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -103,11 +106,22 @@ class Table:
         return float(self.ranks[self.methods.index(variant)].mean())
 
 
-def tabulate_metric(group: Group, metric: str, artifacts: Path | None = None) -> Table:
+def average(metric: str) -> str:
+    """What a number over categories and seeds is."""
+    return "mean" if q.is_score(metric) else "median"
+
+
+def tabulate_metric(
+    group: Group,
+    metric: str,
+    artifacts: Path | None = None,
+    skip_scores: Collection[str] = (),
+) -> Table:
     """Scores, ranks, intervals and tests of one metric.
 
     Args:
         artifacts: folder with the stored image scores; without it no bootstrap intervals.
+        skip_scores: protocols whose scores say nothing; shown, with a remark.
     """
     coverage = cover(
         group.variants, lambda row: q.quantity(row, metric), is_score=q.is_score(metric)
@@ -132,7 +146,19 @@ def tabulate_metric(group: Group, metric: str, artifacts: Path | None = None) ->
         ranks=rank_columns(scores, q.is_lower_better(metric)),
         comparison=compare(scores) if q.is_score(metric) else None,
         intervals=_explained(means, bool(samples), reasons),
+        remarks=tuple(_remarks(group, coverage, metric, skip_scores)),
     )
+
+
+def _remarks(
+    group: Group, coverage: Coverage, metric: str, skip_scores: Collection[str]
+) -> Iterable[str]:
+    if not q.is_score(metric):
+        return
+    if group.first.protocol in skip_scores:
+        yield says_nothing(group.first.protocol)
+    if q.is_of_pixels(metric):
+        yield from mask_notes([r for each in coverage.chosen.values() for r in each.every_row])
 
 
 def _samples(coverage: Coverage, metric: str, artifacts: Path | None) -> tuple[Samples, list[str]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 from typing import TYPE_CHECKING
 
 from tabulate import tabulate
 
 from bench.report import quantities as q
+from bench.report.compare import average
+from bench.report.compare_csv import csv_text
 from bench.report.groups import marked, meanings
 from bench.report.latex import frame, grid, tex
 from bench.report.marks import caution
@@ -35,7 +35,7 @@ def render_tables(tables: Sequence[Table], format: Format, transpose: bool | Non
         transpose: categories as lines; None decides by their number.
     """
     if format == "csv":
-        return _csv(tables)
+        return csv_text(tables)
     write = {"md": text_table, "tex": _latex, "html": _html}[format]
     return "\n\n".join(write(table, transpose) for table in tables)
 
@@ -72,11 +72,6 @@ def _grid(table: Table, transpose: bool | None) -> tuple[list[str], list[list[st
     return ["category", *turned[0][1:]], turned[1:]
 
 
-def average(metric: str) -> str:
-    """What a number over categories and seeds is."""
-    return "mean" if q.is_score(metric) else "median"
-
-
 def _text(number: Number | None, metric: str) -> str:
     return NONE if number is None else number.text(metric)
 
@@ -96,39 +91,6 @@ def _html(table: Table, transpose: bool | None) -> str:
     return f"<h3>{html.escape(title(table))}</h3>\n{body}\n<ul>{notes}</ul>"
 
 
-def _csv(tables: Sequence[Table]) -> str:
-    """One line for each number; values as stored, fractions and not percent."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        [
-            *("metric", "place", "machine", "method", "settings", "category"),
-            *("value", "deviation", "low", "high", "mean_rank", "seeds", "marks"),
-        ]
-    )
-    for table in tables:
-        whole = average(table.metric)
-        for name in table.group.variants:
-            numbers = {c: table.cells.get((name, c)) for c in table.group.categories}
-            for category, number in {**numbers, whole: table.means.get(name)}.items():
-                writer.writerow(_record(table, name, category, number))
-    return file.getvalue().rstrip("\n")
-
-
-def _record(table: Table, name: str, category: str, number: Number | None) -> list[str]:
-    group, metric = table.group, table.metric
-    values: list[float | None] = [None] * 4
-    if number is not None:
-        values = [number.value, number.deviation, *(number.interval or (None, None))]
-    rank = table.rank(name) if category == average(table.metric) else None
-    return [
-        *(metric, group.place, group.machine, name, group.settings.get(name, ""), category),
-        *("" if value is None else f"{value:.6g}" for value in [*values, rank]),
-        " ".join(map(str, table.coverage.chosen[name].seeds)),
-        marked(group, name, metric)[len(name) :],
-    ]
-
-
 def conclusions(table: Table) -> list[str]:
     """What the table allows to say, and what it does not."""
     lines = []
@@ -139,7 +101,8 @@ def conclusions(table: Table) -> list[str]:
     else:
         lines += caution(table.group.first.dataset)
     lines += [*table.coverage.notes(), *table.intervals, *_batches(table)]
-    return [*lines, *table.group.legend, *meanings(table.group, table.metric), *verdict(table)]
+    lines += [*table.group.legend, *meanings(table.group, table.metric), *table.remarks]
+    return [*lines, *verdict(table)]
 
 
 def _batches(table: Table) -> list[str]:
@@ -149,7 +112,8 @@ def _batches(table: Table) -> list[str]:
 
 def verdict(table: Table) -> list[str]:
     """Whether methods differ, as the tests across categories say."""
-    result, names = table.comparison, table.methods
+    result = table.comparison
+    names = [marked(table.group, name, table.metric) for name in table.methods]
     if len(names) < 2:
         return [f"{'one method only' if names else 'no method left'}: nothing to compare"]
     if not q.is_score(table.metric):

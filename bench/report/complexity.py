@@ -12,11 +12,11 @@ from tabulate import tabulate
 from bench.report import quantities as q
 from bench.report.coverage import Coverage, cover
 from bench.report.groups import Group, groups, marked, meanings
-from bench.report.marks import NOISY, NOISY_MEANING
+from bench.report.marks import mask_notes, says_nothing
 from bench.report.words import of_categories
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from bench.row import Row
 
@@ -46,7 +46,7 @@ class Cost:
     """One method in one group, over the categories that all methods share.
 
     Attributes:
-        label: name with marks, `*` where timings are noisy, as a table shows it.
+        label: name with marks, as a table shows it.
         legend: the same with what tells it from the method's other variants, for a figure.
         costs: median over categories and seeds of each column; None where not measured.
         rows: how many it comes from.
@@ -62,7 +62,6 @@ class Cost:
     counts: dict[str, int]
     score: float | None
     batches: tuple[int, ...]
-    is_noisy: bool
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,7 @@ class Costs:
     def notes(self, shown: Sequence[tuple[str, str]] = COLUMNS) -> list[str]:
         """Seeds, what was left out, shown costs that some rows lack, and what the marks mean."""
         partial = [line for cost in self.lines for line in _partial(cost, shown)]
-        lines = [*self.coverage.notes(), *partial, *meanings(self.group, "fps")]
-        noisy = any(cost.is_noisy for cost in self.lines)
-        return [*lines, f"{NOISY}  {NOISY_MEANING}"] if noisy else lines
+        return [*self.coverage.notes(), *partial, *meanings(self.group, "fps")]
 
 
 def cost_groups(rows: Sequence[Row]) -> list[Group]:
@@ -95,8 +92,7 @@ def costs(group: Group, metric: str | None) -> Costs:
 def _cost(group: Group, coverage: Coverage, name: str, metric: str | None) -> Cost:
     shared = coverage.shared if name in coverage.compared else ()
     rows = [row for category in shared for row in coverage.chosen[name].rows[category]]
-    is_noisy = any(row.noisy for row in rows)
-    label = marked(group, name, "fps") + "*" * is_noisy
+    label = marked(group, name, "fps")
     told = group.settings.get(name, "")
     method = group.variants[name][0].method
     short = f"{method}{label[len(name) :]}, {told}"
@@ -111,7 +107,6 @@ def _cost(group: Group, coverage: Coverage, name: str, metric: str | None) -> Co
         },
         score=_score([q.quantity(row, metric) for row in rows]) if metric else None,
         batches=tuple(sorted({row.fps_batch for row in rows if row.fps_batch})),
-        is_noisy=is_noisy,
     )
 
 
@@ -146,8 +141,12 @@ def input_side(row: Row) -> float | None:
     return float(resize) if isinstance(resize, (int, float)) else None
 
 
-def complexity_table(group: Group, metric: str | None) -> str:
-    """Title with device and protocols, costs, notes; without a metric no scores."""
+def complexity_table(group: Group, metric: str | None, skip_scores: Collection[str] = ()) -> str:
+    """Title with device and protocols, costs, notes; without a metric no scores.
+
+    Args:
+        skip_scores: protocols whose scores say nothing; if there is a metric, shown with a remark.
+    """
     found = costs(group, metric)
     lines = []
     for cost in found.lines:
@@ -157,12 +156,18 @@ def complexity_table(group: Group, metric: str | None) -> str:
         lines.append([cost.label, *score, *values, batch])
     head = ["method", *([q.label(metric)] if metric else []), *(name for name, _ in COLUMNS)]
     body = tabulate(lines, [*head, "batch"], "pipe", disable_numparse=True, stralign="right")
-    return "\n".join([f"Complexity on {group.title}", "", body, "", *_notes(found, metric)])
+    return "\n".join(
+        [f"Complexity on {group.title}", "", body, "", *_notes(found, metric, skip_scores)]
+    )
 
 
-def _notes(found: Costs, metric: str | None) -> list[str]:
+def _notes(found: Costs, metric: str | None, skip_scores: Collection[str]) -> list[str]:
     protocol = found.group.first.protocol
-    score = "score: mean" if metric else f"scores of protocol {protocol} say nothing: left out"
+    score = "score: mean" if metric else f"{says_nothing(protocol)}: left out"
+    remarks = [says_nothing(protocol)] if metric and protocol in skip_scores else []
+    if metric and q.is_of_pixels(metric):
+        rows = [row for each in found.coverage.chosen.values() for row in each.every_row]
+        remarks += mask_notes(rows)
     return [
         f"{score}; costs: median; over {of_categories(found.coverage.shared)}",
         "FPS: at the batch in the last column; latency, encoder and enc+dec: at batch 1",
@@ -170,4 +175,5 @@ def _notes(found: Costs, metric: str | None) -> list[str]:
         "GFLOPs: 2 for each multiply-add, one image; MB of 10^6 bytes; state includes the encoder",
         *found.group.legend,
         *found.notes(),
+        *remarks,
     ]

@@ -78,5 +78,6 @@ def _notes(table: Table) -> str:
     if comparison.friedman is not None:
         lines.append(f"Friedman: p = {comparison.friedman:.2g}")
     lines += [*hopeless(table), *table.group.legend, *meanings(table.group, table.metric)]
+    lines += table.remarks
     lines += [f"{name} left out: {why}" for name, why in table.coverage.left_out.items()]
     return wrapped(lines, _WIDTH, 8)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from bench.plan import canonical
 from bench.report import quantities as q
 from bench.report.coverage import data_states
-from bench.report.marks import ROUGH, marks
+from bench.report.marks import NOISY, NOISY_MEANING, ROUGH, marks
+from bench.report.settings_text import options_text, settings_notes
 from bench.report.variants import variants
 from bench.report.words import device, plain, some
 
@@ -25,7 +26,8 @@ class Group:
     """Rows that may be compared: one data set, its options and one protocol.
 
     Attributes:
-        place: names data set and protocol, and the options that tell it from the other groups.
+        place: names data set and protocol, the options that tell it from the other groups, and
+            the data set's other options that are not its defaults.
         machine: device, threads, speed and memory protocol; empty where scores are compared.
         variants: rows by method; one that stands with several settings is numbered.
         settings: what tells the variants of one method apart, by their name.
@@ -50,8 +52,8 @@ class Group:
 
     @property
     def legend(self) -> list[str]:
-        """One line for each numbered variant."""
-        return [f"{name}: {text}" for name, text in self.settings.items()]
+        """One line for each numbered variant, and for settings that are not the defaults."""
+        return settings_notes(self.variants, self.settings)
 
 
 def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
@@ -71,7 +73,8 @@ def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
     for group, place in zip(together, places, strict=True):
         alike = [other[0] for other, name in zip(together, places, strict=True) if name == place]
         told = differing([options_of(row) for row in alike])
-        name = "; ".join([place, *_named(options_of(group[0]), told)])
+        named = [*_named(options_of(group[0]), told), options_text(group[0], told)]
+        name = "; ".join(filter(None, [place, *named]))
         for part, note in _by_data(group):
             found, settings = variants(part)
             result.append(
@@ -130,20 +133,28 @@ def _by_data(rows: Sequence[Row]) -> list[tuple[list[Row], str]]:
     return parts
 
 
-def marked(group: Group, name: str, metric: str) -> str:
-    """The method's name with the marks of its rows that concern a metric."""
-    rows = group.variants[name]
-    return name + "".join(sorted({m for row in rows for m in _marks(row, metric)}))
+def marked(group: Group, name: str, *metrics: str) -> str:
+    """The method's name with the marks of its rows that concern any of the metrics."""
+    found = {mark for row in group.variants[name] for mark in _marks(row, metrics)}
+    return name + "".join(sorted(found, key=_order))
 
 
-def meanings(group: Group, metric: str) -> list[str]:
+def meanings(group: Group, *metrics: str) -> list[str]:
     """What those marks say."""
     rows = [row for rows in group.variants.values() for row in rows]
-    return sorted({f"{m}  {text}" for row in rows for m, text in _marks(row, metric).items()})
+    found = {mark: text for row in rows for mark, text in _marks(row, metrics).items()}
+    return [f"{mark}  {found[mark]}" for mark in sorted(found, key=_order)]
 
 
-def _marks(row: Row, metric: str) -> dict[str, str]:
+def _marks(row: Row, metrics: Sequence[str]) -> dict[str, str]:
     found = marks(row)
-    if not q.depends_on_hardware(metric):
+    if not any(map(q.is_timing, metrics)):
         found.pop(ROUGH, None)
+    if row.noisy and any(map(q.is_step_time, metrics)):
+        found[NOISY] = NOISY_MEANING
     return found
+
+
+def _order(mark: str) -> tuple[bool, str]:
+    """That of noisy timings comes last."""
+    return mark == NOISY, mark

@@ -23,15 +23,18 @@ MEANINGS = {
 """Every mark beside a method's name."""
 
 NOISY = "*"
-"""Beside speeds."""
+"""Beside the name of a method in a table that shows step times."""
 
-NOISY_MEANING = "step times spread by more than 10 %: speed is uncertain"
+NOISY_MEANING = (
+    "step times spread by more than 10 %, or steps waited as long for a processor: "
+    "speed is uncertain"
+)
 
 NAMED = {"oracle": "†", "transductive": "‡"}
 """Marks that the file of a table can give to its published rows."""
 
 ROUGH = "¶"
-"""Says nothing about scores."""
+"""Says nothing about scores, memory and sizes."""
 
 OF_SCORES = "†‡!"
 """Say something about scores alone."""
@@ -66,22 +69,38 @@ def marks(row: Row) -> dict[str, str]:
     return {mark: MEANINGS[mark] for mark in found}
 
 
+def says_nothing(protocol: str) -> str:
+    """Of a protocol that measures costs alone."""
+    return f"scores of protocol {protocol} say nothing"
+
+
 def data_notes(rows: Collection[Row]) -> list[str]:
     """What is odd about the images of a category: no mask, in training too, defects that vanish."""
-    unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
+    leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
     lines = [
+        f"{category}: LEAK: {count} test images are training images too"
+        for category, count in sorted(leaked)
+    ]
+    return [*_unmasked(rows), *lines, *_lost(rows)]
+
+
+def mask_notes(rows: Collection[Row]) -> list[str]:
+    """What of it concerns the pixel metrics alone."""
+    return [*_unmasked(rows), *_lost(rows)]
+
+
+def _unmasked(rows: Collection[Row]) -> list[str]:
+    unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
+    return [
         f"{category}: {count} anomalous images without a usable mask: in the image metrics, "
         "not in the pixel metrics"
         for category, count in sorted(unmasked)
     ]
-    leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
-    lines += [
-        f"{category}: LEAK: {count} test images are training images too"
-        for category, count in sorted(leaked)
-    ]
+
+
+def _lost(rows: Collection[Row]) -> list[str]:
     lost = {(r.category, r.regions_lost, r.regions) for r in rows if r.regions_lost}
-    lines += [
+    return [
         f"{category}: {gone} defect regions vanish in the resize or crop, {left} are scored"
         for category, gone, left in sorted(lost)
     ]
-    return lines

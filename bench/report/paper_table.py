@@ -329,7 +329,7 @@ def _is_one(texts: set[str]) -> bool:
 def _marks(rows: Sequence[Row], names: Sequence[str]) -> str:
     """Marks of a measured line, without those on scores or on timing that it does not show."""
     hidden = "" if any(map(q.is_score, names)) else OF_SCORES
-    hidden += "" if any(map(q.depends_on_hardware, names)) else ROUGH
+    hidden += "" if any(map(q.is_timing, names)) else ROUGH
     return "".join(sorted({mark for row in rows for mark in marks(row)} - set(hidden)))
 
 

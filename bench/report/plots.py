@@ -8,6 +8,7 @@ from bench.report import quantities as q
 from bench.report.complexity import costs
 from bench.report.figures import blank, new_figure, plain_ticks, style, wrapped
 from bench.report.memory import memory_panels
+from bench.report.settings_text import settings_notes
 from bench.report.words import of_categories
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ def score_against_speed(group: Group, metric: str) -> Figure | None:
     if not shown:
         return None
     labels = [f"{c.legend}, {q.show('state_mb', c.costs['state_mb']) or '?'} MB" for c in shown]
-    numbered = [
-        f"{name}: {group.settings[name]}"
+    numbered = {
+        name: group.settings[name]
         for name, cost in zip(group.variants, found.lines, strict=True)
         if name in group.settings and cost.legend == cost.label
-    ]
-    title = wrapped([group.place, group.machine, *found.notes(_PLOTTED), *numbered], 7.2)
+    }
+    settings = settings_notes(group.variants, numbered)
+    title = wrapped([group.place, group.machine, *found.notes(_PLOTTED), *settings], 7.2)
     columns = 2 if max(map(len, labels)) <= _COLUMN else 1
     extra = _LINE * (-(-len(shown) // columns) + title.count("\n") + 3)
     figure, (axis,) = new_figure(1, 1, 7.2, 4.0 + extra)

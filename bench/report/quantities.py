@@ -101,6 +101,11 @@ def is_score(name: str) -> bool:
     return name not in COSTS and name not in DERIVED
 
 
+def is_of_pixels(name: str) -> bool:
+    """Whether it is a score of maps against masks."""
+    return is_score(name) and not name.startswith("image_")
+
+
 def is_lower_better(name: str) -> bool:
     """Times and sizes; scores and rates are better when higher."""
     is_rate = "per_s" in name or "fps" in name
@@ -135,6 +140,16 @@ def depends_on_hardware(name: str) -> bool:
     if is_score(name) or name.startswith(("params", "state", "gflops")):
         return False
     return any(part in name for part in _HARDWARE) or name.endswith(("_ms", "_s"))
+
+
+def is_timing(name: str) -> bool:
+    """Whether it follows from a time; memory does not."""
+    return depends_on_hardware(name) and not name.endswith(("_mb", "_gb"))
+
+
+def is_step_time(name: str) -> bool:
+    """Whether it follows from the timed steps of inference."""
+    return is_timing(name) and not name.startswith("fit_")
 
 
 def label(name: str) -> str:

@@ -9,13 +9,15 @@ from tabulate import tabulate
 
 from bench.report import quantities as q
 from bench.report.coverage import Chosen, choose, dropped
-from bench.report.marks import data_notes, marks
-from bench.report.variants import BY_CATEGORY, configurations, is_set_by_category
+from bench.report.groups import groups, marked, meanings
+from bench.report.marks import data_notes, marks, says_nothing
+from bench.report.variants import variants
 from bench.report.words import device, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from bench.report.groups import Group
     from bench.row import Row
 
 COLUMNS = (
@@ -30,61 +32,74 @@ COLUMNS = (
 )
 
 
-def tables(rows: Iterable[Row]) -> str:
-    """One table for each data set, protocol and kind of weights; never mixed."""
-    groups: dict[tuple[str, ...], list[Row]] = {}
-    for row in rows:
-        key = (row.dataset, row.dataset_params, row.protocol, row.protocol_fields, row.device)
-        groups.setdefault(key, []).append(row)
-    return "\n\n".join(table(group) for _, group in sorted(groups.items()))
+def tables(rows: Iterable[Row], skip_scores: Collection[str] = ()) -> str:
+    """One table for each data set, protocol and machine; never mixed.
+
+    Args:
+        skip_scores: protocols whose scores say nothing: left out, and it is said.
+    """
+    return "\n\n".join(table(group, skip_scores) for group in groups(list(rows), by_device=True))
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The table of one data set under one protocol on one device."""
+def table(group: Group, skip_scores: Collection[str] = ()) -> str:
+    """The table of one data set under one protocol on one machine."""
+    is_skipped = group.first.protocol in skip_scores
+    columns = [(n, c) for n, c in COLUMNS if not (is_skipped and q.is_score(c))]
+    names = [column for _, column in columns]
     lines: list[list[str]] = []
-    for label, of_method in _by_method(rows).items():
+    for name, of_method in group.variants.items():
+        label = marked(group, name, *names)
         categories = list(dict.fromkeys(row.category for row in of_method))
         for category in categories:
             chosen = [row for row in of_method if row.category == category]
-            lines.append([label, category, *_cells(chosen)])
+            lines.append([label, category, *_cells(chosen, names)])
         if len(categories) > 1:
-            lines.append([label, "mean", *_cells(of_method)])
-    headers = ["method", "category", *(name for name, _ in COLUMNS)]
+            lines.append([label, "mean", *_cells(of_method, names)])
+    headers = ["method", "category", *(name for name, _ in columns)]
     body = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, stralign="right")
-    return "\n".join([caption(rows), "", body, *notes(rows)])
+    below = meanings(group, *names)
+    below += [says_nothing(group.first.protocol) + ": left out"] if is_skipped else []
+    below += _of_rows(group.variants, group.legend, with_scores=not is_skipped)
+    return "\n".join([caption(group), "", body, *(["", *below] if below else [])])
 
 
-def caption(rows: Sequence[Row]) -> str:
-    """What makes the numbers comparable: protocol, seeds, device, speed protocol, medians."""
-    first = rows[0]
+def caption(group: Group) -> str:
+    """What makes the numbers comparable: protocol, seeds, machine, speed protocol, medians."""
+    first = group.first
+    rows = [row for of_method in group.variants.values() for row in of_method]
     batches = sorted({row.fps_batch for row in rows if row.fps_batch})
-    speeds = sorted({row.speed for row in rows if row.speed})
-    parts = [
-        f"{first.dataset}, protocol {first.protocol}",
-        listed("seed", (row.seed for row in rows)),
-    ]
+    parts = [group.place, listed("seed", (row.seed for row in rows))]
     if first.device:
         parts.append(device(first))
-    if speeds:
-        parts.append(f"{' and '.join(speeds)}, FPS at batch {_list(batches)}, latency at batch 1")
-        if any(len(of_method) > 1 for of_method in _by_method(rows).values()):
-            parts.append("costs: median")
+    if first.speed:
+        parts.append(f"{first.speed}, FPS at batch {_list(batches)}, latency at batch 1")
+    if first.memory:
+        parts.append(f"memory by {first.memory}")
+    if first.speed and any(len(of_method) > 1 for of_method in group.variants.values()):
+        parts.append("costs: median")
     return "; ".join(parts)
 
 
 def notes(rows: Sequence[Row]) -> list[str]:
-    """One line for each mark, and for what was left out."""
+    """One line for each mark, for what was left out and for what is odd about the images."""
     found = {mark: text for row in rows for mark, text in marks(row).items()}
+    named, told = variants(rows)
+    legend = [f"{name}: {text}" for name, text in told.items()]
     lines = [f"{mark}  {text}" for mark, text in sorted(found.items())]
-    lines += sorted({f"{row.category}: {text}" for row in rows for text in _undefined(row)})
-    lines += dropped({label: choose(of_method) for label, of_method in _by_method(rows).items()})
-    lines += [
-        f"{method}: {BY_CATEGORY}"
-        for method, of_method in _methods(rows).items()
-        if any(map(is_set_by_category, configurations(of_method)))
-    ]
-    lines += data_notes(rows)
+    lines += _of_rows(named, legend, with_scores=True)
     return ["", *lines] if lines else []
+
+
+def _of_rows(
+    named: Mapping[str, Sequence[Row]], legend: Sequence[str], with_scores: bool
+) -> list[str]:
+    """What is missing or left out, the legend, and what is odd about the images."""
+    rows = [row for of_method in named.values() for row in of_method]
+    undefined = {f"{row.category}: {text}" for row in rows for text in _undefined(row)}
+    left_out = dropped({name: choose(of_method) for name, of_method in named.items()})
+    if not with_scores:
+        return [*left_out, *legend]
+    return [*sorted(undefined), *left_out, *legend, *data_notes(rows)]
 
 
 def _undefined(row: Row) -> list[str]:
@@ -97,29 +112,9 @@ def _undefined(row: Row) -> list[str]:
     return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
 
 
-def _by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by method; numbered where one method stands with several configurations."""
-    result: dict[str, list[Row]] = {}
-    for of_method in _methods(rows).values():
-        found = configurations(of_method)
-        for index, group in enumerate(found, 1):
-            number = f" #{index}" if len(found) > 1 else ""
-            for row in group:
-                label = f"{row.method}{number}{''.join(sorted(marks(row)))}"
-                result.setdefault(label, []).append(row)
-    return result
-
-
-def _methods(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    found: dict[str, list[Row]] = {}
-    for row in rows:
-        found.setdefault(row.method, []).append(row)
-    return found
-
-
-def _cells(rows: Sequence[Row]) -> list[str]:
+def _cells(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
     counting = choose(rows)
-    return [_text(counting, column) for _, column in COLUMNS]
+    return [_text(counting, column) for column in columns]
 
 
 def _text(counting: Chosen, column: str) -> str:

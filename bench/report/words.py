@@ -46,10 +46,13 @@ def percent(value: float | None) -> str:
 
 
 def figure(value: float | None) -> str:
-    """A number to three significant digits, without exponent."""
+    """A number to three significant digits, their zeros included, without exponent."""
     if value is None:
         return ""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    if value == 0:
+        return "0"
+    exponent = int(f"{value:.2e}".partition("e")[2])  # of the rounded number: 9.999 is 10.0
+    return f"{value:.{max(0, 2 - exponent)}f}"
 
 
 def device(row: Row) -> str:

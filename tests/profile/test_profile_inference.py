@@ -154,6 +154,28 @@ def test_a_wide_spread_marks_the_row_as_noisy(make_timed: Any) -> None:
     assert row["latency_iqr"] > 0.1
 
 
+@pytest.mark.parametrize(
+    ("threads", "host_s", "noisy"), [(1, 0.08, True), (1, 0.2, False), (2, 0.08, False)]
+)
+def test_steps_that_always_wait_for_the_processor_are_noisy_on_one_thread(
+    threads: int, host_s: float, noisy: bool, make_timed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = make_timed()
+    plain = method.predict
+
+    def waits(batch: Tensor) -> Prediction:
+        method.clock.host(host_s * len(batch))  # beside 10 ms that the process did not work
+        result: Prediction = plain(batch)
+        return result
+
+    method.predict = waits
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    row = measured(method)
+    assert row["latency_iqr"] == pytest.approx(0, abs=1e-9)
+    assert row["latency_p50_ms"] == pytest.approx(row["cpu_ms"] + 10)
+    assert row["noisy"] is noisy
+
+
 def test_a_method_that_calls_no_backbone_has_no_encoder_time(make_timed: Any) -> None:
     method = make_timed()
     row = profile(method, images(), [], (6, 6), BRIEF, CPU, clock=method.clock)

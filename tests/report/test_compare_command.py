@@ -109,6 +109,16 @@ def test_a_comparison_can_be_read_by_programs(tmp_path: Path, make_row: MakeRow)
     assert text.splitlines()[1].startswith('image_auroc,"synthetic, protocol standard",,cflow')
 
 
+def test_only_the_seeds_that_were_asked_for_count(tmp_path: Path, make_row: MakeRow) -> None:
+    rows = [make_row(seed=seed, image_auroc=0.9 - 0.1 * seed) for seed in range(3)]
+    results = fill(tmp_path, rows)
+    text = bench("compare", "-m", "padim", "--seeds", "0,1", "--results", results)
+    assert "85.0 ± 7.1" in text
+    assert "\nseeds 0, 1\n" in text
+    with pytest.raises(ConfigError, match="--seeds 7: padim has no such row; there are seeds 0, 1"):
+        bench("compare", "-m", "padim", "--seeds", "7", "--results", results)
+
+
 def timed(make_row: MakeRow, **changes: object) -> Row:
     values = {"speed": "speed-1", "device": "CPU test", "threads": 1, "memory": "sampled"}
     return make_row(**{**values, "fps_b1": 9.0, "image_auroc": 0.9, **changes})
@@ -167,6 +177,7 @@ def test_scores_of_protocols_that_say_nothing_are_left_out_unless_named(
     assert "1 row of protocol costs left out: scores that say nothing" in text
     named = bench("compare", "-m", costs.method, "--protocol", "costs", "--results", results)
     assert "10.0" in named
+    assert "\nscores of protocol costs say nothing\n" in named
     results = fill(tmp_path / "only", [costs])
     with pytest.raises(ConfigError, match="of protocol costs, whose scores say nothing"):
         bench("compare", "-m", costs.method, "--results", results)

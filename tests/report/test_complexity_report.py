@@ -390,6 +390,7 @@ def test_published_metrics_of_a_row_can_be_asked_for(make_row: MakeRow) -> None:
 
 def test_reports_import_nothing_of_the_torch_side() -> None:
     names = "captions compare compare_formats complexity coverage diagram figures groups "
+    names += "compare_csv settings_text summary "
     names += "intervals marks matching memory paper_formats paper_table plots published "
     names += "quantities selection significance words"
     modules = [f"bench.report.{n}" for n in names.split()]

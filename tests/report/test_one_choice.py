@@ -174,7 +174,7 @@ def test_comparison_complexity_and_site_show_the_same_median_of_a_cost(make_row:
     ]
     (group,) = groups(rows, by_device=True)
     table = tabulate_metric(group, "fps")
-    assert table.means["padim"].text("fps") == "3"
+    assert table.means["padim"].text("fps") == "3.00"
     assert "median over categories and seeds" in text_table(table)
     assert costs(group, None).lines[0].costs["fps"] == 3
     line = one_line(rows)

@@ -238,13 +238,13 @@ def test_devices_are_kept_apart_and_speeds_are_not_subtracted(
     rows = [replace(r, device="CPU test") for r in rows]
     table = built(table6, [*rows, *on_gpu], seeds=(0, 1))
     label = "CFLOW-AD (WRN50)"
-    assert cell(table, label, "measured A", "FPS at 256").text == "20"
+    assert cell(table, label, "measured A", "FPS at 256").text == "20.0"
     assert cell(table, label, "measured B", "FPS at 256").text == "200"
     assert cell(table, "encoder only (WRN50)", "measured A", "FPS at 256").text == "100"
     assert any("CPU test" in text for text in table.caption)
     assert any("GPU test" in text for text in table.caption)
     assert cell(table, label, DIFFERENCE, "FPS at 256").text == ""
-    assert cell(table, label, DIFFERENCE, "size MVTec MB").text == "-47"
+    assert cell(table, label, DIFFERENCE, "size MVTec MB").text == "-47.0"
 
 
 def test_the_caption_names_both_protocols(spec: Spec, built: Built) -> None:
@@ -253,3 +253,15 @@ def test_the_caption_names_both_protocols(spec: Spec, built: Built) -> None:
     assert "protocol pyramidflow (resize method" in table.caption[1]
     for format in ("md", "tex", "html"):
         assert "oracle" in render(table, format)
+
+
+def test_a_table_of_memory_does_not_say_that_timings_are_rough(
+    spec: Spec, rows_of: RowsOf, built: Built
+) -> None:
+    figure5 = spec("pyramidflow/figure5")
+    rows = rows_of(figure5, fit_mb=900.0, speed="brief", device="CPU test")
+    table = built(figure5, rows, seeds=figure5.seeds)
+    lines = [line for section in table.sections for line in section.lines]
+    measured = [line for line in lines if line.kind.startswith("measured")]
+    assert any(entry.text for line in measured for entry in line.entries)
+    assert not any("¶" in line.marks for line in measured)

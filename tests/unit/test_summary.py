@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from typing import Any
+
+import pytest
 
 from bench.report.summary import tables
 from tests.rows import make_row
@@ -38,7 +42,7 @@ def test_costs_are_medians_over_categories_and_seeds_and_the_caption_says_so() -
     ]
     lines = tables(rows).splitlines()
     assert lines[0].endswith("; costs: median")
-    assert [line.split()[-5] for line in lines if "padim" in line] == ["2", "4", "3.5"]
+    assert [line.split()[-5] for line in lines if "padim" in line] == ["2.00", "4.00", "3.50"]
 
 
 def test_the_caption_of_single_rows_says_nothing_of_medians() -> None:
@@ -52,6 +56,38 @@ def test_rows_of_two_protocols_are_never_in_one_table() -> None:
 
 def test_rows_of_two_devices_are_never_in_one_table() -> None:
     assert tables([row(), row(device="GPU test")]).count("image AUROC") == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"threads": 4}, {"speed": "brief"}, {"memory": "sampled resident set"}]
+)
+def test_costs_measured_in_two_ways_are_never_in_one_table(change: dict[str, Any]) -> None:
+    first = row(threads=1, memory="resident high-water mark")
+    text = tables([first, replace(first, seed=1, **change)])
+    assert text.count("image AUROC") == 2
+    assert "memory by resident high-water mark" in text.splitlines()[0]
+
+
+def test_settings_and_options_that_are_not_the_defaults_are_named() -> None:
+    text = tables(
+        [row(params='{"dimensions":550}', dataset="synthetic", dataset_params='{"bad":80}')]
+    )
+    assert text.startswith("synthetic, protocol standard; data set options: bad = 80; seed 0")
+    assert text.splitlines()[-1] == "padim: dimensions 550"
+
+
+def test_noisy_timings_are_marked_and_explained() -> None:
+    text = tables([row(noisy=True), row(method="cflow", noisy=False)])
+    assert "padim* " in text
+    assert "cflow " in text
+    assert "\n*  step times spread by more than 10 %" in text
+
+
+def test_scores_that_say_nothing_are_left_out_with_a_word() -> None:
+    text = tables([row(protocol="costs", image_auroc=0.1), row()], ["costs"])
+    assert text.count("image AUROC") == 1
+    assert "scores of protocol costs say nothing: left out" in text
+    assert text.count("p50 ms") == 2
 
 
 def test_random_weights_oracle_epochs_and_transductive_scores_are_marked() -> None:
@@ -92,8 +128,8 @@ def test_settings_by_category_make_one_mean_and_are_noted() -> None:
 
 def test_several_settings_of_one_category_are_numbered() -> None:
     text = tables([row(params='{"levels":4}'), row(params='{"levels":8}')])
-    assert "padim #1" in text
-    assert "padim #2" in text
+    assert "padim #1 " in text
+    assert "\npadim #2: levels=8" in text
     assert "differ by category" not in text
 
 
@@ -109,5 +145,6 @@ def test_two_configurations_by_category_keep_apart() -> None:
         for sigma in (1, 2)
         for category, levels in (("a", 4), ("b", 8))
     ]
-    lines = [line.split()[:3] for line in tables(rows).splitlines() if line.startswith("padim #")]
+    text = tables(rows).splitlines()
+    lines = [line.split()[:3] for line in text if line.startswith("padim #") and ":" not in line]
     assert lines == [["padim", f"#{n}", c] for n in (1, 2) for c in ("a", "b", "mean")]

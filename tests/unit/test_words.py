@@ -30,5 +30,22 @@ def test_numbers_are_printed_as_the_field_prints_them() -> None:
     assert figure(None) == ""
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (24, "24.0"),
+        (33.04, "33.0"),
+        (9.999, "10.0"),
+        (99.96, "100"),
+        (0.2, "0.200"),
+        (0.00001, "0.0000100"),
+        (-2.0, "-2.00"),
+        (0, "0"),
+    ],
+)
+def test_three_significant_digits_keep_their_zeros(value: float, text: str) -> None:
+    assert figure(value) == text
+
+
 def test_a_device_without_a_name_can_stand_within_a_sentence() -> None:
     assert device(make_row(threads=1)) == "an unnamed device, 1 thread"

@@ -189,11 +189,11 @@ def test_an_undefined_score_is_not_a_number(site_row: SiteRow) -> None:
 def test_speeds_under_different_conditions_are_not_averaged(site_row: SiteRow) -> None:
     timing: dict[str, Any] = {"speed": "speed-1", "fps_batch": 8, "params_m": 2.0}
     rows = [site_row(category=c, fps=10.0 + i, **timing) for i, c in enumerate(CATEGORIES)]
-    assert texts(one_board(rows).lines[0])["fps"] == "11"
+    assert texts(one_board(rows).lines[0])["fps"] == "11.0"
     rows[0] = replace(rows[0], threads=4)
     shown = texts(one_board(rows).lines[0])
     assert shown["fps"] == "mixed"
-    assert shown["params_m"] == "2"
+    assert shown["params_m"] == "2.00"
 
 
 def test_of_one_category_and_seed_the_newest_row_counts_and_the_other_is_kept(
