@@ -18,7 +18,7 @@ class Element:
 
     tag: str
     attributes: dict[str, str]
-    around: tuple[Element, ...]
+    around: tuple[Element, ...] = field(repr=False)  # each holds those around it again
     text: str = ""
 
     def within(self, tag: str) -> Element | None:
@@ -30,8 +30,8 @@ class Page(HTMLParser):
     """Every element of a page; wrong nesting is an error."""
 
     file: Path
-    elements: list[Element] = field(default_factory=list)
-    open: list[Element] = field(default_factory=list)
+    elements: list[Element] = field(default_factory=list, repr=False)
+    open: list[Element] = field(default_factory=list, repr=False)
 
     def __post_init__(self) -> None:
         super().__init__(convert_charrefs=True)
