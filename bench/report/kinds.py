@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.report.coverage import choose, data_states
 from bench.report.variants import identity_of_weights
+from bench.row_values import MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -97,7 +98,7 @@ def _kind(row: Row) -> tuple[object, ...]:
 def _preference(row: Row) -> tuple[object, ...]:
     is_file = row.pretrained.startswith("file:")
     versions = (row.method_version, row.dataset_version, row.schema)
-    return (*versions, row.kind == "measured", not is_file)
+    return (*versions, row.kind == MEASURED, not is_file)
 
 
 def _size(rows: Sequence[Row]) -> tuple[int, str]:

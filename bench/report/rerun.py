@@ -21,11 +21,12 @@ _SWITCHES = (
 )
 
 
-def rerun(row: Row, results: str = "") -> str:
+def rerun(row: Row, results: str = "", categories: Sequence[str] = ()) -> str:
     """`bench run` for this cell alone, with the other options as they were recorded.
 
     Args:
         row: of the cell.
+        categories: more cells of its method, data set and seed; none: the row's own.
         results: ` --results FOLDER`, where it is not the configured one.
 
     Returns:
@@ -40,7 +41,8 @@ def rerun(row: Row, results: str = "") -> str:
     if words[:2] != ["bench", "run"]:
         # A table decides the parameters of its cells; with --run it runs what is not there.
         return row.command
-    cell = ["-m", row.method, "-d", row.dataset, "-c", row.category, "--seed", str(row.seed)]
+    wanted = ",".join(categories or [row.category])
+    cell = ["-m", row.method, "-d", row.dataset, "-c", wanted, "--seed", str(row.seed)]
     kept = [word for option in _options(words[2:]) if _applies(option, row) for word in option]
     return shlex.join(["bench", "run", *cell, *kept, "--force"]) + results
 

@@ -9,6 +9,7 @@ from bench import discovery
 from bench.errors import PluginError
 from bench.report.captions import unlike
 from bench.report.words import plain
+from bench.row_values import MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -47,7 +48,7 @@ def settings_of(variants: Mapping[str, Sequence[Row]], told: Mapping[str, str], 
     first = variants[name][0]
     parts = filter(None, (told.get(name), _rest(_by_method(variants)[first.method])[name]))
     is_known = _defaults("methods", first.method, first.method_version) is not None
-    is_measured = first.kind == "measured"
+    is_measured = first.kind == MEASURED
     return "; ".join(parts) or (DEFAULTS if is_known and is_measured else "")
 
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 from bench.errors import StoreError
 from bench.report.marks import marks
+from bench.report.rerun import rerun
 from bench.report.words import percent
+from bench.row_values import MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -111,7 +113,7 @@ def absent(line: Line, found: Sequence[Pictures], galleries: bool) -> list[tuple
         found: what its artifacts show.
         galleries: whether test images were to be drawn.
     """
-    if line.first.kind != "measured":
+    if line.first.kind != MEASURED:
         return [] if found else [("Submitted maps come without curves and test images", "")]
     curves_of = {p.row.category for p in found if p.plots or p.damaged}
     images_of = {p.row.category for p in found if p.gallery or "panels.npz" in p.damaged}
@@ -131,11 +133,10 @@ def absent(line: Line, found: Sequence[Pictures], galleries: bool) -> list[tuple
 def _absent(what: str, categories: Sequence[str], line: Line) -> tuple[str, str]:
     where = "" if len(categories) == len(line.categories) else f" of {', '.join(categories)}"
     text = f"No {what}{where} lie among the results from which this site was made"
-    commands = [row.command for row in line.rows if row.category in categories and row.command]
-    if not commands:
+    rows = [row for row in line.rows if row.category in categories and row.command]
+    if not rows:
         return f"{text}, and no command was recorded that makes them again", ""
-    force = "" if "--force" in commands[0].split() else " --force"
-    return text, commands[0] + force
+    return text, rerun(rows[0], categories=categories)
 
 
 def curves(file: Path) -> list[Plot]:

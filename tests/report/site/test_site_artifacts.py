@@ -84,7 +84,7 @@ def test_a_damaged_artifact_is_named_and_the_site_is_whole(
 def test_what_has_no_pictures_says_which_command_makes_them(
     tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
 ) -> None:
-    command = "bench run -m padim -c carpet"
+    command = "bench run -m padim,cflow --preset full"
     rows = [
         site_row(command=command),
         site_row(method="cflow"),
@@ -95,7 +95,8 @@ def test_what_has_no_pictures_says_which_command_makes_them(
     methods = tmp_path / "out" / "methods"
     (text,) = Page(methods / "padim.html").texts("p", "small")
     assert text.startswith("No curves or test images lie among the results")
-    assert f"{command} --force makes them again" in text
+    again = "bench run -m padim -d mvtec -c carpet --seed 0 --preset full --force"
+    assert f"{again} makes them again" in text
     (text,) = Page(methods / "cflow.html").texts("p", "small")
     assert "no command was recorded" in text
     assert Page(methods / "maps.html").texts("p", "small") == [
@@ -118,4 +119,5 @@ def test_curves_without_panels_say_how_to_make_the_test_images(
     build_site(load_site_data([results]), tmp_path / "out")
     (text,) = Page(tmp_path / "out" / "methods" / "padim.html").texts("p", "small")
     assert text.startswith("No test images lie among")
-    assert text.endswith("bench run -m padim --force makes them again.")
+    again = "bench run -m padim -d mvtec -c carpet --seed 0 --force"
+    assert text.endswith(f"{again} makes them again.")
