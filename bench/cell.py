@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from bench.api import Dataset, Sample
-    from bench.executors import Job
+    from bench.job import Job
     from bench.plan import Cell
 
     Report = Callable[[Mapping[str, Any]], None]

@@ -17,11 +17,11 @@ from bench import discovery
 from bench.api import Method, MethodError
 from bench.blocks.backbone import Backbone, build_backbone
 from bench.config import fits
+from bench.disk import replace_file
 from bench.errors import ConfigError, StoreError, nearest
 from bench.manifest import file_digest
 from bench.plan import Cell
 from bench.session import CellRun, choose_device, make_method, seed_everything
-from bench.store import replace_file
 from bench.weights import Weights
 
 if TYPE_CHECKING:

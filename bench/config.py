@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.discovery import builtin_root
 from bench.errors import ConfigError, nearest
 from bench.protocol import PROTOCOLS, Protocol, make_protocol
+from bench.shipped import builtin_root
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

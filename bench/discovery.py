@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import PluginError, nearest
+from bench.shipped import builtin_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -73,13 +74,6 @@ class Plugin:
     def defaults(self) -> dict[str, Any]:
         """Default of every field that has one."""
         return {f.name: f.default for f in self.fields.values() if not f.required}
-
-
-def builtin_root() -> Path:
-    """The folder that holds the built-in plugins: the wheel's copy, else the checkout."""
-    package = Path(__file__).parent
-    carried = package / "builtin"
-    return carried if carried.is_dir() else package.parent
 
 
 def folders(kind: str) -> list[Path]:

@@ -13,12 +13,14 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from bench import discovery, provenance
+from bench.disk import replace_file
 from bench.errors import StoreError
-from bench.executors import Done, Failure, InProcessExecutor, Job, LocalExecutor, usable_cores
+from bench.executors import InProcessExecutor, LocalExecutor, usable_cores
+from bench.job import Done, Failure, Job
 from bench.progress import RunProgress
 from bench.request import dataset_root, plan_request
 from bench.speed import speed_protocol
-from bench.store import ResultStore, replace_file
+from bench.store import ResultStore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

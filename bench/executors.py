@@ -13,13 +13,13 @@ import threading
 import time
 from collections import deque
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
-from bench.plan import Cell
+from bench.job import Done, Failure, Job
 from bench.row import Row
 
 if TYPE_CHECKING:
@@ -33,59 +33,6 @@ LOG_LINES = 2000
 
 GRACE_S = 5.0
 """Seconds between asking a worker to end and killing it."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """A cell with what a worker needs to run it on this machine."""
-
-    cell: Cell
-    root: Path  # the data set's folder
-    device: str  # "auto", "cpu", "cuda"
-    threads: int
-    loaders: int
-    batch: int
-    weights: Mapping[str, str | None]  # kind, file, folder
-    speed: Mapping[str, Any]
-    artifacts: Path  # made by the worker, moved into place by the driver
-    save_maps: bool = False
-    allow_leaks: bool = False
-    command: str = ""
-    commit: str = ""
-    code: str = ""
-
-    def to_json(self) -> str:
-        """One line."""
-        values = {**asdict(self), "cell": self.cell.to_json()}
-        values |= {"root": str(self.root), "artifacts": str(self.artifacts)}
-        return json.dumps(values)
-
-    @classmethod
-    def from_json(cls, text: str) -> Job:
-        """The inverse of `to_json`."""
-        values = json.loads(text)
-        values |= {"root": Path(values["root"]), "artifacts": Path(values["artifacts"])}
-        return cls(**{**values, "cell": Cell.from_json(values["cell"])})
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a cell has no row."""
-
-    job: Job
-    cause: str  # one line
-    log: str  # traceback and output
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Done:
-    """A finished cell."""
-
-    job: Job
-    row: Row
-    environment: Mapping[str, str]
-    seconds: float
 
 
 @dataclass

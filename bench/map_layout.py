@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.disk import replace_file
 from bench.errors import ConfigError, DataError, StoreError
 from bench.map_files import SUFFIXES, write_map
-from bench.store import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from bench.executors import Done, Failure
+from bench.job import Done, Failure
 from bench.report.words import percent
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from bench.executors import Job
+    from bench.job import Job
 
 
 def duration(seconds: float) -> str:

@@ -5,16 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 import re
 import shutil
 import sys
-import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.disk import replace_file
 from bench.errors import StoreError
 from bench.lock import Lock
 from bench.row import SCHEMA, SCORE, Row, columns
@@ -22,6 +20,7 @@ from bench.row_values import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
 _GROUPS = {f.name: f.metadata["group"] for f in fields(Row) if "group" in f.metadata}
 _REQUIRED = {f.name for f in fields(Row) if f.name in _GROUPS and f.default is MISSING}
@@ -151,41 +150,6 @@ def write_csv(file: Path, rows: Sequence[Row]) -> None:
         writer.writerow([*values, *(row.extra.get(key, "") for key in extra)])
     # A path on the command line need not be UTF-8; its odd bytes are kept as \\xNN.
     replace_file(file, buffer.getvalue().encode(errors="backslashreplace"))
-
-
-def replace_file(file: Path, content: bytes) -> None:
-    """Write beside, flush to the disk, rename over; on failure the old file stays."""
-    temporary: Path | None = None
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".tmp")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(file)
-        _flush_folder(file.parent)
-    except OSError as error:
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-        reason = error.strerror or error
-        raise StoreError(f"{file} cannot be written ({reason}); what was there is kept") from error
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, on systems that can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        # Some network file systems cannot; the row is in place all the same.
-        with suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def upgrade(record: dict[str, str], file: Path, line: int) -> dict[str, str]:

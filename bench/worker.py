@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, MethodError
-from bench.executors import EVENT, Job
+from bench.executors import EVENT
+from bench.job import Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

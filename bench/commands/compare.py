@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.run import integers, pairs, split
-from bench.commands.table import Formats
+from bench.commands.options import Formats, integers, pairs, split
 from bench.config import load_settings
 from bench.errors import ConfigError, nearest
 from bench.report.figures import check_suffix, save

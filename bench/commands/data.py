@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench import discovery
-from bench.commands.run import pairs
+from bench.commands.options import pairs
 from bench.config import load_settings
 from bench.plan import split_overrides
 from bench.request import open_dataset

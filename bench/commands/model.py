@@ -6,14 +6,13 @@ import csv
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench import discovery, provenance
-from bench.commands.run import pairs
+from bench.commands.options import MapFormat, pairs
 from bench.config import Settings, load_settings
 from bench.errors import ConfigError, StoreError
 from bench.executors import usable_cores
@@ -22,13 +21,6 @@ from bench.request import Planned, Request, plan_request
 if TYPE_CHECKING:
     from bench.plan import Cell
     from bench.weights import Weights
-
-
-class MapFormat(str, Enum):
-    """How maps are written."""
-
-    tiff = "tiff"
-    npy = "npy"
 
 
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]

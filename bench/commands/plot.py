@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.run import split
+from bench.commands.options import split
 from bench.config import load_settings
+from bench.disk import replace_file
 from bench.errors import ConfigError, StoreError, nearest
 from bench.report.figures import save
 from bench.report.published import load_published
 from bench.report.quantities import SCORES, published_metrics
 from bench.report.selection import Selection, results_option
-from bench.store import ResultStore, replace_file
+from bench.store import ResultStore
 
 if TYPE_CHECKING:
     from bench.report.groups import Group

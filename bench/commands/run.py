@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.config import Settings, load_settings, parse_value
+from bench.commands.options import integers, pairs, split
+from bench.config import Settings, load_settings
 from bench.driver import Result, command_line, run_request
 from bench.errors import ConfigError
 from bench.plan import canonical
@@ -20,30 +21,6 @@ from bench.store import ResultStore
 
 if TYPE_CHECKING:
     from bench.plan import Cell
-
-
-def split(values: list[str] | None) -> list[str]:
-    """`--method a,b --method c` as a list."""
-    return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
-
-
-def pairs(values: list[str] | None, option: str = "--set") -> dict[str, Any]:
-    """`--set key=value`, or another option of that form, as a mapping."""
-    found: dict[str, Any] = {}
-    for value in values or []:
-        key, equals, text = value.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"{option} {value}: write key=value, as in {option} levels=3")
-        found[key.strip()] = parse_value(text.strip())
-    return found
-
-
-def integers(text: str) -> tuple[int, ...]:
-    """`0,1,2` as integers."""
-    try:
-        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError as error:
-        raise ConfigError(f"--seeds {text}: write whole numbers, as in --seeds 0,1,2") from error
 
 
 def run(

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from bench.commands.options import find_row
 from bench.config import Settings, load_settings
 from bench.errors import StoreError
 from bench.report.marks import marks
 from bench.report.rerun import rerun
 from bench.report.selection import results_option
-from bench.report.words import percent, some
+from bench.report.words import percent
 from bench.row import Row
 from bench.row_values import MEASURED
 from bench.store import ResultStore
@@ -44,19 +45,6 @@ def show(
     except OSError as error:
         raise StoreError(f"{target} cannot be written: {error}; choose another --out") from error
     typer.echo(f"{target}")
-
-
-def find_row(rows: list[Row], cell: str, folder: Path) -> Row:
-    """The row whose cell starts with the text."""
-    found = [row for row in rows if row.cell.startswith(cell)]
-    if not found:
-        if not rows:
-            raise StoreError(f"{folder} holds no row yet; try `bench run --method padim`")
-        text = f"no cell {cell!r} among the {len(rows)} in {folder}"
-        raise StoreError(f"{text}; list them by `bench status --cells`")
-    if len(found) > 1:
-        raise StoreError(f"{cell!r} fits {len(found)} cells: {some([r.cell for r in found], 12)}")
-    return found[0]
 
 
 def _absence(row: Row, folder: Path, settings: Settings) -> str:

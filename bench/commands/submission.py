@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench import discovery, provenance
-from bench.commands.model import MapFormat
-from bench.commands.run import pairs, split
-from bench.commands.show import find_row
+from bench.commands.options import MapFormat, find_row, pairs, split
 from bench.config import Settings, load_settings
+from bench.disk import replace_file
 from bench.driver import command_line
 from bench.errors import ConfigError, DataError, StoreError, nearest
 from bench.manifest import fingerprint
@@ -24,7 +23,7 @@ from bench.plan import Cell, split_overrides
 from bench.report.summary import tables
 from bench.request import open_dataset
 from bench.row import Row
-from bench.store import ResultStore, replace_file
+from bench.store import ResultStore
 
 if TYPE_CHECKING:
     from bench.api import Dataset

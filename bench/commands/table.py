@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,9 @@ import typer
 from rich.console import Console
 from tabulate import tabulate
 
-from bench.commands.run import integers
+from bench.commands.options import Formats, integers
 from bench.config import Settings, load_settings
+from bench.disk import replace_file
 from bench.driver import command_line, run_request
 from bench.errors import BenchError, ConfigError
 from bench.plan import canonical
@@ -21,19 +21,11 @@ from bench.report.matching import Matcher
 from bench.report.paper_formats import render
 from bench.report.paper_table import build
 from bench.report.published import Published, load_published
-from bench.report.table_spec import TableSpec, load_table, read_table, table_files
+from bench.report.table_files import load_table, read_table, table_files
+from bench.report.table_spec import TableSpec
 from bench.request import Request
 from bench.row import Row
-from bench.store import ResultStore, replace_file
-
-
-class Formats(str, Enum):
-    """How a table is written."""
-
-    md = "md"
-    tex = "tex"
-    html = "html"
-    csv = "csv"
+from bench.store import ResultStore
 
 
 def table(

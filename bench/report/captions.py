@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.report.marks import MEANINGS
 from bench.report.ranking import Origin
+from bench.report.settings_text import unlike
 from bench.report.words import device, listed, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bench.discovery import Plugin
     from bench.report.matching import Match, Matcher
@@ -67,33 +67,6 @@ def _settings(match: Match, plugin: Plugin, label: str, with_seeds: bool) -> str
 def parameters(rows: Sequence[Row], plugin: Plugin) -> str:
     """Parameters that are not the method's defaults; by category where categories differ."""
     return ", ".join(unlike(rows, plugin.defaults())) or "the method's defaults"
-
-
-def unlike(
-    rows: Sequence[Row], values: Mapping[str, Any], without: Collection[str] = ()
-) -> list[str]:
-    """Parameters that are not these values, each with its own; by category where they differ.
-
-    Args:
-        without: parameters that are not named.
-    """
-    defaults = {k: json.dumps(v) for k, v in values.items()}
-    found: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        for name, value in json.loads(row.params).items():
-            if name in without:
-                continue
-            categories = found.setdefault(name, {}).setdefault(json.dumps(value), [])
-            categories += [row.category] if row.category not in categories else []
-    parts = []
-    for name, by_value in sorted(found.items()):
-        usual, *others = sorted(by_value, key=lambda value: -len(by_value[value]))
-        if others or defaults.get(name) != usual:
-            special = "; ".join(f"{plain(json.loads(v))}: {', '.join(by_value[v])}" for v in others)
-            parts.append(
-                f"{name} {plain(json.loads(usual))}" + (f" ({special})" if special else "")
-            )
-    return parts
 
 
 def origin(rows: Sequence[Row], plugin: Plugin) -> Origin:

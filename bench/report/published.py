@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bench.discovery import builtin_root
 from bench.errors import ConfigError
+from bench.shipped import builtin_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench import discovery
 from bench.errors import PluginError
-from bench.report.captions import unlike
 from bench.report.words import plain
 from bench.row_values import MEASURED
 
@@ -110,3 +109,30 @@ def _defaults(kind: Kind, name: str, version: int) -> dict[str, Any] | None:
         return None
     found: dict[str, Any] = json.loads(json.dumps(plugin.defaults()))
     return found
+
+
+def unlike(
+    rows: Sequence[Row], values: Mapping[str, Any], without: Collection[str] = ()
+) -> list[str]:
+    """Parameters that are not these values, each with its own; by category where they differ.
+
+    Args:
+        without: parameters that are not named.
+    """
+    defaults = {k: json.dumps(v) for k, v in values.items()}
+    found: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for name, value in json.loads(row.params).items():
+            if name in without:
+                continue
+            categories = found.setdefault(name, {}).setdefault(json.dumps(value), [])
+            categories += [row.category] if row.category not in categories else []
+    parts = []
+    for name, by_value in sorted(found.items()):
+        usual, *others = sorted(by_value, key=lambda value: -len(by_value[value]))
+        if others or defaults.get(name) != usual:
+            special = "; ".join(f"{plain(json.loads(v))}: {', '.join(by_value[v])}" for v in others)
+            parts.append(
+                f"{name} {plain(json.loads(usual))}" + (f" ({special})" if special else "")
+            )
+    return parts

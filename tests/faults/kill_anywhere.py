@@ -28,7 +28,7 @@ import psutil
 from bench.config import Paths, Settings
 from bench.driver import _keep
 from bench.errors import BenchError
-from bench.executors import Done, Failure, Job
+from bench.job import Done, Failure, Job
 from bench.plan import Cell
 from bench.protocol import Protocol
 from bench.row import Row

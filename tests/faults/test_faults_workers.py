@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 import bench.executors
-from bench.executors import Done, Failure, Job, LocalExecutor
+from bench.executors import LocalExecutor
+from bench.job import Done, Failure, Job
 from bench.plan import Cell
 from bench.protocol import Protocol
 from bench.store import ResultStore

@@ -16,7 +16,8 @@ from bench.check import Comparison, Tolerances, compare
 from bench.config import load_settings
 from bench.driver import _jobs
 from bench.evaluate.pro import RegionSums
-from bench.executors import Done, InProcessExecutor
+from bench.executors import InProcessExecutor
+from bench.job import Done
 from bench.protocol import make_protocol
 from bench.report.check_output import as_text
 from bench.request import Request, plan_request

@@ -11,12 +11,13 @@ from bench.config import Settings, load_settings
 from bench.report.matching import Matcher
 from bench.report.paper_table import PaperTable, build
 from bench.report.published import Published, load_published
-from bench.report.table_spec import TableSpec, load_table
+from bench.report.table_files import load_table
 from tests import rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bench.report.table_spec import TableSpec
     from bench.row import Row
 
     MakeRow = Callable[..., Row]

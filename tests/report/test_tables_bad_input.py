@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.errors import ConfigError
-from bench.report.table_spec import load_table, read_table
+from bench.report.table_files import load_table, read_table
 
 if TYPE_CHECKING:
     from pathlib import Path

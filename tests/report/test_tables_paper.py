@@ -10,7 +10,7 @@ import pytest
 from bench.report.paper_formats import render
 from bench.report.published import MEANS, PublishedNumber, matches
 from bench.report.ranking import DIFFERENCE, MEASURED, ONLY, PUBLISHED
-from bench.report.table_spec import read_table, table_files
+from bench.report.table_files import read_table, table_files
 from tests.report.shown import cell, lines
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ import pytest
 
 from bench import discovery
 from bench.errors import PluginError
+from bench.shipped import builtin_root
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +104,7 @@ def test_two_different_plugins_of_one_name_are_refused(project: Path) -> None:
 
 
 def test_a_copy_of_a_built_in_plugin_counts_as_one(project: Path) -> None:
-    builtin = discovery.builtin_root() / "methods" / "padim.py"
+    builtin = builtin_root() / "methods" / "padim.py"
     (project / "methods" / "padim.py").write_bytes(builtin.read_bytes())
     assert "padim" in discovery.sources("methods")
 
@@ -116,7 +117,7 @@ def test_names_that_begin_with_an_underscore_or_a_dot_are_ignored(project: Path)
 
 def test_the_checkout_has_no_init_file_in_its_plugin_folders() -> None:
     for kind in ("methods", "datasets"):
-        assert not (discovery.builtin_root() / kind / "__init__.py").exists()
+        assert not (builtin_root() / kind / "__init__.py").exists()
 
 
 def test_an_installed_package_offers_plugins_by_entry_point(

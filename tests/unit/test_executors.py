@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from bench.driver import _Interrupts
-from bench.executors import Job, LocalExecutor, describe_exit
+from bench.executors import LocalExecutor, describe_exit
+from bench.job import Job
 from bench.plan import Cell
 from bench.progress import TimeLeft, duration
 from bench.protocol import Protocol

@@ -6,13 +6,13 @@ import pytest
 
 from bench import discovery
 from bench.config import Settings, load_settings
-from bench.discovery import builtin_root
 from bench.plan import canonical, resolve_params
 from bench.report.kinds import FITS
 from bench.report.matching import Matcher
 from bench.report.published import MEANS, load_published
-from bench.report.table_spec import load_table
+from bench.report.table_files import load_table
 from bench.row import Row
+from bench.shipped import builtin_root
 
 CATEGORIES = MEANS["mean"]
 EIGHT_LEVELS = {"carpet", "metal_nut", "transistor"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bench.config import load_settings
 from bench.errors import ConfigError
 from bench.report.published import load_published
-from bench.report.table_spec import read_table
+from bench.report.table_files import read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

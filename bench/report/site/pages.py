@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bench.discovery import builtin_root
 from bench.errors import StoreError
 from bench.report.published import head_of
 from bench.report.quantities import SCORES, label
@@ -45,6 +44,7 @@ from bench.report.site.shown import (
 from bench.report.summary import notes
 from bench.report.words import figure, percent
 from bench.row import MAIN_SCORES
+from bench.shipped import builtin_root
 from bench.store import write_csv
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.errors import ConfigError
 from bench.report.marks import MEANINGS, NAMED
 from bench.report.published import Selector, matches
-from bench.report.table_spec import table_files
+from bench.report.table_files import table_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

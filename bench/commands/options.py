@@ -1,0 +1,68 @@
+"""Options that several commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from bench.config import parse_value
+from bench.errors import ConfigError, StoreError
+from bench.report.words import some
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.row import Row
+
+
+def split(values: list[str] | None) -> list[str]:
+    """`--method a,b --method c` as a list."""
+    return [name.strip() for value in values or [] for name in value.split(",") if name.strip()]
+
+
+def pairs(values: list[str] | None, option: str = "--set") -> dict[str, Any]:
+    """`--set key=value`, or another option of that form, as a mapping."""
+    found: dict[str, Any] = {}
+    for value in values or []:
+        key, equals, text = value.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"{option} {value}: write key=value, as in {option} levels=3")
+        found[key.strip()] = parse_value(text.strip())
+    return found
+
+
+def integers(text: str) -> tuple[int, ...]:
+    """`0,1,2` as integers."""
+    try:
+        return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError as error:
+        raise ConfigError(f"--seeds {text}: write whole numbers, as in --seeds 0,1,2") from error
+
+
+class Formats(str, Enum):
+    """How a table is written."""
+
+    md = "md"
+    tex = "tex"
+    html = "html"
+    csv = "csv"
+
+
+class MapFormat(str, Enum):
+    """How maps are written."""
+
+    tiff = "tiff"
+    npy = "npy"
+
+
+def find_row(rows: list[Row], cell: str, folder: Path) -> Row:
+    """The row whose cell starts with the text."""
+    found = [row for row in rows if row.cell.startswith(cell)]
+    if not found:
+        if not rows:
+            raise StoreError(f"{folder} holds no row yet; try `bench run --method padim`")
+        text = f"no cell {cell!r} among the {len(rows)} in {folder}"
+        raise StoreError(f"{text}; list them by `bench status --cells`")
+    if len(found) > 1:
+        raise StoreError(f"{cell!r} fits {len(found)} cells: {some([r.cell for r in found], 12)}")
+    return found[0]

@@ -1,0 +1,45 @@
+"""Files that are replaced in one step: a reader sees the old or the new one, never a part."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+from bench.errors import StoreError
+
+
+def replace_file(file: Path, content: bytes) -> None:
+    """Write beside, flush to the disk, rename over; on failure the old file stays."""
+    temporary: Path | None = None
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".tmp")
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(file)
+        _flush_folder(file.parent)
+    except OSError as error:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise StoreError(f"{file} cannot be written ({reason}); what was there is kept") from error
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, on systems that can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems cannot; the row is in place all the same.
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
