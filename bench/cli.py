@@ -25,8 +25,8 @@ from bench.commands import (
     submission,
     table,
 )
-from bench.config import find_project
 from bench.errors import BenchError, ConfigError
+from bench.settings.config import find_project
 
 app = typer.Typer(
     name="bench",

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 from tabulate import tabulate
 
-from bench.provenance import cpu_name
+from bench.rows.provenance import cpu_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -19,10 +19,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.protocol import PROTOCOLS
 from bench.report.site import build_site, load_site_data
-from bench.row import Row
-from bench.store import ResultStore, sort_rows, write_csv
+from bench.rows.row import Row
+from bench.rows.store import ResultStore, sort_rows, write_csv
+from bench.settings.protocol import PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

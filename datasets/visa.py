@@ -14,7 +14,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
 from bench.api import DataError, Dataset, Sample, Split
-from bench.layout import Tree, category_folder, image_files, locate, test_samples, train_samples
+from bench.layout import (
+    Tree,
+    category_folder,
+    image_files,
+    locate,
+    test_samples,
+    train_samples,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

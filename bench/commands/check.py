@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from bench.check import Tolerances
-from bench.check import check as compare_folders
-from bench.config import load_settings
-from bench.report.check_output import as_json, as_junit, as_text
+from bench.rows.check import Tolerances
+from bench.rows.check import check as compare_folders
+from bench.rows.check_output import as_json, as_junit, as_text
+from bench.settings.config import load_settings
 
 
 class Format(str, Enum):

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.options import Formats, integers, pairs, split
-from bench.config import load_settings
 from bench.errors import ConfigError, nearest
-from bench.report.figures import check_suffix, save
-from bench.report.quantities import depends_on_hardware, is_score, known_quantities
-from bench.report.selection import Selection
-from bench.report.words import counted, listed
+from bench.report.choice.quantities import depends_on_hardware, is_score, known_quantities
+from bench.report.choice.selection import Selection
+from bench.report.pictures.figures import check_suffix, save
+from bench.rows.text import counted, listed
+from bench.settings.config import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.row import Row
+    from bench.rows.row import Row
 
 
 def compare(
@@ -80,10 +80,10 @@ def compare(
     rows = selection.rows(folder, settings)
     if seeds is not None:
         rows = of_seeds(rows, integers(seeds))
-    from bench.report.compare import tabulate_metric
-    from bench.report.compare_formats import render_tables
-    from bench.report.diagram import critical_difference
-    from bench.report.groups import groups
+    from bench.report.choice.groups import groups
+    from bench.report.compare.compare import tabulate_metric
+    from bench.report.compare.compare_formats import render_tables
+    from bench.report.compare.diagram import critical_difference
 
     skipped = settings.without_scores() if protocol is None else ()
     scored = [row for row in rows if row.protocol not in skipped]

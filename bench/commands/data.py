@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from bench import discovery
 from bench.commands.options import pairs
-from bench.config import load_settings
-from bench.plan import split_overrides
-from bench.request import open_dataset
+from bench.plan import discovery
+from bench.plan.cells import split_overrides
+from bench.plan.request import open_dataset
+from bench.settings.config import load_settings
 
 app = typer.Typer(help="Data sets on disk.", no_args_is_help=True)
 
@@ -30,7 +30,7 @@ def verify(
     ] = None,
 ) -> None:
     """Check counts, masks and files of a data set; exit code 1 if something is odd."""
-    from bench.verify import verify as check
+    from bench.files.verify import verify as check
 
     plugin = discovery.describe("datasets", dataset)
     overrides = split_overrides(pairs(set_), [plugin])[dataset]

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench import discovery, provenance
 from bench.commands.options import MapFormat, pairs
-from bench.config import Settings, load_settings
 from bench.errors import ConfigError, StoreError
-from bench.executors import usable_cores
-from bench.request import Planned, Request, plan_request
+from bench.plan import discovery
+from bench.plan.request import Planned, Request, plan_request
+from bench.rows import provenance
+from bench.run.executors import usable_cores
+from bench.settings.config import Settings, load_settings
 
 if TYPE_CHECKING:
-    from bench.plan import Cell
-    from bench.weights import Weights
+    from bench.plan.cells import Cell
+    from bench.weights.loading import Weights
 
 
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -79,8 +80,8 @@ def fit(
         weights_file=weights,
     )
     planned, cell = _only_cell(settings, request)
-    from bench.checkpoint import save_model
-    from bench.fitting import Options, fit_model
+    from bench.deploy.checkpoint import save_model
+    from bench.deploy.fitting import Options, fit_model
 
     _limit_threads(run.threads)
     planned.dataset.prepare([cell.category])
@@ -117,9 +118,9 @@ def predict(
     The CSV holds file, score, and whether the score exceeds that of every training image.
     """
     settings = load_settings()
-    from bench.checkpoint import load_model
-    from bench.inference import output_names, overlay, predict_images
-    from bench.map_files import write_map
+    from bench.deploy.checkpoint import load_model
+    from bench.deploy.inference import output_names, overlay, predict_images
+    from bench.files.map_files import write_map
 
     _limit_threads(threads or settings.run.threads)
     # The same image twice is one result.
@@ -158,7 +159,7 @@ def _only_cell(settings: Settings, request: Request) -> tuple[Planned, Cell]:
 
 
 def _weights(settings: Settings, file: Path | None) -> Weights:
-    from bench.weights import Weights
+    from bench.weights.loading import Weights
 
     folder = settings.paths.weights
     if file is not None:

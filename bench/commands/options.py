@@ -5,14 +5,14 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from bench.config import parse_value
 from bench.errors import ConfigError, StoreError
-from bench.report.words import some
+from bench.rows.text import some
+from bench.settings.config import parse_value
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bench.row import Row
+    from bench.rows.row import Row
 
 
 def split(values: list[str] | None) -> list[str]:

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.options import split
-from bench.config import load_settings
 from bench.disk import replace_file
 from bench.errors import ConfigError, StoreError, nearest
-from bench.report.figures import save
-from bench.report.published import load_published
-from bench.report.quantities import SCORES, published_metrics
-from bench.report.selection import Selection, results_option
-from bench.store import ResultStore
+from bench.report.choice.quantities import SCORES, published_metrics
+from bench.report.choice.selection import Selection, results_option
+from bench.report.paper.published import load_published
+from bench.report.pictures.figures import save
+from bench.rows.store import ResultStore
+from bench.settings.config import load_settings
 
 if TYPE_CHECKING:
-    from bench.report.groups import Group
+    from bench.report.choice.groups import Group
 
 app = typer.Typer(help="Figures from rows.", no_args_is_help=True)
 
@@ -69,9 +69,9 @@ def complexity(
     rows = selection.rows(folder, settings)
     if not any(row.speed for row in rows):
         raise StoreError(f"{folder} holds no row with timings to plot; run: {wanted}")
-    from bench.report.complexity import complexity_table, cost_groups
-    from bench.report.memory import RUN_SIZES, RUN_STACKS, memory_saving_curves
-    from bench.report.plots import memory_against_size, memory_saving, score_against_speed
+    from bench.report.cost.complexity import complexity_table, cost_groups
+    from bench.report.cost.memory import RUN_SIZES, RUN_STACKS, memory_saving_curves
+    from bench.report.cost.plots import memory_against_size, memory_saving, score_against_speed
 
     found = cost_groups(rows)
     scores = {g.title: None if g.first.protocol in skipped else metric for g in found}

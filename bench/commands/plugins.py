@@ -10,9 +10,9 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
-from bench import discovery
-from bench.config import FILE, load_settings
 from bench.errors import ConfigError
+from bench.plan import discovery
+from bench.settings.config import FILE, load_settings
 
 
 def list_plugins(
@@ -98,7 +98,7 @@ def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
 
 def test_plugin(name: Annotated[str, typer.Argument(help="A method.")]) -> None:
     """Run a method on a small synthetic category and check what it returns."""
-    from bench.plugin_test import check_method
+    from bench.run.plugin_test import check_method
 
     settings = load_settings(preset="quick")
     settings = replace(settings, run=replace(settings.run, weights="random", device="cpu"))

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
-from bench import discovery
-from bench.config import load_settings
 from bench.errors import PluginError, StoreError
-from bench.report.summary import tables
-from bench.store import ResultStore
-from bench.store import merge as merge_stores
+from bench.plan import discovery
+from bench.report.choice.summary import tables
+from bench.rows.store import ResultStore
+from bench.rows.store import merge as merge_stores
+from bench.settings.config import load_settings
 
 
 def status(

@@ -10,17 +10,17 @@ import typer
 from rich.console import Console
 
 from bench.commands.options import integers, pairs, split
-from bench.config import Settings, load_settings
-from bench.driver import Result, command_line, run_request
 from bench.errors import ConfigError
-from bench.plan import canonical
-from bench.report.summary import tables
-from bench.report.words import counted
-from bench.request import Planned, Request, plan_request
-from bench.store import ResultStore
+from bench.plan.cells import canonical
+from bench.plan.request import Planned, Request, plan_request
+from bench.report.choice.summary import tables
+from bench.rows.store import ResultStore
+from bench.rows.text import counted
+from bench.run.driver import Result, command_line, run_request
+from bench.settings.config import Settings, load_settings
 
 if TYPE_CHECKING:
-    from bench.plan import Cell
+    from bench.plan.cells import Cell
 
 
 def run(

@@ -8,15 +8,15 @@ from typing import Annotated
 import typer
 
 from bench.commands.options import find_row
-from bench.config import Settings, load_settings
 from bench.errors import StoreError
-from bench.report.marks import marks
+from bench.report.choice.marks import marks
+from bench.report.choice.selection import results_option
 from bench.report.rerun import rerun
-from bench.report.selection import results_option
-from bench.report.words import percent
-from bench.row import Row
-from bench.row_values import MEASURED
-from bench.store import ResultStore
+from bench.rows.row import Row
+from bench.rows.row_values import MEASURED
+from bench.rows.store import ResultStore
+from bench.rows.text import percent
+from bench.settings.config import Settings, load_settings
 
 
 def show(
@@ -35,8 +35,8 @@ def show(
         raise StoreError(
             f"{row.cell} has a row but no images in {artifacts}{_absence(row, folder, settings)}"
         )
-    from bench.report.gallery import render
-    from bench.report.panels import load_panels
+    from bench.report.pictures.gallery import render
+    from bench.rows.panels import load_panels
 
     target = out or artifacts / "panels.png"
     panels, threshold = load_panels(artifacts / "panels.npz")

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.config import load_settings
+from bench.settings.config import load_settings
 
 
 def site(

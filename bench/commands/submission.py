@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench import discovery, provenance
 from bench.commands.options import MapFormat, find_row, pairs, split
-from bench.config import Settings, load_settings
 from bench.disk import replace_file
-from bench.driver import command_line
 from bench.errors import ConfigError, DataError, StoreError, nearest
-from bench.manifest import fingerprint
-from bench.map_layout import export_maps
-from bench.plan import Cell, split_overrides
-from bench.report.summary import tables
-from bench.request import open_dataset
-from bench.row import Row
-from bench.store import ResultStore
+from bench.files.manifest import fingerprint
+from bench.files.map_layout import export_maps
+from bench.plan import discovery
+from bench.plan.cells import Cell, split_overrides
+from bench.plan.request import open_dataset
+from bench.report.choice.summary import tables
+from bench.rows import provenance
+from bench.rows.row import Row
+from bench.rows.store import ResultStore
+from bench.run.driver import command_line
+from bench.settings.config import Settings, load_settings
 
 if TYPE_CHECKING:
     from bench.api import Dataset
-    from bench.map_layout import Problem
-    from bench.submission import Submitted
+    from bench.files.map_layout import Problem
+    from bench.run.submission import Submitted
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -111,7 +112,7 @@ def score(
     categories = _categories(source, split(category))
     source.prepare(categories)
     parts = _checked_maps(folder, source, categories, settings, alone=bool(category))
-    from bench.submission import maps_digest
+    from bench.run.submission import maps_digest
 
     cell = Cell(
         method=name,
@@ -167,7 +168,7 @@ def _checked_maps(
     folder: Path, source: Dataset, categories: Sequence[str], settings: Settings, *, alone: bool
 ) -> list[Submitted]:
     """The maps of every category; all problems are printed before the first is raised."""
-    from bench.submission import check_maps
+    from bench.run.submission import check_maps
 
     problems: list[Problem] = []
     parts = []
@@ -202,7 +203,7 @@ def _checked_maps(
 
 def _surplus(folder: Path, known: Sequence[str]) -> list[Problem]:
     """Folders that look like a category, but are none."""
-    from bench.map_layout import TEST, Problem
+    from bench.files.map_layout import TEST, Problem
 
     return [
         Problem("extra", f"{path}: the data set has no category {path.name}")
@@ -215,7 +216,7 @@ def _store(
     settings: Settings, source: Dataset, base: Cell, parts: Sequence[Submitted]
 ) -> list[Row]:
     """Score each category, and put its row into the store."""
-    from bench.submission import make_row, score_maps
+    from bench.run.submission import make_row, score_maps
 
     store = ResultStore(settings.paths.results)
     environment = provenance.environment()

@@ -12,20 +12,20 @@ from rich.console import Console
 from tabulate import tabulate
 
 from bench.commands.options import Formats, integers
-from bench.config import Settings, load_settings
 from bench.disk import replace_file
-from bench.driver import command_line, run_request
 from bench.errors import BenchError, ConfigError
-from bench.plan import canonical
-from bench.report.matching import Matcher
-from bench.report.paper_formats import render
-from bench.report.paper_table import build
-from bench.report.published import Published, load_published
-from bench.report.table_files import load_table, read_table, table_files
-from bench.report.table_spec import TableSpec
-from bench.request import Request
-from bench.row import Row
-from bench.store import ResultStore
+from bench.plan.cells import canonical
+from bench.plan.request import Request
+from bench.report.paper.matching import Matcher
+from bench.report.paper.paper_formats import render
+from bench.report.paper.paper_table import build
+from bench.report.paper.published import Published, load_published
+from bench.report.paper.table_files import load_table, read_table, table_files
+from bench.report.paper.table_spec import TableSpec
+from bench.rows.row import Row
+from bench.rows.store import ResultStore
+from bench.run.driver import command_line, run_request
+from bench.settings.config import Settings, load_settings
 
 
 def table(

@@ -6,7 +6,7 @@ from bench.profile.clock import Clock, CudaClock, clock_of
 from bench.profile.fit import FitMeter
 from bench.profile.inference import profile
 from bench.profile.memory import Memory, memory_of
-from bench.speed import SPEEDS, SpeedProtocol, speed_protocol
+from bench.settings.speed import SPEEDS, SpeedProtocol, speed_protocol
 
 __all__ = [
     "SPEEDS",

@@ -13,7 +13,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.speed import Pace, SpeedProtocol
+    from bench.settings.speed import Pace, SpeedProtocol
 
 P99_STEPS = 100
 """Fewer steps hold no hundredth: the 99th percentile is then undefined."""

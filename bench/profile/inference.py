@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bench.api import Method
-    from bench.speed import SpeedProtocol
+    from bench.settings.speed import SpeedProtocol
 
 COMMON_BATCH = 8
 """A batch that every device takes, so that FPS of small and large ones stand side by side."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from bench.speed import SpeedProtocol
+    from bench.settings.speed import SpeedProtocol
 
 
 @contextmanager

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.profile.clock import Clock
-    from bench.speed import SpeedProtocol
+    from bench.settings.speed import SpeedProtocol
 
 UNIT_SIZE = 224
 

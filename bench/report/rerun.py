@@ -6,12 +6,12 @@ import json
 import shlex
 from typing import TYPE_CHECKING
 
-from bench.row_values import MEASURED
+from bench.rows.row_values import MEASURED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from bench.row import Row
+    from bench.rows.row import Row
 
 _GRID = ("--method", "-m", "--dataset", "-d", "--category", "-c", "--seeds", "--seed", "--results")
 """Options of `bench run` that say which cells, and where to: the row's own stand for them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.store import ResultStore
+from bench.rows.store import ResultStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

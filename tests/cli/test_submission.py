@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.row import SCORE, columns
-from bench.store import ResultStore
+from bench.rows.row import SCORE, columns
+from bench.rows.store import ResultStore
 
 if TYPE_CHECKING:
     import subprocess

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.api import DataError
-from bench.layout import is_litter, pair_masks
+from bench.files.layout import is_litter, pair_masks
 from bench.plugins.datasets.folder import Folder
 from bench.plugins.datasets.mvtec import MVTec
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import discovery
 from bench.errors import ConfigError, DataError
+from bench.plan import discovery
 from bench.plugins.datasets.synthetic import Synthetic, listing, writer
 from bench.plugins.datasets.synthetic.picture import make_picture
 

@@ -283,7 +283,7 @@ def test_the_evaluator_imports_neither_torch_nor_the_harness() -> None:
     code = (
         "import sys, numpy as np\n"
         "from bench.evaluate import evaluate, auroc, average_precision, f1_max, aupro, aupimo\n"
-        "heavy = {'torch', 'scipy', 'sklearn', 'skimage', 'pandas', 'bench.cell'}\n"
+        "heavy = {'torch', 'scipy', 'sklearn', 'skimage', 'pandas', 'bench.run.cell'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
         "evaluate(np.random.rand(2, 4, 4), None, [0, 1])\n"
         "print('torch' in sys.modules)\n"

@@ -25,14 +25,14 @@ from pathlib import Path
 
 import psutil
 
-from bench.config import Paths, Settings
-from bench.driver import _keep
 from bench.errors import BenchError
-from bench.job import Done, Failure, Job
-from bench.plan import Cell
-from bench.protocol import Protocol
-from bench.row import Row
-from bench.store import ResultStore, read_csv
+from bench.plan.cells import Cell
+from bench.rows.row import Row
+from bench.rows.store import ResultStore, read_csv
+from bench.run.driver import _keep
+from bench.run.job import Done, Failure, Job
+from bench.settings.config import Paths, Settings
+from bench.settings.protocol import Protocol
 
 CELLS = 40
 MOST_ROWS = 5

@@ -18,13 +18,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import bench.driver
-import bench.store
+import bench.rows.store
+import bench.run.driver
 from bench.errors import StoreError
-from bench.report.summary import tables
-from bench.row import Row, columns
-from bench.store import ResultStore, merge, read_csv, write_csv
-from tests.rows import make_row
+from bench.report.choice.summary import tables
+from bench.rows.row import Row, columns
+from bench.rows.store import ResultStore, merge, read_csv, write_csv
+from tests.row_maker import make_row
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and sends POSIX signals")
 
@@ -260,14 +260,14 @@ def test_merging_killed_halfway_can_be_repeated(tmp_path: Path) -> None:
     ours.put(row(0, method="m0"))
     pid = os.fork()
     if pid == 0:
-        real = bench.store.write_csv
+        real = bench.rows.store.write_csv
 
         def killed(file: Path, rows: list[Row]) -> None:
             if file.name == "m1.csv":
                 os.kill(os.getpid(), signal.SIGKILL)
             real(file, rows)
 
-        bench.store.write_csv = killed  # type: ignore[assignment]
+        bench.rows.store.write_csv = killed  # type: ignore[assignment]
         merge(ours, [theirs])
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL

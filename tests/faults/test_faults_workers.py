@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-import bench.executors
-from bench.executors import LocalExecutor
-from bench.job import Done, Failure, Job
-from bench.plan import Cell
-from bench.protocol import Protocol
-from bench.store import ResultStore
+import bench.run.executors
+from bench.plan.cells import Cell
+from bench.rows.store import ResultStore
+from bench.run.executors import LocalExecutor
+from bench.run.job import Done, Failure, Job
+from bench.settings.protocol import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
-# A worker without torch: it reads its job as `bench.worker` does and then does what it is told.
+# A worker without torch: it reads its job as `bench.run.worker` does and then does what it is told.
 STAND_IN = """
 import json, os, resource, signal, subprocess, sys, time
 job = json.loads(sys.stdin.readline())
@@ -64,7 +64,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
         )
 
     def outcomes(orders: Sequence[str], slots: int = 2, **options: Any) -> list[Done | Failure]:
-        monkeypatch.setattr(bench.executors, "_spawn", spawn)
+        monkeypatch.setattr(bench.run.executors, "_spawn", spawn)
         executor = LocalExecutor([{}] * slots, **options)
         found = list(executor.map([job(told, seed) for seed, told in enumerate(orders)]))
         assert len(found) == len(orders)
@@ -96,7 +96,7 @@ def test_each_way_to_die_is_a_failure_with_its_cause_and_the_others_go_on(run: A
 def test_a_worker_that_ignores_the_request_to_end_is_killed(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench.executors, "GRACE_S", 0.3)
+    monkeypatch.setattr(bench.run.executors, "GRACE_S", 0.3)
     told = "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     # In one slot: the second starts only once the first is gone.
     for failure in run([told, told], slots=1, timeout=1.5):
@@ -131,7 +131,7 @@ def test_an_event_that_a_plugin_made_up_does_no_harm(run: Any, line: str) -> Non
 def test_only_the_end_of_an_endless_log_is_kept(run: Any) -> None:
     (failure,) = run(["[print(i) for i in range(5000)]; sys.exit(1)"])
     lines = failure.log.splitlines()
-    assert (len(lines), lines[-1]) == (bench.executors.LOG_LINES, "4999")
+    assert (len(lines), lines[-1]) == (bench.run.executors.LOG_LINES, "4999")
 
 
 def test_without_room_for_temporary_files_cells_fail_and_the_run_ends(
@@ -298,8 +298,8 @@ def test_ctrl_c_once_finishes_the_cell_that_runs_and_starts_no_other(project: Pa
 
 def test_a_result_that_is_not_finite_is_refused_by_the_worker() -> None:
     from bench.errors import MethodError
-    from bench.row import Row
-    from bench.worker import _refuse_not_finite
+    from bench.rows.row import Row
+    from bench.run.worker import _refuse_not_finite
 
     identity: dict[str, Any] = json.loads(
         '{"cell": "0", "method": "m", "method_version": 1, "dataset": "d", "dataset_version": 1, '

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import bench.driver
-import bench.store
+import bench.rows.store
+import bench.run.driver
 from bench.errors import StoreError
-from bench.store import ResultStore
-from tests.rows import make_row
+from bench.rows.store import ResultStore
+from tests.row_maker import make_row
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -61,8 +61,8 @@ def test_the_killing_would_find_a_writer_that_is_not_atomic(
 
     script = load_script()
     random.seed(0)
-    monkeypatch.setattr(bench.store, "replace_file", in_place)
-    monkeypatch.setattr(bench.driver, "replace_file", in_place)
+    monkeypatch.setattr(bench.rows.store, "replace_file", in_place)
+    monkeypatch.setattr(bench.run.driver, "replace_file", in_place)
     tally = script.Tally()
     # A writer that finds a spoiled file is refused and does not start; it was counted before.
     with suppress(SystemExit):

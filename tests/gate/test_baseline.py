@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.check import Tolerances, check
-from bench.config import load_settings
-from bench.store import ResultStore
+from bench.rows.check import Tolerances, check
+from bench.rows.store import ResultStore
+from bench.settings.config import load_settings
 
 ROOT = Path(__file__).parents[2]
 BASELINE = ROOT / "results" / "baseline"

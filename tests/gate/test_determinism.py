@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.store import ResultStore
+from bench.rows.store import ResultStore
 
 ROOT = Path(__file__).parents[2]
 

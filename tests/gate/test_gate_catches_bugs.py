@@ -11,16 +11,16 @@ import pytest
 import torch
 
 import bench.blocks.gaussian
-from bench.changes import Environments
-from bench.check import Comparison, Tolerances, compare
-from bench.config import load_settings
-from bench.driver import _jobs
 from bench.evaluate.pro import RegionSums
-from bench.executors import InProcessExecutor
-from bench.job import Done
-from bench.protocol import make_protocol
-from bench.report.check_output import as_text
-from bench.request import Request, plan_request
+from bench.plan.request import Request, plan_request
+from bench.rows.changes import Environments
+from bench.rows.check import Comparison, Tolerances, compare
+from bench.rows.check_output import as_text
+from bench.run.driver import _jobs
+from bench.run.executors import InProcessExecutor
+from bench.run.job import Done
+from bench.settings.config import load_settings
+from bench.settings.protocol import make_protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from bench.config import Settings
-    from bench.row import Row
+    from bench.rows.row import Row
+    from bench.settings.config import Settings
 
 TINY: dict[str, dict[str, Any]] = {
     "padim": {"dimensions": 12},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bench.profile.clock import Lap, Timing, lap, measure, warm_up
-from bench.speed import SPEEDS
+from bench.settings.speed import SPEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -15,7 +15,7 @@ from bench.profile.flops import count_flops
 from bench.profile.size import size_of
 from bench.profile.switches import switches
 from bench.profile.unit import unit_network, unit_s
-from bench.speed import SPEEDS
+from bench.settings.speed import SPEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -13,8 +13,8 @@ from bench.api import Method, Prediction
 from bench.errors import DataError, MethodError
 from bench.profile import FitMeter, profile
 from bench.profile.full import Feed, predict_full
-from bench.row import COMPLEXITY, columns
-from bench.speed import SPEEDS
+from bench.rows.row import COMPLEXITY, columns
+from bench.settings.speed import SPEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

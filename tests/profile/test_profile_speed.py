@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from bench.errors import ConfigError
-from bench.speed import SPEEDS, Pace, make_speed, speed_protocol
+from bench.settings.speed import SPEEDS, Pace, make_speed, speed_protocol
 
 
 def test_speed_1_has_the_published_bounds() -> None:

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.config import Settings, load_settings
-from bench.report.matching import Matcher
-from bench.report.paper_table import PaperTable, build
-from bench.report.published import Published, load_published
-from bench.report.table_files import load_table
-from tests import rows
+from bench.report.paper.matching import Matcher
+from bench.report.paper.paper_table import PaperTable, build
+from bench.report.paper.published import Published, load_published
+from bench.report.paper.table_files import load_table
+from bench.settings.config import Settings, load_settings
+from tests import row_maker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bench.report.table_spec import TableSpec
-    from bench.row import Row
+    from bench.report.paper.table_spec import TableSpec
+    from bench.rows.row import Row
 
     MakeRow = Callable[..., Row]
     MakeRows = Callable[..., list[Row]]
@@ -58,7 +58,7 @@ def make_row() -> MakeRow:
 
     def make(**changes: Any) -> Row:
         place = {"cell": f"{next(count):012x}", "dataset": "synthetic", "category": "weave"}
-        return rows.make_row(**{**place, **changes})
+        return row_maker.make_row(**{**place, **changes})
 
     return make
 

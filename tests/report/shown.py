@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bench.report.paper_table import PaperTable
-from bench.report.table_spec import TableSpec
-from bench.row import Row
+from bench.report.paper.paper_table import PaperTable
+from bench.report.paper.table_spec import TableSpec
+from bench.rows.row import Row
 
 if TYPE_CHECKING:
-    from bench.report.ranking import Entry, Line
+    from bench.report.paper.ranking import Entry, Line
 
 Spec = Callable[[str], TableSpec]
 RowsOf = Callable[..., list[Row]]

@@ -6,18 +6,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.report.groups import differing, options_of, scored_alike
-from bench.report.quantities import group_by
+from bench.report.choice.groups import differing, options_of, scored_alike
+from bench.report.choice.quantities import group_by
 from bench.report.site.lines import Line, digest, finish, lines_of
 from bench.report.site.names import slug
 from bench.report.site.parameters import Parameter, options, read_json
 from bench.report.site.plugins import Plugins
-from bench.report.words import plain
+from bench.rows.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bench.row import Row
+    from bench.rows.row import Row
 
 
 @dataclass(frozen=True)

@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from bench.config import find_project
 from bench.errors import StoreError
-from bench.report.published import Published, load_published
+from bench.report.paper.published import Published, load_published
 from bench.report.site.boards import Board, boards
 from bench.report.site.parameters import read_json
 from bench.report.site.plugins import Plugins, load_plugins
 from bench.report.site.printed import PrintedLine, Printer
 from bench.report.site.printed_marks import load_marks
-from bench.store import ResultStore, newest, sort_rows
+from bench.rows.store import ResultStore, newest, sort_rows
+from bench.settings.config import find_project
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bench.row import Row
+    from bench.rows.row import Row
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.plan import canonical
-from bench.report.coverage import choose, data_states
-from bench.report.marks import NOISY, NOISY_MEANING, marks
-from bench.report.quantities import (
+from bench.plan.cells import canonical
+from bench.report.choice.coverage import choose, data_states
+from bench.report.choice.marks import NOISY, NOISY_MEANING, marks
+from bench.report.choice.quantities import (
     group_by,
     is_lower_better,
     median_cost,
@@ -17,17 +17,17 @@ from bench.report.quantities import (
     quantity,
     show,
 )
+from bench.report.choice.variants import configurations, identity_of_weights, told_by_weights
 from bench.report.site.names import backbone, prior
 from bench.report.site.parameters import changed, differing, read_json
-from bench.report.variants import configurations, identity_of_weights, told_by_weights
-from bench.report.words import plain, some
-from bench.row import MAIN_SCORES
+from bench.rows.row import MAIN_SCORES
+from bench.rows.text import plain, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from bench.report.site.plugins import Plugins
-    from bench.row import Row
+    from bench.rows.row import Row
 
 PRINTED_AUPRO = "aupro_printed"
 """AUPRO by a paper's own definition; the limit differs between papers."""

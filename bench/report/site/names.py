@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from bench.row import Row
+    from bench.rows.row import Row
 
 NONE = "none"
 IMAGENET = "ImageNet"

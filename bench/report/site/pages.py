@@ -11,8 +11,9 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from bench.errors import StoreError
-from bench.report.published import head_of
-from bench.report.quantities import SCORES, label
+from bench.report.choice.quantities import SCORES, label
+from bench.report.choice.summary import notes
+from bench.report.paper.published import head_of
 from bench.report.site.lines import (
     COSTS,
     HEADINGS,
@@ -41,18 +42,17 @@ from bench.report.site.shown import (
     mixed,
     printed_columns,
 )
-from bench.report.summary import notes
-from bench.report.words import figure, percent
-from bench.row import MAIN_SCORES
-from bench.shipped import builtin_root
-from bench.store import write_csv
+from bench.rows.row import MAIN_SCORES
+from bench.rows.store import write_csv
+from bench.rows.text import figure, percent
+from bench.settings.shipped import builtin_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from bench.report.site.boards import Board
     from bench.report.site.data import SiteData
-    from bench.row import Row
+    from bench.rows.row import Row
 
 HERE = Path(__file__).parent
 MARK = ".bench-site"

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import StoreError
-from bench.report import groups
-from bench.report.words import plain
+from bench.report.choice import groups
+from bench.rows.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bench.row import Row
+    from bench.rows.row import Row
 
 
 @dataclass(frozen=True)

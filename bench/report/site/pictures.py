@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.errors import StoreError
-from bench.report.marks import marks
+from bench.report.choice.marks import marks
 from bench.report.rerun import rerun
-from bench.report.words import percent
-from bench.row_values import MEASURED
+from bench.rows.row_values import MEASURED
+from bench.rows.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from bench.report.site.lines import Line
-    from bench.row import Row
+    from bench.rows.row import Row
 
 SIDE = 200
 """Width and height of a plot, in its own units; the page scales it."""
@@ -208,8 +208,8 @@ def gallery(folder: Path, row: Row, target: Path, file: str) -> Gallery | None:
     # matplotlib takes a second to import, and most sites are made without artifacts.
     from PIL import Image
 
-    from bench.report.gallery import render
-    from bench.report.panels import load_panels
+    from bench.report.pictures.gallery import render
+    from bench.rows.panels import load_panels
 
     panels, threshold = load_panels(folder / "panels.npz")
     if not panels:

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import discovery
 from bench.errors import BenchError, PluginError
+from bench.plan import discovery
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bench.discovery import Kind, Plugin
-    from bench.report.published import Published
-    from bench.row import Row
+    from bench.plan.discovery import Kind, Plugin
+    from bench.report.paper.published import Published
+    from bench.rows.row import Row
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.report.quantities import LABELS
+from bench.report.choice.quantities import LABELS
 from bench.report.site.lines import COLUMNS, PRINTED_AUPRO, Value, rank
 from bench.report.site.names import printed_prior
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from bench.report.published import Published, PublishedNumber
+    from bench.report.paper.published import Published, PublishedNumber
     from bench.report.site.printed_marks import PrintedMarks
 
 FIRST_HAND = ("seed", "paper")

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.errors import ConfigError
-from bench.report.marks import MEANINGS, NAMED
-from bench.report.published import Selector, matches
-from bench.report.table_files import table_files
+from bench.report.choice.marks import MEANINGS, NAMED
+from bench.report.paper.published import Selector, matches
+from bench.report.paper.table_files import table_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from bench.report.published import PublishedNumber
+    from bench.report.paper.published import PublishedNumber
 
 if sys.version_info >= (3, 11):
     import tomllib

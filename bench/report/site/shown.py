@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.report.marks import data_notes
+from bench.report.choice.marks import data_notes
 from bench.report.site.lines import COLUMNS, COSTS, HEADINGS, Line, Value, better
 from bench.report.site.names import PRIORS
 from bench.report.site.printed import PrintedLine
-from bench.row import MAIN_SCORES
+from bench.rows.row import MAIN_SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

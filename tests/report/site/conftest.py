@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.protocol import PROTOCOLS
-from bench.report.published import MEANS, load_published
+from bench.report.paper.published import MEANS, load_published
 from bench.report.site import build_site, load_site_data
 from bench.report.site.printed import Printer
 from bench.report.site.printed_marks import load_marks
-from bench.store import write_csv
-from tests.rows import make_row
+from bench.rows.store import write_csv
+from bench.settings.protocol import PROTOCOLS
+from tests.row_maker import make_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bench.row import Row
+    from bench.rows.row import Row
 
     SiteRow = Callable[..., Row]
     WriteResults = Callable[[Path, Sequence[Row]], Path]

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.evaluate.curves import Curve, save_curves
-from bench.report.panels import Panel, save_panels
 from bench.report.site import build_site, load_site_data
+from bench.rows.panels import Panel, save_panels
 from tests.report.site.elements import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bench.row import Row
+    from bench.rows.row import Row
 
     WriteResults = Callable[[Path, Sequence[Row]], Path]
 

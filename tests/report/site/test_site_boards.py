@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.protocol import PROTOCOLS
-from bench.report.groups import groups
+from bench.report.choice.groups import groups
 from bench.report.site.boards import Board, boards
 from bench.report.site.lines import COLUMNS, Line
 from bench.report.site.names import PRIORS, backbone, prior, protocol_words, slug
 from bench.report.site.plugins import Plugins, load_plugins
+from bench.settings.protocol import PROTOCOLS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from bench.report.site.printed import Printer
-    from bench.row import Row
+    from bench.rows.row import Row
 
     SiteRow = Callable[..., Row]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from bench.row import Row
+    from bench.rows.row import Row
 
     SiteRow = Callable[..., Row]
     WriteResults = Callable[[Path, Sequence[Row]], Path]

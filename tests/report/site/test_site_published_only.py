@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.report.site.printed import Printer
-    from bench.row import Row
+    from bench.rows.row import Row
 
     SiteRow = Callable[..., Row]
     WriteResults = Callable[[Path, Sequence[Row]], Path]

@@ -1,0 +1,1 @@
+"""A fitted method that outlives its cell: save, load, score new images."""

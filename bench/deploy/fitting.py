@@ -1,0 +1,102 @@
+"""Training for keeps: one cell to its last epoch, as `bench run` trains it, without a test set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bench.api import Method, MethodError
+from bench.deploy.checkpoint import Model, TrainFigures
+from bench.deploy.inference import image_scores, in_chunks
+from bench.errors import DataError
+from bench.files.tensors import ImageSet, check_samples
+from bench.run.context import (
+    CellRun,
+    choose_device,
+    make_method,
+    method_size,
+    seed_everything,
+    seed_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from bench.api import Dataset, Sample
+    from bench.plan.cells import Cell
+    from bench.weights.loading import Weights
+
+
+@dataclass(frozen=True)
+class Options:
+    """What fitting needs beside the cell."""
+
+    weights: Weights
+    device: str = "auto"
+    loaders: int = 0
+    batch: int = 8
+
+
+def fit_model(
+    cell: Cell, dataset: Dataset, options: Options, report: Callable[[str], None]
+) -> Model:
+    """Train one cell exactly as `bench run` does, to its last epoch; the test images are not read.
+
+    Args:
+        report: called with warnings, and with the figures of each epoch.
+
+    Raises:
+        BenchError: bad data, a method that cannot run, numbers that are not finite.
+    """
+    device = choose_device(options.device)
+    seed_everything(cell.seed)
+    method = make_method(cell)
+    samples = list(dataset.samples(cell.category, "train"))
+    _check_training(cell, method, samples)
+    for warning in check_samples(samples):
+        report(warning)
+    train = ImageSet(
+        samples,
+        cell.protocol,
+        method_size=method_size(method),
+        device=device,
+        seed=seed_of(cell.seed, "train"),
+        workers=options.loaders,
+    )
+    run = CellRun(cell, device, train.image_size, options.weights)
+    method.prepare(run)
+    epochs = 0
+    for figures in method.fit(train, run):
+        epochs += 1
+        text = ", ".join(f"{key} {float(value):.4g}" for key, value in figures.items())
+        report(f"epoch {epochs}{': ' if text else ''}{text}")
+    if not epochs:
+        raise MethodError(f"{cell.method}: fit ended without a usable state; it never yielded")
+    return Model(cell, method, run, epochs, _figures(cell, method, run, samples, options.batch))
+
+
+def _figures(
+    cell: Cell, method: Method, run: CellRun, samples: Sequence[Sample], batch: int
+) -> TrainFigures | None:
+    if method.is_transductive:
+        return None
+    model = Model(cell, method, run, 0, None)
+    score_max, map_min, map_max = -math.inf, math.inf, -math.inf
+    for _, prediction in in_chunks(model, samples, batch):
+        score_max = max(score_max, float(image_scores(model, prediction).max()))
+        map_min = min(map_min, float(prediction.maps.min()))
+        map_max = max(map_max, float(prediction.maps.max()))
+    return TrainFigures(len(samples), score_max, map_min, map_max)
+
+
+def _check_training(cell: Cell, method: Method, samples: Sequence[Sample]) -> None:
+    place = f"{cell.dataset}/{cell.category}"
+    if len(samples) < method.min_train:
+        raise DataError(
+            f"{place}: {len(samples)} training images, but {cell.method} needs at least "
+            f"{method.min_train}"
+        )
+    anomalous = [s.image for s in samples if s.label]
+    if anomalous:
+        raise DataError(f"{place}: {len(anomalous)} anomalous training images: {anomalous[0]}")

@@ -1,0 +1,1 @@
+"""Files to tensors, and all that can be wrong with files."""

@@ -1,0 +1,233 @@
+"""Files to tensors: resize, crop and normalise; batches in an order that the seed decides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from bench.api import IMAGENET_MEAN, IMAGENET_STD, Images
+from bench.errors import DataError
+from bench.files.audit import audit
+from bench.files.geometry import Geometry, Size, centre_box
+from bench.files.images import image_size, read_rgb
+from bench.files.masks import TestMasks, load_masks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Future
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from bench.api import Sample
+    from bench.settings.protocol import Protocol
+
+    Augment = Callable[[Tensor, torch.Generator], Tensor]
+
+__all__ = ["ImageSet", "TestMasks", "check_samples", "fit_maps", "load_masks"]
+
+_FILTERS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+class ImageSet(Images):
+    """Images of one category and split under a protocol.
+
+    Decoded and resized pixels are kept in memory, as they came out of the resize (uint8), up to
+    `cache_mb`: batches are the same with and without. `workers` threads read ahead; neither order
+    nor augmentation depends on them.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        protocol: Protocol,
+        *,
+        method_size: Size | int | None,
+        device: torch.device,
+        seed: int,
+        workers: int = 0,
+        cache_mb: int = 1024,
+    ) -> None:
+        """
+        Args:
+            method_size: the method's own input size, for protocols that resize to it.
+            workers: threads that decode; 0: the caller's own.
+            cache_mb: 10^6 bytes of pixels kept.
+
+        Raises:
+            DataError: no sample, an unreadable header, or images of several sizes after the resize.
+            ConfigError: a size that protocol and method do not give.
+        """
+        if not samples:
+            raise DataError("no images: the split is empty")
+        self.paths = [sample.image for sample in samples]
+        self.geometry = Geometry(protocol, method_size)
+        self.image_size = self._common_size()
+        self.device = device
+        self.seed = seed
+        self.workers = workers
+        self.calls = 0
+        pixels = 3 * self.image_size[0] * self.image_size[1]
+        self.room = cache_mb * 10**6 // pixels
+        self.cache: dict[int, NDArray[np.uint8]] = {}
+        self.mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
+        self.std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def batches(
+        self,
+        size: int,
+        *,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        augment: Augment | None = None,
+    ) -> Iterator[Tensor]:
+        """As `Images.batches`.
+
+        Raises:
+            DataError: an unreadable file, or fewer images than one batch with `drop_last`.
+        """
+        if size < 1:
+            raise ValueError(f"batch size {size} is not positive")
+        if drop_last and len(self) < size:
+            raise DataError(f"{len(self)} images are fewer than one batch of {size}")
+        # Only random passes count: one more look at the images must not change later epochs.
+        call = self.calls
+        self.calls += shuffle or augment is not None
+        order = list(range(len(self)))
+        if shuffle:
+            order = torch.randperm(len(self), generator=self._generator("order", call)).tolist()
+        stop = len(self) - len(self) % size if drop_last else len(self)
+        groups = [order[start : start + size] for start in range(0, stop, size)]
+        return self._load(groups, call, augment)
+
+    def raw(self, index: int) -> NDArray[np.uint8]:
+        """(H, W, 3) pixels as the model sees them, before normalisation."""
+        kept = self.cache.get(index)
+        if kept is not None:
+            return kept
+        pixels = self.read_pixels(self.paths[index])
+        if len(self.cache) < self.room:
+            self.cache[index] = pixels
+        return pixels
+
+    def _load(
+        self, groups: Sequence[Sequence[int]], call: int, augment: Augment | None
+    ) -> Iterator[Tensor]:
+        for group, pixels in zip(groups, self._pixels(groups), strict=True):
+            images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+            if augment is None:
+                yield self._normalise(images.to(self.device))
+                continue
+            normal = self._normalise(images)
+            changed = [
+                augment(image, self._generator("augment", call, index))
+                for image, index in zip(normal, group, strict=True)
+            ]
+            yield torch.stack(changed).to(self.device)
+
+    def _pixels(self, groups: Sequence[Sequence[int]]) -> Iterable[list[NDArray[np.uint8]]]:
+        """Pixels of each group in order; with workers, the next group is read meanwhile."""
+        if self.workers == 0:
+            for group in groups:
+                yield [self.raw(index) for index in group]
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            ahead: deque[list[Future[NDArray[np.uint8]]]] = deque()
+            for group in groups:
+                ahead.append([pool.submit(self.raw, index) for index in group])
+                if len(ahead) > 1:
+                    yield [future.result() for future in ahead.popleft()]
+            for futures in ahead:
+                yield [future.result() for future in futures]
+
+    def _normalise(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to ImageNet-normalised float32, contiguous."""
+        scaled = pixels.contiguous().float().div_(255)
+        mean, std = self.mean.to(pixels.device), self.std.to(pixels.device)
+        return scaled.sub_(mean).div_(std)
+
+    def read_pixels(self, path: Path) -> NDArray[np.uint8]:
+        """(H, W, 3) pixels of a file after resize and crop, always decoded anew."""
+        image = read_rgb(path)
+        native = (image.height, image.width)
+        resized, cropped = self.geometry.resized(native), self.geometry.cropped(native)
+        if cropped != self.image_size:
+            raise DataError(f"{path}: changed since it was listed; run again")
+        if resized != native:
+            image = image.resize(resized[::-1], _FILTERS[self.geometry.protocol.resample])
+        top, left, bottom, right = centre_box(resized, cropped)
+        pixels: NDArray[np.uint8] = np.array(image)[top:bottom, left:right].copy()
+        pixels.setflags(write=False)
+        return pixels
+
+    def _common_size(self) -> Size:
+        """(height, width) that every image has after resize and crop."""
+        first = self.paths[0]
+        size = self.geometry.cropped(image_size(first))
+        if self.geometry.is_fixed:
+            return size
+        for path in self.paths[1:]:
+            other = self.geometry.cropped(image_size(path))
+            if other != size:
+                raise DataError(
+                    f"{path} becomes {other[1]} x {other[0]} and {first} {size[1]} x {size[0]} "
+                    f"under protocol {self.geometry.protocol.name!r}; use one that resizes to a "
+                    "fixed (height, width), as 'standard' does, or one with a crop"
+                )
+        return size
+
+    def _generator(self, purpose: str, *numbers: int) -> torch.Generator:
+        text = "/".join(map(str, (self.seed, purpose, *numbers)))
+        digest = hashlib.sha256(text.encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+
+
+def check_samples(samples: Sequence[Sample]) -> list[str]:
+    """Decode every image and mask file before anything is trained; returns warnings.
+
+    Raises:
+        DataError: files that are unreadable, truncated, too large, of mixed depth, or masks that do
+            not fit; names the first, and says how many there are.
+    """
+    findings = audit(samples)
+    errors = [finding.text for finding in findings if finding.severity == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more; see bench data verify)" if len(errors) > 1 else ""
+        raise DataError(errors[0] + more)
+    return [finding.text for finding in findings]
+
+
+def fit_maps(maps: Tensor, sizes: Sequence[Size]) -> list[Tensor]:
+    """Maps at the sizes of their masks: bilinear, `align_corners=False`, untouched where equal.
+
+    Args:
+        maps: (B, h, w).
+        sizes: (height, width) for each map.
+
+    Returns:
+        B tensors (height, width); equal sizes are views of `maps`.
+    """
+    if len(maps) != len(sizes):
+        raise ValueError(f"{len(maps)} maps for {len(sizes)} masks")
+    return [_fit(one, (size[0], size[1])) for one, size in zip(maps, sizes, strict=True)]
+
+
+def _fit(one: Tensor, size: Size) -> Tensor:
+    if one.shape == size:
+        return one
+    return functional.interpolate(one[None, None], size, mode="bilinear", align_corners=False)[0, 0]

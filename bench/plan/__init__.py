@@ -1,0 +1,1 @@
+"""What is asked for: plugins by name, requests, cells."""

@@ -1,0 +1,206 @@
+"""Cells: what is planned, run, resumed and cited. Their identity, and the grid of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import ConfigError, nearest
+from bench.settings.config import fits, literals
+from bench.settings.protocol import Protocol, make_protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.plan.discovery import Plugin
+    from bench.settings.config import Settings
+
+BACKBONE_FIELDS = ("backbone", "stem")
+"""Fields of a method that name a pretrained network; "none" and "" mean that it uses none."""
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: the same text for the same value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One (method, parameters, data set, category, seed, protocol, weights)."""
+
+    method: str
+    method_version: int
+    params: Mapping[str, Any]
+    dataset: str
+    dataset_version: int
+    dataset_params: Mapping[str, Any]
+    category: str
+    seed: int
+    protocol: Protocol
+    pretrained: str  # "pretrained", "random", "none" (no backbone), or "file:<12 hex>"
+    data: str  # fingerprint of the category's files
+
+    @property
+    def id(self) -> str:
+        """First 12 hex digits of SHA-256 over canonical JSON.
+
+        The protocol counts by its fields, not its name; the data set's options by what they make
+        of the data, which the fingerprint covers.
+        """
+        identity = self.to_json() | {"protocol": self.protocol.identity()}
+        del identity["dataset_params"]
+        return hashlib.sha256(canonical(identity).encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        """How progress and messages call the cell."""
+        return f"{self.method} {self.dataset}/{self.category} seed {self.seed}"
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, for a worker."""
+        return {
+            "method": self.method,
+            "method_version": self.method_version,
+            "params": dict(self.params),
+            "dataset": self.dataset,
+            "dataset_version": self.dataset_version,
+            "dataset_params": dict(self.dataset_params),
+            "category": self.category,
+            "seed": self.seed,
+            "protocol": {"name": self.protocol.name, **self.protocol.identity()},
+            "pretrained": self.pretrained,
+            "data": self.data,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Cell:
+        """The inverse of `to_json`."""
+        protocol = dict(values["protocol"])
+        name = protocol.pop("name")
+        return cls(**{**values, "protocol": make_protocol(name, protocol, "cell")})
+
+
+@dataclass(frozen=True)
+class Category:
+    """One category of a data set, with the fingerprint of its files."""
+
+    dataset: Plugin
+    params: Mapping[str, Any]
+    name: str
+    data: str
+
+
+def resolve_params(
+    plugin: Plugin,
+    settings: Settings,
+    overrides: Mapping[str, Any],
+    place: str | None = None,
+) -> dict[str, Any]:
+    """Parameters of one plugin: defaults < its table < its table for the category < overrides.
+
+    Args:
+        plugin: the method or data set.
+        settings: holds `[methods.NAME]`, `[methods.NAME."dataset/category"]`, `[datasets.NAME]`.
+        overrides: from the command line; already those of this plugin.
+        place: "dataset/category", for a method.
+
+    Raises:
+        ConfigError: an unknown field or a value of the wrong type.
+    """
+    table = dict(getattr(settings, plugin.kind).get(plugin.name, {}))
+    nested = {key: table.pop(key) for key in list(table) if isinstance(table[key], dict)}
+    if plugin.kind == "datasets":
+        table.pop("root", None)
+    layers = [(table, f"[{plugin.kind}.{plugin.name}]")]
+    if place in nested:
+        layers.append((nested[place], f'[{plugin.kind}.{plugin.name}."{place}"]'))
+    layers.append((dict(overrides), "--set"))
+    params = plugin.defaults()
+    for layer, where in layers:
+        for key, value in layer.items():
+            params[key] = _checked(plugin, key, value, where)
+    missing = [f.name for f in plugin.fields.values() if f.name not in params]
+    if missing:
+        raise ConfigError(f"{plugin.name} needs a value for {', '.join(missing)}; give --set")
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in sorted(params.items())}
+
+
+def split_overrides(pairs: Mapping[str, Any], plugins: Sequence[Plugin]) -> dict[str, Any]:
+    """`--set` pairs by plugin name: "padim.d" goes to padim, "levels" to each method that has it.
+
+    Raises:
+        ConfigError: a key that no selected plugin has.
+    """
+    by_plugin: dict[str, dict[str, Any]] = {p.name: {} for p in plugins}
+    for key, value in pairs.items():
+        owner, _, rest = key.rpartition(".")
+        targets = (
+            [p for p in plugins if p.name == owner]
+            if owner
+            else [p for p in plugins if p.kind == "methods" and key in p.fields]
+        )
+        if owner and not targets:
+            raise ConfigError(
+                f"--set {key}: {owner!r} is not selected; {nearest(owner, by_plugin)}"
+            )
+        if not targets:
+            fields = {f for p in plugins if p.kind == "methods" for f in p.fields}
+            raise ConfigError(f"--set {key}: no selected method has it; {nearest(key, fields)}")
+        for plugin in targets:
+            by_plugin[plugin.name][rest or key] = value
+    return by_plugin
+
+
+def uses_backbone(params: Mapping[str, Any]) -> bool:
+    """Whether the parameters name a pretrained network."""
+    return any(params.get(key) not in (None, "", "none") for key in BACKBONE_FIELDS)
+
+
+def plan(
+    methods: Sequence[Plugin],
+    categories: Sequence[Category],
+    seeds: Sequence[int],
+    protocol: Protocol,
+    weights: str,
+    settings: Settings,
+    overrides: Mapping[str, Mapping[str, Any]],
+) -> list[Cell]:
+    """The grid, in the order category, method, seed."""
+    cells = []
+    for category in categories:
+        place = f"{category.dataset.name}/{category.name}"
+        for method in methods:
+            params = resolve_params(method, settings, overrides.get(method.name, {}), place)
+            cells += [
+                Cell(
+                    method=method.name,
+                    method_version=method.version,
+                    params=params,
+                    dataset=category.dataset.name,
+                    dataset_version=category.dataset.version,
+                    dataset_params=category.params,
+                    category=category.name,
+                    seed=seed,
+                    protocol=protocol,
+                    pretrained=weights if uses_backbone(params) else "none",
+                    data=category.data,
+                )
+                for seed in seeds
+            ]
+    return cells
+
+
+def _checked(plugin: Plugin, key: str, value: Any, where: str) -> Any:
+    if key not in plugin.fields:
+        raise ConfigError(
+            f"{where}: {plugin.name} has no field {key!r}; {nearest(key, plugin.fields)}"
+        )
+    annotation = plugin.fields[key].annotation
+    if not fits(value, annotation):
+        text = f"{where}: {plugin.name}.{key} = {value!r}"
+        if choices := literals(annotation):
+            raise ConfigError(f"{text}; {nearest(str(value), choices)}")
+        raise ConfigError(f"{text} is not {annotation}")
+    return float(value) if annotation == "float" else value

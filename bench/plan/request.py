@@ -1,0 +1,191 @@
+"""What was asked for: checked, and planned as cells of data sets."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import ConfigError, nearest
+from bench.files.manifest import file_digest, fingerprint
+from bench.plan import discovery
+from bench.plan.cells import BACKBONE_FIELDS, Category, plan, resolve_params, split_overrides
+from bench.settings.speed import speed_protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.api import Dataset
+    from bench.plan.cells import Cell
+    from bench.plan.discovery import Plugin
+    from bench.settings.config import Settings
+
+
+_WEIGHTS = ("pretrained", "random")
+"""Choices of `[run].weights`; a file is named on the command line."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, beyond the settings."""
+
+    methods: Sequence[str]
+    datasets: Sequence[str]
+    categories: Sequence[str] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    data_root: Path | None = None
+    weights_file: Path | None = None
+    force: bool = False
+    save_maps: bool = False
+    allow_leaks: bool = False
+    in_process: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A data set's plugin, its object, and the cells planned on it."""
+
+    plugin: Plugin
+    dataset: Dataset
+    cells: list[Cell]
+
+
+def dataset_root(settings: Settings, plugin: Plugin, data_root: Path | None = None) -> Path:
+    """Where a data set lies: --data-root, `[datasets.NAME].root`, or `[paths].data`/NAME."""
+    if plugin.constants.get("generated"):
+        return settings.paths.cache / plugin.name
+    if data_root is not None:
+        return data_root.expanduser().absolute()
+    configured = settings.datasets.get(plugin.name, {}).get("root")
+    if configured:
+        return settings.project / Path(str(configured)).expanduser()
+    return settings.paths.data / plugin.name
+
+
+def open_dataset(
+    settings: Settings,
+    plugin: Plugin,
+    overrides: Mapping[str, Any],
+    data_root: Path | None = None,
+) -> tuple[Dataset, dict[str, Any]]:
+    """The data set's object and its options."""
+    params = resolve_params(plugin, settings, overrides)
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
+    root = dataset_root(settings, plugin, data_root)
+    return discovery.load(plugin)(root=root, **values), params
+
+
+def plan_request(settings: Settings, request: Request) -> list[Planned]:
+    """Every cell that was asked for, by data set.
+
+    Raises:
+        BenchError: an unknown name or option, missing data.
+    """
+    _check_settings(settings)
+    methods = [discovery.describe("methods", name) for name in dict.fromkeys(request.methods)]
+    datasets = [discovery.describe("datasets", name) for name in dict.fromkeys(request.datasets)]
+    if request.data_root is not None and len(datasets) != 1:
+        raise ConfigError("--data-root names the folder of one data set; select one --dataset")
+    overrides = split_overrides(request.overrides, [*methods, *datasets])
+    planned = []
+    for plugin in datasets:
+        dataset, params = open_dataset(settings, plugin, overrides[plugin.name], request.data_root)
+        for method in methods:
+            _check_places(settings, method, plugin, dataset)
+        names = _choose(plugin.name, list(dataset.categories()), request.categories)
+        categories = [
+            Category(plugin, params, name, fingerprint(dataset, name, settings.paths.cache))
+            for name in names
+        ]
+        cells = plan(
+            methods,
+            categories,
+            settings.run.seeds,
+            settings.protocol(),
+            _weights_kind(settings, request),
+            settings,
+            overrides,
+        )
+        planned.append(Planned(plugin, dataset, cells))
+    _refuse_unknown(request.categories, planned)
+    cells = [cell for part in planned for cell in part.cells]
+    if request.weights_file is not None and all(cell.pretrained == "none" for cell in cells):
+        raise ConfigError(
+            f"--weights {request.weights_file}: no selected method uses a pretrained network as "
+            f"it is set; its field is {' or '.join(BACKBONE_FIELDS)}"
+        )
+    return planned
+
+
+def _check_settings(settings: Settings) -> None:
+    """Refuse what no cell could run with, and tables that no plugin would read."""
+    run = settings.run
+    least = {"workers": 1, "batch": 1, "threads": 0, "loaders": 0, "timeout": 0}
+    for name, value in least.items():
+        if getattr(run, name) < value:
+            raise ConfigError(f"[run].{name} = {getattr(run, name)}; at least {value} is needed")
+    if any(seed < 0 for seed in run.seeds):
+        raise ConfigError(
+            f"[run].seeds = {list(run.seeds)}; 0 or more is needed, as in --seeds 0,1,2"
+        )
+    speed_protocol(run.speed, settings.speed)
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", run.device):
+        raise ConfigError(f"device {run.device!r}: not a device; use auto, cpu, cuda or cuda:N")
+    if run.weights not in _WEIGHTS:
+        raise ConfigError(f"[run].weights = {run.weights!r}; {nearest(run.weights, _WEIGHTS)}")
+    for kind in discovery.KINDS:
+        known = discovery.sources(kind)
+        for name in getattr(settings, kind):
+            if name not in known:
+                raise ConfigError(
+                    f"{settings.file}: [{kind}.{name}] is of no {kind.removesuffix('s')}; "
+                    f"{nearest(name, known)}"
+                )
+
+
+def _check_places(settings: Settings, method: Plugin, plugin: Plugin, dataset: Dataset) -> None:
+    """Refuse `[methods.NAME."dataset/category"]` where there can be no such data set or category.
+
+    Where the options or the root decide what there is, others may well have that category.
+    """
+    known = set(dataset.every_category)
+    if dataset.expected() and not plugin.constants.get("generated"):
+        known |= {*dataset.expected(), *dataset.categories()}
+    sources = discovery.sources("datasets")
+    for place, table in settings.methods.get(method.name, {}).items():
+        if not isinstance(table, dict):
+            continue
+        name, _, category = place.partition("/")
+        where = f'{settings.file}: [methods.{method.name}."{place}"]'
+        if name not in sources:
+            raise ConfigError(f"{where}: unknown data set {name!r}; {nearest(name, sources)}")
+        if name == plugin.name and known and category not in known:
+            raise ConfigError(f"{where}: unknown category; {nearest(category, known)}")
+
+
+def _weights_kind(settings: Settings, request: Request) -> str:
+    """The `pretrained` part of a cell's identity."""
+    if request.weights_file is None:
+        return settings.run.weights
+    if not request.weights_file.is_file():
+        raise ConfigError(f"--weights {request.weights_file} is not a file")
+    return f"file:{file_digest(request.weights_file)[:12]}"
+
+
+def _choose(dataset: str, known: list[str], wanted: Sequence[str]) -> list[str]:
+    if not wanted:
+        return known
+    chosen = [w.removeprefix(f"{dataset}/") for w in wanted]
+    return [name for name in known if name in chosen]
+
+
+def _refuse_unknown(wanted: Sequence[str], planned: Sequence[Planned]) -> None:
+    found = {
+        name for p in planned for c in p.cells for name in (c.category, f"{c.dataset}/{c.category}")
+    }
+    for name in wanted:
+        if name not in found:
+            known = [str(c) for p in planned for c in p.dataset.categories()]
+            raise ConfigError(f"unknown category {name!r}; {nearest(name, known)}")

@@ -1,0 +1,1 @@
+"""Which rows, quantities, marks and words a report shows."""

@@ -1,0 +1,160 @@
+"""Rows that may stand in one table: one data set, state of it, its options and protocol."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from bench.plan.cells import canonical
+from bench.report.choice import quantities as q
+from bench.report.choice.coverage import data_states
+from bench.report.choice.marks import NOISY, NOISY_MEANING, ROUGH, marks
+from bench.report.choice.settings_text import options_text, settings_notes
+from bench.report.choice.variants import variants
+from bench.rows.text import device, plain, some
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.rows.row import Row
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that may be compared: one data set, its options and one protocol.
+
+    Attributes:
+        place: names data set and protocol, the options that tell it from the other groups, and
+            the data set's other options that are not its defaults.
+        machine: device, threads, speed and memory protocol; empty where scores are compared.
+        variants: rows by method; one that stands with several settings is numbered.
+        settings: what tells the variants of one method apart, by their name.
+        categories: every category that some row has, sorted.
+    """
+
+    place: str
+    machine: str
+    variants: Mapping[str, list[Row]]
+    settings: Mapping[str, str]
+    categories: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Place and machine in one line."""
+        return "; ".join(filter(None, (self.place, self.machine)))
+
+    @cached_property
+    def first(self) -> Row:
+        """A row, for what all have in common."""
+        return next(iter(self.variants.values()))[0]
+
+    @property
+    def legend(self) -> list[str]:
+        """One line for each numbered variant, and for settings that are not the defaults."""
+        return settings_notes(self.variants, self.settings)
+
+
+def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
+    """Rows apart by everything that makes scores incomparable; by device too, for costs.
+
+    Where a category has rows of several states of its data (other images under one name), the
+    state that `data_states` puts first stays, and the others make groups of their own.
+    """
+
+    def key(row: Row) -> tuple[object, ...]:
+        machine = (row.device, row.threads, row.speed, row.memory) if by_device else ()
+        return (*scored_alike(row), *machine)
+
+    together = q.group_by(rows, key)
+    places = [f"{group[0].dataset}, protocol {group[0].protocol}" for group in together]
+    result = []
+    for group, place in zip(together, places, strict=True):
+        alike = [other[0] for other, name in zip(together, places, strict=True) if name == place]
+        told = differing([options_of(row) for row in alike])
+        named = [*_named(options_of(group[0]), told), options_text(group[0], told)]
+        name = "; ".join(filter(None, [place, *named]))
+        for part, note in _by_data(group):
+            found, settings = variants(part)
+            result.append(
+                Group(
+                    place=name + note,
+                    machine=machine(group[0]) if by_device else "",
+                    variants=found,
+                    settings=settings,
+                    categories=tuple(sorted({row.category for row in part})),
+                )
+            )
+    return result
+
+
+def scored_alike(row: Row) -> tuple[object, ...]:
+    """Equal for two rows whose scores may be compared, if they are of the same data."""
+    options = (row.dataset_version, row.dataset_params, row.protocol, row.protocol_fields)
+    return (row.schema, row.dataset, *options)
+
+
+def machine(row: Row) -> str:
+    """Device, threads, speed protocol and how memory was measured."""
+    memory = f"memory by {row.memory}" if row.memory else ""
+    return ", ".join(filter(None, (device(row), row.speed, memory)))
+
+
+def options_of(row: Row) -> dict[str, Any]:
+    """The parts of `scored_alike` but the names of data set and protocol, by name."""
+    return {
+        "schema": row.schema,
+        "data set version": row.dataset_version,
+        **json.loads(row.dataset_params),
+        **json.loads(row.protocol_fields),
+    }
+
+
+def differing(options: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys whose values are not the same in all."""
+    keys = dict.fromkeys(key for each in options for key in each)
+    return [k for k in keys if len({canonical(each.get(k)) for each in options}) > 1]
+
+
+def _named(options: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
+    found = [f"{key}={plain(options[key])}" for key in keys if key in options]
+    return [", ".join(found)] if found else []
+
+
+def _by_data(rows: Sequence[Row]) -> list[tuple[list[Row], str]]:
+    """Rows in parts where each category has one data hash, with notes; the main one first."""
+    states = data_states(rows)
+    parts = []
+    for number in range(max(map(len, states.values()))):
+        part = [row for row in rows if states[row.category].index(row.data) == number]
+        named = some(sorted({f"{row.category} {row.data[:8]}" for row in part}))
+        parts.append((part, f"; other data: {named}" if number else ""))
+    return parts
+
+
+def marked(group: Group, name: str, *metrics: str) -> str:
+    """The method's name with the marks of its rows that concern any of the metrics."""
+    found = {mark for row in group.variants[name] for mark in _marks(row, metrics)}
+    return name + "".join(sorted(found, key=_order))
+
+
+def meanings(group: Group, *metrics: str) -> list[str]:
+    """What those marks say."""
+    rows = [row for rows in group.variants.values() for row in rows]
+    found = {mark: text for row in rows for mark, text in _marks(row, metrics).items()}
+    return [f"{mark}  {found[mark]}" for mark in sorted(found, key=_order)]
+
+
+def _marks(row: Row, metrics: Sequence[str]) -> dict[str, str]:
+    found = marks(row)
+    if not any(map(q.is_timing, metrics)):
+        found.pop(ROUGH, None)
+    if row.noisy and any(map(q.is_step_time, metrics)):
+        found[NOISY] = NOISY_MEANING
+    return found
+
+
+def _order(mark: str) -> tuple[bool, str]:
+    """That of noisy timings comes last."""
+    return mark == NOISY, mark

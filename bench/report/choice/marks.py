@@ -1,0 +1,106 @@
+"""What stands beside numbers so that nobody is misled: marks of methods, notes on the images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.errors import PluginError
+from bench.plan import discovery
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from bench.rows.row import Row
+
+MEANINGS = {
+    "†": "epoch chosen on the test set",
+    "‡": "transductive: an image's score depends on the other test images",
+    "§": "random encoder weights: for tests, never beside published numbers",
+    "◊": "submitted: maps made elsewhere, evaluated here; nothing else of it was measured",
+    "¶": "not timed by speed-1: figures are rough",
+    "!": "leak: test images are training images too; never best",
+}
+"""Every mark beside a method's name."""
+
+NOISY = "*"
+"""Beside the name of a method in a table that shows step times."""
+
+NOISY_MEANING = (
+    "step times spread by more than 10 %, or steps waited as long for a processor: "
+    "speed is uncertain"
+)
+
+NAMED = {"oracle": "†", "transductive": "‡"}
+"""Marks that the file of a table can give to its published rows."""
+
+ROUGH = "¶"
+"""Says nothing about scores, memory and sizes."""
+
+OF_SCORES = "†‡!"
+"""Say something about scores alone."""
+
+
+def caution(dataset: str) -> list[str]:
+    """Why scores on a data set do not compare with published ones, if its plugin says so."""
+    if dataset not in discovery.sources("datasets"):
+        return []
+    try:
+        text = discovery.describe("datasets", dataset).constants.get("caution")
+    except PluginError:
+        return []  # `bench list` says what is wrong with it
+    return [text] if text else []
+
+
+def marks(row: Row) -> dict[str, str]:
+    """Marks that stand beside a method's name, with their meaning."""
+    found = []
+    if row.epochs is not None and row.last_epoch != "{}":
+        found.append("†")
+    if row.transductive:
+        found.append("‡")
+    if row.pretrained == "random":
+        found.append("§")
+    if row.kind == "submitted":
+        found.append("◊")
+    if row.speed and row.speed.split(" ")[0] != "speed-1":
+        found.append("¶")
+    if row.n_leaked:
+        found.append("!")
+    return {mark: MEANINGS[mark] for mark in found}
+
+
+def says_nothing(protocol: str) -> str:
+    """Of a protocol that measures costs alone."""
+    return f"scores of protocol {protocol} say nothing"
+
+
+def data_notes(rows: Collection[Row]) -> list[str]:
+    """What is odd about the images of a category: no mask, in training too, defects that vanish."""
+    leaked = {(r.category, r.n_leaked) for r in rows if r.n_leaked}
+    lines = [
+        f"{category}: LEAK: {count} test images are training images too"
+        for category, count in sorted(leaked)
+    ]
+    return [*_unmasked(rows), *lines, *_lost(rows)]
+
+
+def mask_notes(rows: Collection[Row]) -> list[str]:
+    """What of it concerns the pixel metrics alone."""
+    return [*_unmasked(rows), *_lost(rows)]
+
+
+def _unmasked(rows: Collection[Row]) -> list[str]:
+    unmasked = {(r.category, r.n_unmasked) for r in rows if r.n_unmasked}
+    return [
+        f"{category}: {count} anomalous images without a usable mask: in the image metrics, "
+        "not in the pixel metrics"
+        for category, count in sorted(unmasked)
+    ]
+
+
+def _lost(rows: Collection[Row]) -> list[str]:
+    lost = {(r.category, r.regions_lost, r.regions) for r in rows if r.regions_lost}
+    return [
+        f"{category}: {gone} defect regions vanish in the resize or crop, {left} are scored"
+        for category, gone, left in sorted(lost)
+    ]

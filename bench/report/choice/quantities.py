@@ -1,0 +1,202 @@
+"""What a table or plot can show of a row: scores, cost, and what follows from them by division."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from typing import TYPE_CHECKING
+
+from bench.rows.row import COMPLEXITY, SCORE, Row, columns
+from bench.rows.text import figure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from bench.settings.protocol import Protocol
+
+_TEXT = ("published", "undefined", "last_epoch", "speed", "memory", "flops_uncounted")
+_COUNTS = (
+    *("epoch", "epochs", "transductive", "n_train", "n_test", "n_anomalous", "n_unmasked"),
+    *("n_leaked", "regions", "regions_lost", "fps_batch", "noisy", "steps"),
+    "pixel_f1max_threshold",
+)
+
+SCORES = tuple(c for c in columns(SCORE) if c not in (*_TEXT, *_COUNTS))
+"""Columns that hold a fraction, higher is better."""
+
+COSTS = tuple(c for c in columns(COMPLEXITY) if c not in (*_TEXT, *_COUNTS))
+"""Columns that hold a time, a size or a rate."""
+
+_INVERSE = {"encoder_fps": "encoder_ms", "decoder_fps": "decoder_ms"}
+_THOUSANDTH = {
+    "latency_p50_s": "latency_p50_ms",
+    "state_gb": "state_mb",
+    "state_fitted_gb": "state_fitted_mb",
+    "fit_gb": "fit_mb",
+    "infer_gb": "infer_mb",
+}
+DERIVED = (*_INVERSE, *_THOUSANDTH)
+"""Images per second of a part (encoder; encoder and decoder) at batch 1; seconds; gigabytes."""
+
+LABELS = {
+    "image_auroc": "image AUROC",
+    "image_ap": "image AP",
+    "image_f1max": "image F1-max",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_ap": "pixel AP",
+    "pixel_f1max": "pixel F1-max",
+    "aupro_05": "AUPRO 0.05",
+    "aupro_30": "AUPRO 0.3",
+    "aupro_100": "AUPRO 1.0",
+    "region_aupro_30_median": "region AUPRO 0.3 median",
+    "region_aupro_30_worst": "region AUPRO 0.3 worst",
+    "aupimo": "AUPIMO",
+    "aupro_pyramidflow": "AUPRO (PyramidFlow's code)",
+    "aupro_cflow": "AUPRO (CFLOW-AD's code)",
+    "fps": "FPS at its batch",
+    "fps_b1": "FPS at batch 1",
+    "fps_b8": "FPS at batch 8",
+    "encoder_fps": "encoder FPS",
+    "latency_p50_ms": "p50 ms",
+    "latency_p95_ms": "p95 ms",
+    "params_m": "parameters M",
+    "gflops": "GFLOPs",
+    "state_mb": "state MB",
+    "state_backbone_mb": "encoder MB",
+    "infer_mb": "inference MB",
+    "fit_mb": "training MB",
+    "fit_s": "training s",
+}
+_LOWER = ("_ms", "_mb", "_gb", "_s", "_m", "gflops", "latency_iqr")
+_HARDWARE = ("fps", "_ms", "_s", "infer_", "fit_")
+
+
+def published_metrics(protocols: Mapping[str, Protocol]) -> list[str]:
+    """Metrics under their papers' definitions that some protocol records."""
+    return sorted({name for protocol in protocols.values() for name in protocol.published})
+
+
+def known_quantities(protocols: Mapping[str, Protocol]) -> list[str]:
+    """Every name that `quantity` understands."""
+    return [*SCORES, *COSTS, *DERIVED, *published_metrics(protocols)]
+
+
+def quantity(row: Row, name: str) -> float | None:
+    """The value of a row, a fraction where it is a score; None where it is missing."""
+    if name in _INVERSE:
+        value = getattr(row, _INVERSE[name])
+        return 1000 / value if value else None
+    if name in _THOUSANDTH:
+        value = getattr(row, _THOUSANDTH[name])
+        return None if value is None else value / 1000
+    if name in SCORES or name in COSTS:
+        found: float | None = getattr(row, name)
+        return found
+    value = json.loads(row.published).get(name)
+    return None if value is None else float(value)
+
+
+def is_score(name: str) -> bool:
+    """Whether it is a fraction that tables print in percent."""
+    return name not in COSTS and name not in DERIVED
+
+
+def is_of_pixels(name: str) -> bool:
+    """Whether it is a score of maps against masks."""
+    return is_score(name) and not name.startswith("image_")
+
+
+def is_lower_better(name: str) -> bool:
+    """Times and sizes; scores and rates are better when higher."""
+    is_rate = "per_s" in name or "fps" in name
+    return not is_score(name) and not is_rate and name.endswith(_LOWER)
+
+
+_UNITS = {
+    "_ms": "ms",
+    "_mb": "MB",
+    "_gb": "GB",
+    "_s": "s",
+    "_m": "M",
+    "fps": "fps",
+    "fps_mean": "fps",
+    "fps_b1": "fps",
+    "fps_b8": "fps",
+    "gflops": "GFLOP",
+}
+
+
+def unit(name: str) -> str:
+    """Unit of the value as printed; empty for a ratio."""
+    if is_score(name):
+        return "%"
+    if name.endswith("_per_s"):
+        return "1/s"
+    return next((text for end, text in _UNITS.items() if name.endswith(end)), "")
+
+
+def depends_on_hardware(name: str) -> bool:
+    """Whether numbers of two machines must not be subtracted."""
+    if is_score(name) or name.startswith(("params", "state", "gflops")):
+        return False
+    return any(part in name for part in _HARDWARE) or name.endswith(("_ms", "_s"))
+
+
+def is_timing(name: str) -> bool:
+    """Whether it follows from a time; memory does not."""
+    return depends_on_hardware(name) and not name.endswith(("_mb", "_gb"))
+
+
+def is_step_time(name: str) -> bool:
+    """Whether it follows from the timed steps of inference."""
+    return is_timing(name) and not name.startswith("fit_")
+
+
+def label(name: str) -> str:
+    """How tables call it."""
+    return LABELS.get(name, name.replace("_", " "))
+
+
+def show(name: str, value: float | None, decimals: int = 1) -> str:
+    """The value as printed: percent for a score, three significant digits otherwise."""
+    if value is None:
+        return ""
+    return f"{100 * value:.{decimals}f}" if is_score(name) else figure(value)
+
+
+def over_seeds(
+    rows: Iterable[Row], name: str, categories: Sequence[str]
+) -> tuple[float | None, float | None]:
+    """Mean over categories within a seed, then mean and deviation over seeds; of a cost the median
+    over both.
+
+    A seed that lacks one of the categories does not count; with none left there is no mean, and
+    with fewer than two no deviation.
+    """
+    by_seed: dict[int, dict[str, float]] = {}
+    for row in rows:
+        value = quantity(row, name)
+        if value is not None and row.category in categories:
+            by_seed.setdefault(row.seed, {})[row.category] = value
+    whole = [v for v in by_seed.values() if len(v) == len(set(categories))]
+    if not whole or not categories:
+        return None, None
+    if not is_score(name):
+        return statistics.median(value for values in whole for value in values.values()), None
+    means = [statistics.fmean(values.values()) for values in whole]
+    spread = statistics.stdev(means) if len(means) > 1 else None
+    return statistics.fmean(means), spread
+
+
+def median_cost(rows: Iterable[Row], name: str) -> float | None:
+    """Median over the rows that have a cost; None where none has."""
+    present = [value for row in rows if (value := quantity(row, name)) is not None]
+    return statistics.median(present) if present else None
+
+
+def group_by(rows: Iterable[Row], key: Callable[[Row], tuple[object, ...]]) -> list[list[Row]]:
+    """Rows with equal keys together, sorted by key as text."""
+    groups: dict[tuple[object, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return [groups[k] for k in sorted(groups, key=lambda k: tuple(map(str, k)))]

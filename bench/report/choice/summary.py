@@ -1,0 +1,130 @@
+"""The table that a run ends with: categories, their mean, the protocol in the caption."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from bench.report.choice import quantities as q
+from bench.report.choice.coverage import Chosen, choose, dropped
+from bench.report.choice.groups import groups, marked, meanings
+from bench.report.choice.marks import data_notes, marks, says_nothing
+from bench.report.choice.variants import variants
+from bench.rows.text import device, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from bench.report.choice.groups import Group
+    from bench.rows.row import Row
+
+COLUMNS = (
+    ("image AUROC", "image_auroc"),
+    ("pixel AUROC", "pixel_auroc"),
+    ("AUPRO 0.3", "aupro_30"),
+    ("FPS", "fps"),
+    ("p50 ms", "latency_p50_ms"),
+    ("infer MB", "infer_mb"),
+    ("fit MB", "fit_mb"),
+    ("fit s", "fit_s"),
+)
+
+
+def tables(rows: Iterable[Row], skip_scores: Collection[str] = ()) -> str:
+    """One table for each data set, protocol and machine; never mixed.
+
+    Args:
+        skip_scores: protocols whose scores say nothing: left out, and it is said.
+    """
+    return "\n\n".join(table(group, skip_scores) for group in groups(list(rows), by_device=True))
+
+
+def table(group: Group, skip_scores: Collection[str] = ()) -> str:
+    """The table of one data set under one protocol on one machine."""
+    is_skipped = group.first.protocol in skip_scores
+    columns = [(n, c) for n, c in COLUMNS if not (is_skipped and q.is_score(c))]
+    names = [column for _, column in columns]
+    lines: list[list[str]] = []
+    for name, of_method in group.variants.items():
+        label = marked(group, name, *names)
+        categories = list(dict.fromkeys(row.category for row in of_method))
+        for category in categories:
+            chosen = [row for row in of_method if row.category == category]
+            lines.append([label, category, *_cells(chosen, names)])
+        if len(categories) > 1:
+            lines.append([label, "mean", *_cells(of_method, names)])
+    headers = ["method", "category", *(name for name, _ in columns)]
+    body = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, stralign="right")
+    below = meanings(group, *names)
+    below += [says_nothing(group.first.protocol) + ": left out"] if is_skipped else []
+    below += _of_rows(group.variants, group.legend, with_scores=not is_skipped)
+    return "\n".join([caption(group), "", body, *(["", *below] if below else [])])
+
+
+def caption(group: Group) -> str:
+    """What makes the numbers comparable: protocol, seeds, machine, speed protocol, medians."""
+    first = group.first
+    rows = [row for of_method in group.variants.values() for row in of_method]
+    batches = sorted({row.fps_batch for row in rows if row.fps_batch})
+    parts = [group.place, listed("seed", (row.seed for row in rows))]
+    if first.device:
+        parts.append(device(first))
+    if first.speed:
+        parts.append(f"{first.speed}, FPS at batch {_list(batches)}, latency at batch 1")
+    if first.memory:
+        parts.append(f"memory by {first.memory}")
+    if first.speed and any(len(of_method) > 1 for of_method in group.variants.values()):
+        parts.append("costs: median")
+    return "; ".join(parts)
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """One line for each mark, for what was left out and for what is odd about the images."""
+    found = {mark: text for row in rows for mark, text in marks(row).items()}
+    named, told = variants(rows)
+    legend = [f"{name}: {text}" for name, text in told.items()]
+    lines = [f"{mark}  {text}" for mark, text in sorted(found.items())]
+    lines += _of_rows(named, legend, with_scores=True)
+    return ["", *lines] if lines else []
+
+
+def _of_rows(
+    named: Mapping[str, Sequence[Row]], legend: Sequence[str], with_scores: bool
+) -> list[str]:
+    """What is missing or left out, the legend, and what is odd about the images."""
+    rows = [row for of_method in named.values() for row in of_method]
+    undefined = {f"{row.category}: {text}" for row in rows for text in _undefined(row)}
+    left_out = dropped({name: choose(of_method) for name, of_method in named.items()})
+    if not with_scores:
+        return [*left_out, *legend]
+    return [*sorted(undefined), *left_out, *legend, *data_notes(rows)]
+
+
+def _undefined(row: Row) -> list[str]:
+    """Which scores of the table are not defined, and why."""
+    reasons: dict[str, str] = json.loads(row.undefined)
+    names: dict[str, list[str]] = {}
+    for name, column in COLUMNS:
+        if column in reasons:
+            names.setdefault(reasons[column], []).append(name)
+    return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
+
+
+def _cells(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+    counting = choose(rows)
+    return [_text(counting, column) for column in columns]
+
+
+def _text(counting: Chosen, column: str) -> str:
+    """Mean ± standard deviation of a score, median of a cost; n/a where one is missing."""
+    rows = counting.every_row
+    if any(q.quantity(row, column) is None for row in rows):
+        return "n/a"
+    value, deviation = q.over_seeds(rows, column, list(counting.rows))
+    return q.show(column, value) + ("" if deviation is None else f" ± {q.show(column, deviation)}")
+
+
+def _list(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values)) or "n/a"

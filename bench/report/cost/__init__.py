@@ -1,0 +1,1 @@
+"""What methods cost: tables and plots of speed and memory."""

@@ -1,0 +1,179 @@
+"""What methods cost: parameters, operations, state, speed, memory, beside their scores."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tabulate import tabulate
+
+from bench.report.choice import quantities as q
+from bench.report.choice.coverage import Coverage, cover
+from bench.report.choice.groups import Group, groups, marked, meanings
+from bench.report.choice.marks import mask_notes, says_nothing
+from bench.rows.text import of_categories
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from bench.rows.row import Row
+
+COLUMNS: tuple[tuple[str, str], ...] = (
+    ("params M", "params_m"),
+    ("GFLOPs", "gflops"),
+    ("state MB", "state_mb"),
+    ("encoder MB", "state_backbone_mb"),
+    ("FPS b1", "fps_b1"),
+    ("FPS b8", "fps_b8"),
+    ("FPS", "fps"),
+    ("p50 ms", "latency_p50_ms"),
+    ("p95 ms", "latency_p95_ms"),
+    ("encoder FPS", "encoder_fps"),
+    ("enc+dec FPS", "decoder_fps"),
+    ("fit MB", "fit_mb"),
+    ("infer MB", "infer_mb"),
+    ("fit s", "fit_s"),
+)
+
+_SHORT = 44
+"""What tells variants apart stands in a figure's legend if it has no more characters."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One method in one group, over the categories that all methods share.
+
+    Attributes:
+        label: name with marks, as a table shows it.
+        legend: the same with what tells it from the method's other variants, for a figure.
+        costs: median over categories and seeds of each column; None where not measured.
+        rows: how many it comes from.
+        counts: how many of them have each column.
+        score: mean over categories, then seeds; None where not measured.
+        batches: at which FPS was measured.
+    """
+
+    label: str
+    legend: str
+    costs: dict[str, float | None]
+    rows: int
+    counts: dict[str, int]
+    score: float | None
+    batches: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Costs:
+    """All methods of a group, and the rows that their numbers come from."""
+
+    group: Group
+    coverage: Coverage
+    lines: tuple[Cost, ...]
+
+    def notes(self, shown: Sequence[tuple[str, str]] = COLUMNS) -> list[str]:
+        """Seeds, what was left out, shown costs that some rows lack, and what the marks mean."""
+        partial = [line for cost in self.lines for line in _partial(cost, shown)]
+        return [*self.coverage.notes(), *partial, *meanings(self.group, "fps")]
+
+
+def cost_groups(rows: Sequence[Row]) -> list[Group]:
+    """Rows with timings, apart by data set, protocol, device, threads and speed protocol."""
+    return groups([row for row in rows if row.speed], by_device=True)
+
+
+def costs(group: Group, metric: str | None) -> Costs:
+    """One line for each method of a group, with its mean score if a metric is given."""
+    coverage = cover(group.variants, lambda row: 1.0)
+    return Costs(group, coverage, tuple(_cost(group, coverage, n, metric) for n in group.variants))
+
+
+def _cost(group: Group, coverage: Coverage, name: str, metric: str | None) -> Cost:
+    shared = coverage.shared if name in coverage.compared else ()
+    rows = [row for category in shared for row in coverage.chosen[name].rows[category]]
+    label = marked(group, name, "fps")
+    told = group.settings.get(name, "")
+    method = group.variants[name][0].method
+    short = f"{method}{label[len(name) :]}, {told}"
+    return Cost(
+        label=label,
+        legend=short if told and len(told) <= _SHORT else label,
+        costs={column: q.median_cost(rows, column) for _, column in COLUMNS},
+        rows=len(rows),
+        counts={
+            column: sum(q.quantity(row, column) is not None for row in rows)
+            for _, column in COLUMNS
+        },
+        score=_score([q.quantity(row, metric) for row in rows]) if metric else None,
+        batches=tuple(sorted({row.fps_batch for row in rows if row.fps_batch})),
+    )
+
+
+def _partial(cost: Cost, shown: Sequence[tuple[str, str]]) -> list[str]:
+    """Columns that only some of a method's rows have: `FPS b8: from 14 of 18 rows of padim`."""
+    found: dict[int, list[str]] = {}
+    for heading, column in shown:
+        if 0 < cost.counts[column] < cost.rows:
+            found.setdefault(cost.counts[column], []).append(heading)
+    return [
+        f"{', '.join(headings)}: from {count} of {cost.rows} rows of {cost.label}"
+        for count, headings in found.items()
+    ]
+
+
+def _score(values: Sequence[float | None]) -> float | None:
+    """Mean of all; every category has the same seeds, so the order of averaging is free."""
+    present = [value for value in values if value is not None]
+    return statistics.fmean(present) if present and len(present) == len(values) else None
+
+
+def input_side(row: Row) -> float | None:
+    """Side of the network's input in pixels; None where neither protocol nor method says."""
+    resize = json.loads(row.protocol_fields).get("resize")
+    crop = json.loads(row.protocol_fields).get("crop")
+    if crop:
+        return float(crop)
+    if resize == "method":
+        resize = json.loads(row.params).get("input_size")
+    if isinstance(resize, list):
+        return float((resize[0] * resize[1]) ** 0.5)
+    return float(resize) if isinstance(resize, (int, float)) else None
+
+
+def complexity_table(group: Group, metric: str | None, skip_scores: Collection[str] = ()) -> str:
+    """Title with device and protocols, costs, notes; without a metric no scores.
+
+    Args:
+        skip_scores: protocols whose scores say nothing; if there is a metric, shown with a remark.
+    """
+    found = costs(group, metric)
+    lines = []
+    for cost in found.lines:
+        batch = ", ".join(map(str, cost.batches)) or "n/a"
+        values = [q.show(column, cost.costs[column]) or "n/a" for _, column in COLUMNS]
+        score = [q.show(metric, cost.score) or "n/a"] if metric else []
+        lines.append([cost.label, *score, *values, batch])
+    head = ["method", *([q.label(metric)] if metric else []), *(name for name, _ in COLUMNS)]
+    body = tabulate(lines, [*head, "batch"], "pipe", disable_numparse=True, stralign="right")
+    return "\n".join(
+        [f"Complexity on {group.title}", "", body, "", *_notes(found, metric, skip_scores)]
+    )
+
+
+def _notes(found: Costs, metric: str | None, skip_scores: Collection[str]) -> list[str]:
+    protocol = found.group.first.protocol
+    score = "score: mean" if metric else f"{says_nothing(protocol)}: left out"
+    remarks = [says_nothing(protocol)] if metric and protocol in skip_scores else []
+    if metric and q.is_of_pixels(metric):
+        rows = [row for each in found.coverage.chosen.values() for row in each.every_row]
+        remarks += mask_notes(rows)
+    return [
+        f"{score}; costs: median; over {of_categories(found.coverage.shared)}",
+        "FPS: at the batch in the last column; latency, encoder and enc+dec: at batch 1",
+        "enc+dec: network and method, without upsampling and copies",
+        "GFLOPs: 2 for each multiply-add, one image; MB of 10^6 bytes; state includes the encoder",
+        *found.group.legend,
+        *found.notes(),
+        *remarks,
+    ]

@@ -1,0 +1,1 @@
+"""Tables of papers: published beside measured numbers."""

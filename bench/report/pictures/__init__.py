@@ -1,0 +1,1 @@
+"""Test images with their maps, and figures on disk."""

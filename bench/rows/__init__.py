@@ -1,0 +1,1 @@
+"""Rows on disk, and what makes two of them comparable."""

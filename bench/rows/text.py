@@ -1,0 +1,75 @@
+"""Formats of tables; numbers, values and devices as the text of tables and figures."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Literal, TypeGuard
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from bench.rows.row import Row
+
+Format = Literal["md", "tex", "html", "csv"]
+"""How a table is written."""
+
+SMALLEST_SIDE = 32
+"""Of an image, in pixels."""
+
+
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
+def of_categories(names: Sequence[str]) -> str:
+    """`1 category`, `2 categories`."""
+    return counted(len(names), "category", "categories")
+
+
+def listed(what: str, numbers: Iterable[int]) -> str:
+    """`seed 0`, `seeds 0, 1`."""
+    found = sorted(set(numbers))
+    return f"{what}{'s' * (len(found) != 1)} {', '.join(map(str, found)) or 'none'}"
+
+
+def some(names: Sequence[str], most: int = 4) -> str:
+    """The names, or the first of many and how many more."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
+def percent(value: float | None) -> str:
+    """A fraction as the field prints it."""
+    return "" if value is None else f"{100 * value:.1f}"
+
+
+def figure(value: float | None) -> str:
+    """A number to three significant digits, their zeros included, without exponent."""
+    if value is None:
+        return ""
+    if value == 0:
+        return "0"
+    exponent = int(f"{value:.2e}".partition("e")[2])  # of the rounded number: 9.999 is 10.0
+    return f"{value:.{max(0, 2 - exponent)}f}"
+
+
+def device(row: Row) -> str:
+    """Device and threads."""
+    threads = "threads unknown" if row.threads is None else counted(row.threads, "thread")
+    return f"{row.device or 'an unnamed device'}, {threads}"
+
+
+def plain(value: object) -> str:
+    """A value of a JSON column: `true`, `256 x 256`, `[1, 2, 3]`, `resnet18`."""
+    if _is_size(value):
+        return " x ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _is_size(value: object) -> TypeGuard[Sequence[int]]:
+    """Whether it is a height and a width; two small numbers are layers or levels."""
+    if not isinstance(value, (list, tuple)) or len(value) != 2:
+        return False
+    return all(type(side) is int and side >= SMALLEST_SIDE for side in value)

@@ -1,0 +1,1 @@
+"""From a plan to rows: driver, executors, one cell, maps made elsewhere."""

@@ -1,0 +1,60 @@
+"""What lies beside a row: image scores, curves, losses, panels, and maps if asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bench.evaluate.curves import image_curves, pixel_curves, save_curves
+from bench.rows.panels import Panel, save_panels, select
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from bench.run.scoring import Scored, Test
+
+
+def save_artifacts(
+    folder: Path,
+    test: Test,
+    scored: Scored,
+    history: Sequence[Mapping[str, float]],
+    save_maps: bool = False,
+) -> None:
+    """Write scores.npz, curves.npz, history.json, panels.npz; with `save_maps` an .npy an image."""
+    folder.mkdir(parents=True, exist_ok=True)
+    assert scored.prediction.scores is not None
+    scores = scored.prediction.scores.numpy()
+    np.savez_compressed(
+        folder / "scores.npz",
+        names=np.array(test.names),
+        scores=scores,
+        labels=np.array(test.labels),
+        defects=np.array([s.defect for s in test.samples]),
+    )
+    maps = [anomaly_map.numpy() for anomaly_map in scored.maps]
+    curves = pixel_curves(maps, test.masks.masks, test.labels) | image_curves(scores, test.labels)
+    save_curves(folder / "curves.npz", curves)
+    (folder / "history.json").write_text(json.dumps(list(history)), encoding="utf-8")
+    panels = [
+        Panel(
+            name=test.names[index],
+            image=test.images.raw(index),
+            mask=test.masks.masks[index],
+            map=maps[index],
+            score=float(scores[index]),
+            label=test.labels[index],
+            defect=test.samples[index].defect,
+            reason=reason,
+        )
+        for index, reason in select(scores, np.array(test.labels))
+    ]
+    save_panels(folder / "panels.npz", panels, scored.evaluation.values["pixel_f1max_threshold"])
+    if save_maps:
+        for name, anomaly_map in zip(test.names, maps, strict=True):
+            target = folder / "maps" / Path(name).with_suffix(".npy")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            np.save(target, anomaly_map)

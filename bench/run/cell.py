@@ -1,0 +1,283 @@
+"""One cell from files to a row: load, fit, predict, evaluate, profile."""
+
+from __future__ import annotations
+
+import importlib
+from datetime import datetime, timezone
+from itertools import cycle, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import bench
+from bench.api import Method, MethodError
+from bench.errors import DataError
+from bench.files.manifest import find_leaks, find_shared_groups
+from bench.files.tensors import ImageSet, check_samples, load_masks
+from bench.plan import discovery
+from bench.plan.cells import canonical
+from bench.profile import FitMeter, profile
+from bench.rows import provenance
+from bench.rows.row import Row, columns
+from bench.run.artifacts import save_artifacts
+from bench.run.context import (
+    CellRun,
+    choose_device,
+    make_method,
+    method_size,
+    seed_everything,
+    seed_of,
+)
+from bench.run.scoring import Scored, Test, score, score_columns
+from bench.settings.speed import SpeedProtocol
+from bench.weights.loading import Weights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bench.api import Dataset, Sample
+    from bench.plan.cells import Cell
+    from bench.run.job import Job
+
+    Report = Callable[[Mapping[str, Any]], None]
+
+PROFILED_IMAGES = 32
+"""Test images that the speed measurement cycles through; more only cost memory."""
+
+
+def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
+    """Run one cell.
+
+    Args:
+        job: the cell, with what it needs on this machine.
+        report: called with progress events: {"phase": ...} and {"epoch": ..., figures}.
+
+    Returns:
+        the row, and the environment that its `env` column is the key of.
+
+    Raises:
+        BenchError: bad data, a method that cannot run, numbers that are not finite.
+    """
+    started = datetime.now(timezone.utc)
+    cell = job.cell
+    device = choose_device(job.device)
+    torch.set_num_threads(max(1, job.threads))
+    seed_everything(cell.seed)
+    report({"phase": "reading"})
+    method = make_method(cell)
+    train, test = read_category(job, method, device, report)
+    run = CellRun(cell, device, train.image_size, _weights(job))
+    _load_libraries(cell)
+    meter = FitMeter(device)
+    scored, history = fit(job, method, run, meter, train, test, report)
+    report({"phase": "profiling"})
+    complexity = meter.columns() | _profile(job, method, run, meter, test)
+    save_artifacts(job.artifacts, test, scored[-1], history, job.save_maps)
+    environment = provenance.environment() | _device_facts(device)
+    known = set(columns())
+    row = Row(
+        **_identity(cell),
+        **score_columns(cell, method, scored, len(train), test),
+        **{k: v for k, v in complexity.items() if k in known},
+        weights=", ".join(dict.fromkeys(run.identities)) or "none",
+        data=cell.data,
+        code=job.code,
+        commit=job.commit,
+        bench=bench.__version__,
+        env=provenance.environment_key(environment),
+        device=environment["device"],
+        threads=torch.get_num_threads(),
+        command=job.command,
+        started=started.isoformat(timespec="seconds"),
+    )
+    return row, environment
+
+
+def open_dataset(cell: Cell, root: Path) -> Dataset:
+    """The cell's data set, its options set."""
+    plugin = discovery.describe("datasets", cell.dataset)
+    params = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.dataset_params.items()}
+    dataset: Dataset = discovery.load(plugin)(root=root, **params)
+    return dataset
+
+
+def read_category(
+    job: Job, method: Method, device: torch.device, report: Report
+) -> tuple[ImageSet, Test]:
+    """The training images, and the test half with its masks; every file is checked first.
+
+    Raises:
+        DataError: unreadable files, an empty or mixed split, too few training images.
+    """
+    cell, protocol = job.cell, job.cell.protocol
+    dataset = open_dataset(cell, job.root)
+    train = list(dataset.samples(cell.category, "train"))
+    test = list(dataset.samples(cell.category, "test"))
+    _check_split(cell, method, train, test)
+    leaks = _check_leaks(job, train, test)
+    for warning in check_samples([*train, *test]):
+        report({"warning": warning})
+
+    def images(samples: Sequence[Sample], purpose: str) -> ImageSet:
+        return ImageSet(
+            samples,
+            protocol,
+            method_size=method_size(method),
+            device=device,
+            seed=seed_of(cell.seed, purpose),
+            workers=job.loaders,
+        )
+
+    train_images, test_images = images(train, "train"), images(test, "test")
+    if test_images.image_size != train_images.image_size:
+        raise DataError(
+            f"{cell.dataset}/{cell.category}: training images become {train_images.image_size}, "
+            f"test images {test_images.image_size}; use a protocol with a fixed (height, width)"
+        )
+    half = Test(
+        samples=test,
+        images=test_images,
+        masks=load_masks(test, protocol, test_images.image_size, method_size(method)),
+        labels=[s.label for s in test],
+        names=[_name(s.image, dataset.root) for s in test],
+        leaked=leaks,
+    )
+    return train_images, half
+
+
+def fit(
+    job: Job,
+    method: Method,
+    run: CellRun,
+    meter: FitMeter,
+    train: ImageSet,
+    test: Test,
+    report: Report,
+) -> tuple[list[Scored], list[dict[str, float]]]:
+    """Train; score the last epoch, or each one where the protocol chooses among them.
+
+    Returns:
+        the scored epochs, the last one last, and the figures of every epoch.
+    """
+    protocol = job.cell.protocol
+    history: list[dict[str, float]] = []
+    scored: list[Scored] = []
+    report({"phase": "fitting"})
+    with meter:
+        method.prepare(run)
+        meter.begin()
+        for figures in method.fit(train, run):
+            history.append({k: float(v) for k, v in figures.items()})
+            meter.images(len(train))
+            report({"epoch": len(history), "epochs": _epochs(method), **history[-1]})
+            if protocol.is_oracle:
+                with meter.paused():
+                    scored.append(score(method, test, protocol, job.batch, len(history)))
+    if not history:
+        raise MethodError(f"{job.cell.method}: fit ended without a usable state; it never yielded")
+    if not scored:
+        report({"phase": "scoring"})
+        scored.append(score(method, test, protocol, job.batch, len(history)))
+    return scored, history
+
+
+def _check_split(
+    cell: Cell, method: Method, train: Sequence[Sample], test: Sequence[Sample]
+) -> None:
+    place = f"{cell.dataset}/{cell.category}"
+    if not test:
+        raise DataError(f"{place}: no test image")
+    if len(train) < method.min_train:
+        raise DataError(
+            f"{place}: {len(train)} training images, but {cell.method} needs at least "
+            f"{method.min_train}"
+        )
+    anomalous = [s.image for s in train if s.label]
+    if anomalous:
+        raise DataError(f"{place}: {len(anomalous)} anomalous training images: {anomalous[0]}")
+    both = find_shared_groups(train, test)
+    if both:
+        raise DataError(f"{place}: {len(both)} parts are in both splits, first {both[0]}")
+
+
+def _check_leaks(job: Job, train: Sequence[Sample], test: Sequence[Sample]) -> int:
+    """How many test images are training images too, byte for byte; refused unless allowed."""
+    leaks = find_leaks(train, test)
+    if leaks and not job.allow_leaks:
+        twin, image = leaks[0]
+        raise DataError(
+            f"{job.cell.dataset}/{job.cell.category}: {len(leaks)} test images are training images "
+            f"too, first {image} = {twin}; remove them, or say --allow-leaks to run and count them"
+        )
+    return len(leaks)
+
+
+def _name(image: Path, root: Path) -> str:
+    return image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name
+
+
+def _load_libraries(cell: Cell) -> None:
+    """Import now what is imported on first use, so that no method's memory is charged for it."""
+    torch.compiler.reset()  # loads the compiler, as optimisers and the FLOP counter do
+    if cell.pretrained != "none":
+        importlib.import_module("timm")
+
+
+def _weights(job: Job) -> Weights:
+    paths = {k: Path(v) if (v := job.weights[k]) else None for k in ("file", "folder")}
+    return Weights(job.weights["kind"], **paths)  # type: ignore[arg-type]
+
+
+def _epochs(method: Method) -> int | None:
+    epochs = getattr(method, "epochs", None)
+    return epochs if isinstance(epochs, int) else None
+
+
+def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test) -> dict[str, Any]:
+    count = min(len(test.images), PROFILED_IMAGES)
+    # One batch more than needed is never read: the generator is lazy.
+    batches = islice(test.images.batches(job.batch), -(-count // job.batch))
+    images = torch.cat([batch.cpu() for batch in batches])[:count]
+    # In turn, so that no cache of the system decides.
+    files = cycle(sample.image for sample in test.samples)
+    return profile(
+        method,
+        images,
+        run.backbones,
+        test.sizes[:count],
+        SpeedProtocol(**job.speed),
+        run.device,
+        preprocess=lambda: test.images.read_pixels(next(files)),
+        memory=meter.memory,
+    )
+
+
+def _identity(cell: Cell) -> dict[str, Any]:
+    return {
+        "cell": cell.id,
+        "method": cell.method,
+        "method_version": cell.method_version,
+        "dataset": cell.dataset,
+        "dataset_version": cell.dataset_version,
+        "category": cell.category,
+        "seed": cell.seed,
+        "protocol": cell.protocol.name,
+        "protocol_fields": canonical(cell.protocol.identity()),
+        "pretrained": cell.pretrained,
+        "params": canonical(dict(cell.params)),
+        "dataset_params": canonical(dict(cell.dataset_params)),
+    }
+
+
+def _device_facts(device: torch.device) -> dict[str, str]:
+    if device.type != "cuda":
+        return {"device": f"CPU {provenance.cpu_name()}"}
+    facts = torch.cuda.get_device_properties(device)
+    cudnn: Any = torch.backends.cudnn
+    return {
+        "device": facts.name,
+        "cuda": str(torch.version.cuda),
+        "cudnn": str(cudnn.version()),
+        "device_memory_gb": f"{facts.total_memory / 1e9:.0f}",
+    }

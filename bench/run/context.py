@@ -1,0 +1,96 @@
+"""The run that a cell offers its method: device, seeds, and weights that are remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from bench.api import Method, MethodError, Run
+from bench.plan import discovery
+from bench.weights.loading import Weights, load_backbone
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import nn
+
+    from bench.plan.cells import Cell
+
+
+def seed_of(seed: int, purpose: str) -> int:
+    """A 63-bit seed from SHA-256 of (seed, purpose): independent streams for each purpose."""
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+class CellRun(Run):
+    """The run that a cell offers its method; remembers the backbones that it handed out."""
+
+    def __init__(
+        self, cell: Cell, device: torch.device, image_size: tuple[int, int], weights: Weights
+    ) -> None:
+        self.cell = cell
+        self.device = device
+        self.seed = cell.seed
+        self.image_size = image_size
+        self.weights = weights
+        self.backbones: list[nn.Module] = []
+        self.identities: list[str] = []
+
+    def generator(self, purpose: str) -> torch.Generator:
+        return torch.Generator().manual_seed(seed_of(self.seed, purpose))
+
+    def backbone(self, name: str, layers: Sequence[int]) -> nn.Module:
+        if self.cell.pretrained == "none":
+            raise MethodError(
+                f"{self.cell.method} asks for the backbone {name!r}, but no field called backbone "
+                "or stem names it, so its weights would not be part of the cell"
+            )
+        module, identity = load_backbone(
+            name, layers, self.weights, seed=self.seed, device=self.device
+        )
+        self.backbones.append(module)
+        self.identities.append(identity)
+        return module
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto": CUDA where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise MethodError(
+            f"--device {name}: not a device; use auto, cpu, cuda or cuda:N"
+        ) from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise MethodError(f"--device {name}: torch sees no CUDA device here; use --device cpu")
+    return device
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch, each from (seed, its name), and ask for repeatable kernels."""
+    random.seed(seed_of(seed, "python"))
+    np.random.seed(seed_of(seed, "numpy") % 2**32)  # noqa: NPY002 - FrEIA draws from this one
+    torch.manual_seed(seed_of(seed, "torch"))
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+def make_method(cell: Cell) -> Method:
+    """The method of a cell, its fields set."""
+    plugin = discovery.describe("methods", cell.method)
+    params = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.params.items()}
+    method: Method = discovery.load(plugin)(**params)
+    return method
+
+
+def method_size(method: Method) -> tuple[int, int] | None:
+    """(height, width) of the method's own `input_size`, for protocols that ask for it."""
+    size = getattr(method, "input_size", None)
+    return (size, size) if isinstance(size, int) else size

@@ -1,0 +1,204 @@
+"""What `bench run` does: plan, skip what is finished, run the rest, store each row as it comes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import sys
+from dataclasses import asdict, dataclass
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from bench.disk import replace_file
+from bench.errors import StoreError
+from bench.plan import discovery
+from bench.plan.request import dataset_root, plan_request
+from bench.rows import provenance
+from bench.rows.store import ResultStore
+from bench.run.executors import InProcessExecutor, LocalExecutor, usable_cores
+from bench.run.job import Done, Failure, Job
+from bench.run.progress import RunProgress
+from bench.settings.speed import speed_protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+    from types import FrameType
+
+    from rich.console import Console
+
+    from bench.plan.request import Planned, Request
+    from bench.rows.row import Row
+    from bench.settings.config import Settings
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run left."""
+
+    rows: list[Row]
+    failures: list[Failure]
+    skipped: int
+    interrupted: bool = False
+
+
+def run_request(settings: Settings, request: Request, console: Console) -> Result:
+    """Run the cells that have no row yet; every row is on disk before the next one is taken."""
+    planned = plan_request(settings, request)
+    store = ResultStore(settings.paths.results)
+    with store.lock():
+        existing = {row.cell: row for row in store.rows()}
+        cells = [cell for part in planned for cell in part.cells]
+        todo = [c for c in cells if request.force or c.id not in existing]
+        skipped = len(cells) - len(todo)
+        if skipped:
+            console.print(f"{skipped} of {len(cells)} cells have a row already (--force reruns)")
+        wanted = {cell.id for cell in todo}
+        for part in planned:
+            needed = dict.fromkeys(cell.category for cell in part.cells if cell.id in wanted)
+            if needed:
+                part.dataset.prepare(list(needed))
+        jobs = _jobs(settings, request, planned, wanted)
+        outcomes = _execute(settings, request, store, jobs, console)
+        failures = [o for o in outcomes if isinstance(o, Failure)]
+        done = {o.row.cell: o.row for o in outcomes if isinstance(o, Done)}
+    rows = [row for cell in cells if (row := done.get(cell.id) or existing.get(cell.id))]
+    return Result(rows, failures, skipped, interrupted=len(outcomes) < len(jobs))
+
+
+def _jobs(
+    settings: Settings, request: Request, planned: Sequence[Planned], wanted: set[str]
+) -> list[Job]:
+    run = settings.run
+    slots = max(1, run.workers)
+    threads = run.threads or max(1, usable_cores() // slots)
+    file = request.weights_file
+    kind = "file" if file else run.weights
+    folder = settings.paths.weights
+    commit = provenance.commit(settings.project)
+    speed = asdict(speed_protocol(run.speed, settings.speed))
+    code = {name: discovery.describe("methods", name).code() for name in request.methods}
+    return [
+        Job(
+            cell=cell,
+            root=dataset_root(settings, part.plugin, request.data_root),
+            device=run.device,
+            threads=threads,
+            loaders=run.loaders,
+            batch=run.batch,
+            weights={
+                "kind": kind,
+                "file": str(file.absolute()) if file else None,
+                "folder": str(folder) if folder else None,
+            },
+            speed=speed,
+            artifacts=_artifacts(settings, cell.id).with_suffix(".part"),
+            save_maps=request.save_maps,
+            allow_leaks=request.allow_leaks,
+            command=request.command,
+            commit=commit,
+            code=code[cell.method],
+        )
+        for part in planned
+        for cell in part.cells
+        if cell.id in wanted
+    ]
+
+
+def _artifacts(settings: Settings, cell: str) -> Path:
+    return settings.paths.results / "artifacts" / cell
+
+
+def _execute(
+    settings: Settings,
+    request: Request,
+    store: ResultStore,
+    jobs: Sequence[Job],
+    console: Console,
+) -> list[Done | Failure]:
+    slots = device_slots(settings)
+    outcomes: list[Done | Failure] = []
+    with RunProgress(jobs, len(slots), console) as progress:
+        executor: LocalExecutor | InProcessExecutor = (
+            InProcessExecutor(on_event=progress.event)
+            if request.in_process
+            else LocalExecutor(slots, settings.run.timeout, progress.event)
+        )
+        with _Interrupts(executor, console):
+            for outcome in executor.map(jobs):
+                _keep(settings, store, outcome)
+                outcomes.append(outcome)
+                progress.outcome(outcome)
+    return outcomes
+
+
+def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> None:
+    """A row goes to its CSV, a failure to a text file; artifacts move into place."""
+    results = settings.paths.results
+    cell = outcome.job.cell.id
+    log = results / "failures" / f"{cell}.txt"
+    part = outcome.job.artifacts
+    if isinstance(outcome, Failure):
+        head = f"{outcome.job.cell.label}\n{outcome.cause}\n\n"
+        replace_file(log, (head + outcome.log).encode(errors="backslashreplace"))
+        shutil.rmtree(part, ignore_errors=True)
+        return
+    target = _artifacts(settings, cell)
+    if part.is_dir():
+        try:
+            shutil.rmtree(target, ignore_errors=True)
+            part.replace(target)
+        except OSError as error:
+            raise StoreError(f"{target} cannot be written: {error.strerror}") from error
+    environment = results / "env" / f"{outcome.row.env}.json"
+    if not environment.exists():
+        text = json.dumps(outcome.environment, indent=1, sort_keys=True) + "\n"
+        replace_file(environment, text.encode())
+    store.put(outcome.row)
+    log.unlink(missing_ok=True)
+
+
+def device_slots(settings: Settings) -> list[dict[str, str]]:
+    """One slot for each cell that runs at a time: one for each GPU, else `[run].workers`."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    ids = [part for part in visible.split(",") if part]
+    if settings.run.device in ("auto", "cuda") and len(ids) > 1:
+        return [{"CUDA_VISIBLE_DEVICES": part} for part in ids]
+    return [{} for _ in range(max(1, settings.run.workers))]
+
+
+class _Interrupts:
+    """Ctrl-C once: finish what runs, start nothing new. Twice: end the workers now."""
+
+    def __init__(self, executor: LocalExecutor | InProcessExecutor, console: Console) -> None:
+        self.executor = executor
+        self.console = console
+        self.count = 0
+        self.previous: Any = None
+
+    def __enter__(self) -> _Interrupts:
+        if not isinstance(self.executor, InProcessExecutor):
+            self.previous = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.previous is not None:
+            signal.signal(signal.SIGINT, self.previous)
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.count += 1
+        if self.count == 1:
+            self.executor.stop()
+            # By another thread: the signal may interrupt this one while it prints.
+            text = "finishing the cells that run; Ctrl-C again to stop now"
+            Thread(target=self.console.print, args=(text,)).start()
+        else:
+            self.executor.kill()
+
+
+def command_line() -> str:
+    """The command as typed, for the row."""
+    return shlex.join(["bench", *sys.argv[1:]])

@@ -1,0 +1,68 @@
+"""What a cell needs to run on this machine, and how it can end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.plan.cells import Cell
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bench.rows.row import Row
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell with what a worker needs to run it on this machine."""
+
+    cell: Cell
+    root: Path  # the data set's folder
+    device: str  # "auto", "cpu", "cuda"
+    threads: int
+    loaders: int
+    batch: int
+    weights: Mapping[str, str | None]  # kind, file, folder
+    speed: Mapping[str, Any]
+    artifacts: Path  # made by the worker, moved into place by the driver
+    save_maps: bool = False
+    allow_leaks: bool = False
+    command: str = ""
+    commit: str = ""
+    code: str = ""
+
+    def to_json(self) -> str:
+        """One line."""
+        values = {**asdict(self), "cell": self.cell.to_json()}
+        values |= {"root": str(self.root), "artifacts": str(self.artifacts)}
+        return json.dumps(values)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """The inverse of `to_json`."""
+        values = json.loads(text)
+        values |= {"root": Path(values["root"]), "artifacts": Path(values["artifacts"])}
+        return cls(**{**values, "cell": Cell.from_json(values["cell"])})
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell has no row."""
+
+    job: Job
+    cause: str  # one line
+    log: str  # traceback and output
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished cell."""
+
+    job: Job
+    row: Row
+    environment: Mapping[str, str]
+    seconds: float

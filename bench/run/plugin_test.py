@@ -1,0 +1,125 @@
+"""Checks of a method that its author runs: shapes, repeatability, and a planted defect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from bench.plan import discovery
+from bench.plan.request import Planned, Request, plan_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from bench.api import Method
+    from bench.settings.config import Settings
+
+CATEGORY = "bolt"
+SMALL = {
+    "synthetic.categories_only": CATEGORY,
+    "synthetic.size": 64,
+    "synthetic.train": 8,
+    "synthetic.good": 4,
+    "synthetic.bad": 4,
+}
+
+
+def check_method(settings: Settings, name: str, say: Callable[[str], None]) -> list[str]:
+    """Fit a method twice on one small synthetic category and look at its predictions.
+
+    Returns:
+        the promises that it breaks, a line each; empty if it keeps them all.
+    """
+    say(f"{name}: {discovery.describe('methods', name).summary}")
+    planned = plan_request(settings, Request([name], ["synthetic"], [CATEGORY], SMALL))[0]
+    planned.dataset.prepare([CATEGORY])
+    method, pixels, epochs = _fit(planned)
+    problems = [] if epochs else ["fit must yield at least once"]
+    problems += _check_shapes(method, pixels)
+    if problems:  # the other checks compare maps with each other
+        return problems
+    problems += _check_repeatable(method, _fit(planned)[0], pixels)
+    problems += _check_batch(method, pixels)
+    problems += _check_planted(method, pixels)
+    if not problems:
+        say("shapes, finite, repeatable, independent of the batch, sees a planted square: fine")
+    return problems
+
+
+def _fit(planned: Planned) -> tuple[Method, Tensor, int]:
+    """The fitted method, the test images, and how often `fit` yielded."""
+    import torch
+
+    from bench.files.tensors import ImageSet
+    from bench.run.context import CellRun, make_method, method_size, seed_everything
+    from bench.weights.loading import Weights
+
+    cell, cpu = replace(planned.cells[0], seed=0), torch.device("cpu")
+    seed_everything(cell.seed)
+    method = make_method(cell)
+    train, test = (
+        ImageSet(
+            list(planned.dataset.samples(CATEGORY, split)),
+            cell.protocol,
+            method_size=method_size(method),
+            device=cpu,
+            seed=0,
+        )
+        for split in ("train", "test")
+    )
+    run = CellRun(cell, cpu, train.image_size, Weights("random"))
+    method.prepare(run)
+    epochs = sum(1 for _ in method.fit(train, run))
+    return method, torch.cat(list(test.batches(8))), epochs
+
+
+def _maps(method: Method, pixels: Tensor) -> Tensor:
+    import torch
+
+    with torch.inference_mode():
+        return method.predict(pixels).maps
+
+
+def _check_shapes(method: Method, pixels: Tensor) -> list[str]:
+    import torch
+
+    with torch.inference_mode():
+        done = method.finish(method.predict(pixels))
+    problems = []
+    if done.maps.ndim != 3 or len(done.maps) != len(pixels):
+        problems.append(f"maps must be ({len(pixels)}, H, W), not {tuple(done.maps.shape)}")
+    if done.scores is not None and tuple(done.scores.shape) != (len(pixels),):
+        problems.append(f"scores must be ({len(pixels)},), not {tuple(done.scores.shape)}")
+    if not bool(torch.isfinite(done.maps).all()):
+        problems.append("maps must be finite")
+    return problems
+
+
+def _check_repeatable(method: Method, again: Method, pixels: Tensor) -> list[str]:
+    if bool((_maps(method, pixels) == _maps(again, pixels)).all()):
+        return []
+    return ["the same seed must give the same maps: draw random numbers through run"]
+
+
+def _check_batch(method: Method, pixels: Tensor) -> list[str]:
+    import torch
+
+    alone = torch.cat([_maps(method, image[None]) for image in pixels[:3]])
+    if torch.allclose(alone, _maps(method, pixels)[:3], rtol=1e-4, atol=1e-5):
+        return []
+    return ["a map must not depend on the other images of its batch"]
+
+
+def _check_planted(method: Method, pixels: Tensor) -> list[str]:
+    import torch
+
+    planted = pixels[:1].clone()
+    height, width = planted.shape[-2:]
+    planted[..., height // 3 : height // 2, width // 3 : width // 2] = 4.0
+    with torch.inference_mode():
+        both = method.finish(method.predict(torch.cat([pixels[:1], planted])))
+    if float(both.maps[1].max()) > float(both.maps[0].max()):
+        return []
+    return ["an image with a planted white square must get a higher maximum"]

@@ -1,0 +1,152 @@
+"""Progress of a run: a bar on a terminal, plain lines elsewhere. Both with the time left."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
+
+from bench.rows.text import percent
+from bench.run.job import Done, Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from rich.console import Console
+
+    from bench.run.job import Job
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+@dataclass
+class TimeLeft:
+    """Estimates the rest of a run from the cells that are over, method by method."""
+
+    jobs: Sequence[Job]
+    slots: int
+    taken: dict[str, list[float]] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
+
+    def note(self, job: Job, seconds: float) -> None:
+        """One cell is over."""
+        self.over.add(job.cell.id)
+        self.taken.setdefault(job.cell.method, []).append(seconds)
+
+    def seconds(self) -> float | None:
+        """Seconds left; None before the first cell is over."""
+        if not self.taken:
+            return None
+        overall = statistics.fmean(s for of_method in self.taken.values() for s in of_method)
+        rest = [job for job in self.jobs if job.cell.id not in self.over]
+        mean = {method: statistics.fmean(values) for method, values in self.taken.items()}
+        return sum(mean.get(job.cell.method, overall) for job in rest) / self.slots
+
+    def text(self) -> str:
+        """Ready to print."""
+        left = self.seconds()
+        return "" if left is None else f"{duration(left)} left"
+
+
+class RunProgress:
+    """Shows what runs, what is over, and the time left."""
+
+    def __init__(self, jobs: Sequence[Job], slots: int, console: Console) -> None:
+        self.console = console
+        self.left = TimeLeft(jobs, slots)
+        self.total = len(jobs)
+        self.count = 0
+        self.bar: Progress | None = None
+        self.tasks: dict[str, TaskID] = {}
+        self.announced: dict[str, float] = {}
+        if console.is_terminal:
+            self.bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=24),
+                TextColumn("{task.fields[note]}", markup=False),
+                console=console,
+            )
+            self.overall = self.bar.add_task("cells", total=self.total, note=f"0/{self.total}")
+
+    def __enter__(self) -> RunProgress:
+        if self.bar is not None:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def event(self, job: Job, event: Mapping[str, Any]) -> None:
+        """A worker said how far it is."""
+        if "warning" in event:
+            text = f"      {job.cell.label}: {event['warning']}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            return
+        epoch, epochs = event.get("epoch"), event.get("epochs")
+        loss = f", loss {event['loss']:.4g}" if "loss" in event else ""
+        if epoch is not None:
+            note = f"epoch {epoch}{f'/{epochs}' if epochs else ''}{loss}"
+        else:
+            note = str(event.get("phase", ""))
+        if self.bar is not None:
+            key = job.cell.id
+            if key not in self.tasks:
+                self.tasks[key] = self.bar.add_task(job.cell.label, total=epochs, note=note)
+            self.bar.update(self.tasks[key], completed=epoch or 0, total=epochs, note=note)
+        elif self._is_due(job):
+            self.console.print(f"      {job.cell.label}: {note}", markup=False, highlight=False)
+
+    def outcome(self, outcome: Done | Failure) -> None:
+        """A cell is over."""
+        self.count += 1
+        self.left.note(outcome.job, outcome.seconds)
+        cell = outcome.job.cell
+        head = f"[{self.count}/{self.total}] {cell.label}"
+        if isinstance(outcome, Done):
+            row = outcome.row
+            text = (
+                f"{head}: image AUROC {percent(row.image_auroc) or 'n/a'}, "
+                f"pixel AUROC {percent(row.pixel_auroc) or 'n/a'}, "
+                f"AUPRO 0.3 {percent(row.aupro_30) or 'n/a'} ({duration(outcome.seconds)})"
+            )
+        else:
+            text = f"{head}: FAILED: {outcome.cause}"
+        left = self.left.text() if self.count < self.total else ""
+        if self.bar is not None:
+            task = self.tasks.pop(cell.id, None)
+            if task is not None:
+                self.bar.remove_task(task)
+            self.bar.update(
+                self.overall, completed=self.count, note=f"{self.count}/{self.total} {left}"
+            )
+        elif left:
+            text += f", {left}"
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _is_due(self, job: Job) -> bool:
+        """Plain logs get a cell's start, and then a line every half minute."""
+        now = time.monotonic()
+        if now - self.announced.get(job.cell.id, -60.0) < 30.0:
+            return False
+        self.announced[job.cell.id] = now
+        return True

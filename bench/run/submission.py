@@ -1,0 +1,232 @@
+"""Anomaly maps made elsewhere: checked as a whole, evaluated under a protocol, kept as rows."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import bench
+from bench.errors import DataError
+from bench.evaluate import evaluate
+from bench.files.geometry import Geometry, Size
+from bench.files.images import image_size
+from bench.files.manifest import file_digest, find_leaks
+from bench.files.map_files import read_map
+from bench.files.map_layout import Problem, find_base, find_maps, find_scores, map_keys
+from bench.files.masks import aspect_differs
+from bench.files.tensors import check_samples, fit_maps, load_masks
+from bench.plan.cells import Cell, canonical
+from bench.rows.row import Row
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from bench.api import Dataset, Sample
+    from bench.files.masks import Mask, TestMasks
+    from bench.settings.protocol import Protocol
+
+KIND = "submitted"
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The maps of one category, checked.
+
+    Attributes:
+        samples: the test images.
+        files: the map of each.
+        masks: ground truth at the size at which the protocol scores pixels.
+        scores: given image scores; None: the maxima of the maps.
+        resized: maps that have another size than their mask.
+        digests: SHA-256 of the map files.
+        leaked: test images that are training images too.
+    """
+
+    category: str
+    samples: Sequence[Sample]
+    files: Sequence[Path]
+    masks: TestMasks
+    scores: Sequence[float] | None
+    resized: int
+    digests: Sequence[str]
+    leaked: int
+
+
+def check_maps(
+    folder: Path, dataset: Dataset, category: str, protocol: Protocol, *, is_only: bool
+) -> tuple[Submitted | None, list[Problem]]:
+    """Everything that is wrong with the maps of a category, or the maps.
+
+    Args:
+        folder: of the submission.
+        is_only: the submission is of this category alone.
+
+    Raises:
+        DataError: the data set itself is unusable, or the protocol cannot score maps.
+    """
+    samples = list(dataset.samples(category, "test"))
+    keys = map_keys(samples)
+    base = find_base(folder, category, is_only)
+    if base is None:
+        text = f"{folder / category}: no maps of category {category} ({len(keys)} images)"
+        return None, [Problem("missing", text)]
+    check_samples(samples)
+    masks = load_masks(samples, protocol, _input_size(samples, protocol))
+    found, problems = find_maps(base, keys)
+    scores, wrong = find_scores(folder, base, category, keys)
+    problems += wrong
+    resized = 0
+    for key, sample, mask in zip(keys, samples, masks.masks, strict=True):
+        if key not in found:
+            continue
+        problem, differs = _judge(found[key], sample, mask, protocol)
+        problems += [problem] if problem else []
+        resized += differs
+    if problems:
+        return None, problems
+    files = [found[key] for key in keys]
+    return Submitted(
+        category=category,
+        samples=samples,
+        files=files,
+        masks=masks,
+        scores=[scores[key] for key in keys] if scores else None,
+        resized=resized,
+        digests=[f"{category}/{k} {file_digest(f)}" for k, f in zip(keys, files, strict=True)],
+        leaked=len(find_leaks(list(dataset.samples(category, "train")), samples)),
+    ), []
+
+
+def maps_digest(parts: Sequence[Submitted]) -> str:
+    """SHA-256 over names and contents of all maps and given scores: what makes a submission."""
+    lines = sorted(line for part in parts for line in part.digests)
+    lines += [f"{p.category} {list(p.scores)!r}" for p in parts if p.scores is not None]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def score_maps(part: Submitted, protocol: Protocol) -> dict[str, Any]:
+    """The score columns of a row, by the rules of `bench run`.
+
+    Maps of another size than their mask are brought to it bilinearly. The image score is the
+    maximum of that map, unless scores were given and the protocol leaves them to the method.
+    """
+    maps = [
+        _fitted(read_map(file), mask)
+        for file, mask in zip(part.files, part.masks.masks, strict=True)
+    ]
+    # A file may hold fewer digits than the others; the widest type holds all of them.
+    widest = np.result_type(*{one.dtype for one in maps})
+    maps = [one.astype(widest, copy=False) for one in maps]
+    own = part.scores if protocol.image_score == "method" else None
+    scores = np.array(own) if own is not None else np.array([m.max() for m in maps])
+    labels = [sample.label for sample in part.samples]
+    evaluation = evaluate(
+        maps,
+        part.masks.masks,
+        labels,
+        scores,
+        names=[str(file) for file in part.files],
+        published=protocol.published,
+    )
+    values = {k: v for k, v in evaluation.values.items() if k in Row.__dataclass_fields__}
+    return {
+        **values,
+        "published": canonical(dict(evaluation.published)),
+        "undefined": canonical(dict(evaluation.undefined)),
+        "n_test": len(labels),
+        "n_anomalous": sum(labels),
+        "n_unmasked": len(part.masks.unmasked),
+        "n_leaked": part.leaked,
+        "regions": evaluation.counts.get("regions", part.masks.regions),
+        "regions_lost": part.masks.regions_lost,
+    }
+
+
+def make_row(cell: Cell, scores: dict[str, Any], *, commit: str, env: str, command: str) -> Row:
+    """The row of one category; it has no complexity, and its weights are not known."""
+    return Row(
+        cell=cell.id,
+        method=cell.method,
+        method_version=cell.method_version,
+        dataset=cell.dataset,
+        dataset_version=cell.dataset_version,
+        category=cell.category,
+        seed=cell.seed,
+        protocol=cell.protocol.name,
+        protocol_fields=canonical(cell.protocol.identity()),
+        pretrained=cell.pretrained,
+        params=canonical(dict(cell.params)),
+        dataset_params=canonical(dict(cell.dataset_params)),
+        **scores,
+        kind=KIND,
+        weights="unknown",
+        data=cell.data,
+        code="",
+        commit=commit,
+        bench=bench.__version__,
+        env=env,
+        command=command,
+        started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _input_size(samples: Sequence[Sample], protocol: Protocol) -> Size:
+    """(height, width) at which the protocol scores pixels; of no use unless it is the input's."""
+    geometry = Geometry(protocol)
+    if protocol.mask_size != "input":
+        return image_size(samples[0].image)
+    sizes = {geometry.cropped(image_size(sample.image)): sample.image for sample in samples}
+    if len(sizes) > 1:
+        (a, one), (b, other) = list(sizes.items())[:2]
+        raise DataError(
+            f"{one} becomes {a[1]} x {a[0]} and {other} {b[1]} x {b[0]} under protocol "
+            f"{protocol.name!r}; use one that resizes to a fixed (height, width), or 'native'"
+        )
+    return next(iter(sizes))
+
+
+def _judge(
+    file: Path, sample: Sample, mask: Mask | None, protocol: Protocol
+) -> tuple[Problem | None, bool]:
+    """What is wrong with a map, and whether it must be resized to its mask."""
+    try:
+        values = read_map(file)
+    except DataError as error:
+        return Problem("unreadable", str(error)), False
+    if values.ndim != 2 or not values.size:
+        shape = " x ".join(map(str, values.shape)) or "a single value"
+        return Problem("misshapen", f"{file}: {shape}; expected height x width"), False
+    size = (values.shape[0], values.shape[1])
+    expected = image_size(sample.image)
+    scored = mask.shape if mask is not None else expected
+    if protocol.crop is not None and mask is not None and size != scored:
+        text = f"expected {_text(scored)}: protocol {protocol.name!r} scores a crop of the image"
+        return Problem("misshapen", f"{file}: {_text(size)}; {text}"), False
+    if size[0] != size[1] and aspect_differs(size, expected) and aspect_differs(size, scored):
+        text = f"expected the shape of the image, {_text(expected)}, or a square"
+        return Problem("misshapen", f"{file}: {_text(size)}; {text}"), False
+    if not np.isfinite(values).all():
+        count = int(values.size - np.isfinite(values).sum())
+        return Problem("not finite", f"{file}: {count} of {values.size} values"), False
+    return None, mask is not None and size != scored
+
+
+def _text(size: tuple[int, ...]) -> str:
+    return f"{size[0]} x {size[1]} (height x width)"
+
+
+def _fitted(values: NDArray[Any], mask: Mask | None) -> NDArray[Any]:
+    """The map at the size of its mask; untouched where there is none."""
+    if mask is None or values.shape == mask.shape:
+        return values
+    exact = values.dtype.itemsize <= 2 or values.dtype == np.float32
+    tensor = torch.from_numpy(values.astype(np.float32 if exact else np.float64))
+    return fit_maps(tensor[None], [(mask.shape[0], mask.shape[1])])[0].numpy()

@@ -1,0 +1,1 @@
+"""The choices: bench.toml, protocols, how speed is measured."""

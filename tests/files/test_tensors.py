@@ -1,0 +1,228 @@
+"""Training images as tensors: parity with the published readers, order, cache, workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.api import IMAGENET_MEAN, IMAGENET_STD, Sample
+from bench.errors import ConfigError, DataError
+from bench.files.tensors import ImageSet, check_samples, fit_maps, load_masks
+from bench.settings.protocol import Protocol
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CPU = torch.device("cpu")
+
+
+def image_set(samples: list[Sample], protocol: Protocol, **options: Any) -> ImageSet:
+    values = {"method_size": None, "device": CPU, "seed": 0} | options
+    return ImageSet(samples, protocol, **values)
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    """Seven images of 20 x 16 with noise."""
+    rng = np.random.default_rng(0)
+    found = []
+    for index in range(7):
+        path = tmp_path / f"{index}.png"
+        Image.fromarray(rng.integers(0, 256, (16, 20, 3), np.uint8)).save(path)
+        found.append(Sample(path, 0, "good"))
+    return found
+
+
+def golden_sample(folder: Path, raw: Any, mask: Any) -> Sample:
+    Image.fromarray(raw).save(folder / "x.png")
+    Image.fromarray(mask).save(folder / "x_mask.png")
+    return Sample(folder / "x.png", 1, "bad", folder / "x_mask.png", mask_rule="auto")
+
+
+@pytest.mark.parametrize("case", [0, 1])
+@pytest.mark.parametrize("name", ["padim", "pyramidflow", "cflow"])
+def test_pixels_and_masks_equal_those_of_the_published_readers(
+    name: str, case: int, tmp_path: Path
+) -> None:
+    with np.load(GOLDEN / "published_readers.npz") as file:
+        data = {k.rsplit("/", 1)[1]: file[k] for k in file.files if k.startswith(f"{name}/{case}/")}
+    sample = golden_sample(tmp_path, data["raw"], data["raw_mask"])
+    if name == "padim":
+        resize, crop = map(int, data["resize_crop"])
+        protocol = Protocol("x", resize=resize, crop=crop, resample="lanczos")
+    elif name == "cflow":
+        side = int(data["size"])
+        protocol = Protocol("x", resize=(side, side), resample="lanczos")
+    else:
+        protocol = Protocol(
+            "x",
+            resize=int(data["x_size"]),
+            mask_size=int(data["y_size"]),
+            mask_resample="bilinear",
+        )
+    images = image_set([sample], protocol)
+    (batch,) = images.batches(1)
+    assert torch.allclose(batch[0], torch.from_numpy(data["image"]), rtol=0, atol=1e-6)
+    (mask,) = load_masks([sample], protocol, images.image_size).masks
+    assert mask is not None
+    assert np.array_equal(mask, data["mask"][0])
+
+
+def test_raw_pixels_are_those_of_the_tensor(samples: list[Sample]) -> None:
+    images = image_set(samples, Protocol("x", resize=(8, 12)))
+    (batch,) = images.batches(7)
+    mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    shown = (batch[3].permute(1, 2, 0) * std + mean) * 255
+    assert images.image_size == (8, 12)
+    assert images.raw(3).shape == (8, 12, 3)
+    assert torch.allclose(shown, torch.from_numpy(images.raw(3).copy()).float(), atol=1e-3)
+
+
+@pytest.mark.parametrize("cache_mb", [0, 1])
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_do_not_depend_on_cache_or_workers(
+    samples: list[Sample], cache_mb: int, workers: int
+) -> None:
+    def two_epochs(images: ImageSet) -> list[torch.Tensor]:
+        def jitter(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            return image + torch.rand((), generator=generator)
+
+        batches = [
+            batch for _ in range(2) for batch in images.batches(3, shuffle=True, augment=jitter)
+        ]
+        return [*batches, *images.batches(2)]
+
+    plain = two_epochs(image_set(samples, Protocol("x")))
+    other = two_epochs(image_set(samples, Protocol("x"), workers=workers, cache_mb=cache_mb))
+    assert all(torch.equal(a, b) for a, b in zip(plain, other, strict=True))
+
+
+def test_the_cache_stays_within_its_limit(samples: list[Sample]) -> None:
+    images = image_set(samples, Protocol("x", resize=(500, 500)), cache_mb=2)
+    list(images.batches(4))
+    assert len(images.cache) == 2
+
+
+def test_a_file_is_read_once_while_it_is_in_the_cache(samples: list[Sample]) -> None:
+    images = image_set(samples, Protocol("x"))
+    first = list(images.batches(7))
+    for sample in samples:
+        sample.image.unlink()
+    assert torch.equal(first[0], next(images.batches(7)))
+
+
+def test_order_follows_the_seed_and_the_number_of_calls(samples: list[Sample]) -> None:
+    def order(images: ImageSet) -> list[float]:
+        return [float(image.sum()) for batch in images.batches(2, shuffle=True) for image in batch]
+
+    one, same, other = (image_set(samples, Protocol("x"), seed=seed) for seed in (0, 0, 1))
+    epochs = [order(one) for _ in range(3)]
+    assert epochs == [order(same) for _ in range(3)]
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert sorted(epochs[0]) == sorted(epochs[1])
+    assert order(other) not in epochs
+
+
+def test_without_shuffle_the_order_is_that_of_the_samples(samples: list[Sample]) -> None:
+    images = image_set(samples, Protocol("x", resize=(16, 20)))
+    got = torch.cat(list(images.batches(3)))
+    one_by_one = torch.cat(
+        [next(image_set([s], images.geometry.protocol).batches(1)) for s in samples]
+    )
+    assert torch.equal(got, one_by_one)
+
+
+def test_the_last_batch_is_smaller_or_dropped(samples: list[Sample]) -> None:
+    images = image_set(samples, Protocol("x"))
+    assert [len(batch) for batch in images.batches(3)] == [3, 3, 1]
+    assert [len(batch) for batch in images.batches(3, drop_last=True)] == [3, 3]
+    with pytest.raises(DataError, match="7 images are fewer than one batch of 8"):
+        images.batches(8, drop_last=True)
+    with pytest.raises(ValueError, match="not positive"):
+        images.batches(0)
+
+
+def test_images_of_different_sizes_need_a_fixed_resize_or_a_crop(
+    samples: list[Sample], tmp_path: Path
+) -> None:
+    Image.new("RGB", (20, 30)).save(tmp_path / "tall.png")
+    mixed = [*samples, Sample(tmp_path / "tall.png", 0, "good")]
+    with pytest.raises(DataError, match=r"tall\.png becomes 8 x 12 .*fixed \(height, width\)"):
+        image_set(mixed, Protocol("x", resize=8))
+    assert image_set(mixed, Protocol("x", resize=8, crop=8)).image_size == (8, 8)
+    assert image_set(mixed, Protocol("x", resize=(8, 9))).image_size == (8, 9)
+
+
+def test_the_methods_own_size_is_used_or_asked_for(samples: list[Sample]) -> None:
+    protocol = Protocol("x", resize="method")
+    assert image_set(samples, protocol, method_size=(8, 9)).image_size == (8, 9)
+    assert image_set(samples, protocol, method_size=8).image_size == (8, 10)
+    with pytest.raises(ConfigError, match=r"this method has none.*'standard'"):
+        image_set(samples, protocol)
+
+
+def test_a_crop_larger_than_the_image_is_refused(samples: list[Sample]) -> None:
+    with pytest.raises(ConfigError, match="a crop of 9 is larger than the resized image of 10 x 8"):
+        image_set(samples, Protocol("x", resize=8, crop=9))
+
+
+def test_an_empty_split_is_refused() -> None:
+    with pytest.raises(DataError, match="the split is empty"):
+        image_set([], Protocol("x"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_file_that_breaks_after_the_check_is_named(samples: list[Sample], workers: int) -> None:
+    images = image_set(samples, Protocol("x"), workers=workers)
+    samples[4].image.write_bytes(samples[4].image.read_bytes()[:-40])
+    with pytest.raises(DataError, match=r"4\.png: damaged or truncated"):
+        list(images.batches(2))
+
+
+def test_maps_are_brought_to_the_size_of_each_mask() -> None:
+    maps = torch.arange(32.0).reshape(2, 4, 4)
+    same, larger = fit_maps(maps, [(4, 4), (8, 6)])
+    assert same.data_ptr() == maps.data_ptr()
+    assert larger.shape == (8, 6)
+    wanted = torch.nn.functional.interpolate(maps[1:, None], (8, 6), mode="bilinear")[0, 0]
+    assert torch.equal(larger, wanted)
+    with pytest.raises(ValueError, match="2 maps for 1 masks"):
+        fit_maps(maps, [(4, 4)])
+
+
+# --- the check before training -------------------------------------------------------------------
+
+
+def test_tidy_files_pass_the_check(samples: list[Sample]) -> None:
+    assert check_samples(samples) == []
+
+
+def test_the_check_names_the_first_bad_file_and_counts_the_others(samples: list[Sample]) -> None:
+    samples[2].image.write_bytes(b"")
+    samples[5].image.write_bytes(b"text")
+    with pytest.raises(DataError, match=r"2\.png: the file is empty.*and 1 more"):
+        check_samples(samples)
+
+
+def test_mixed_bit_depths_are_refused(samples: list[Sample]) -> None:
+    Image.fromarray(np.zeros((16, 20), np.uint16)).save(samples[1].image)
+    with pytest.raises(DataError, match=r"8-bit and 16-bit images in one category: .*0\.png"):
+        check_samples(samples)
+
+
+def test_cmyk_among_other_images_is_refused(samples: list[Sample], tmp_path: Path) -> None:
+    Image.new("CMYK", (20, 16)).save(tmp_path / "print.jpg")
+    with pytest.raises(DataError, match="CMYK and other images"):
+        check_samples([*samples, Sample(tmp_path / "print.jpg", 0, "good")])
+
+
+def test_formats_that_tell_the_label_are_noted(samples: list[Sample], tmp_path: Path) -> None:
+    # Told by content: the name says PNG.
+    Image.new("RGB", (20, 16)).save(tmp_path / "bad.png", format="JPEG")
+    (note,) = check_samples([*samples, Sample(tmp_path / "bad.png", 1, "bad")])
+    assert note == (
+        "normal images are PNG, anomalous ones JPEG: the file format gives the label away"
+    )

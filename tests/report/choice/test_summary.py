@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from bench.report.choice.summary import tables
+from tests.row_maker import make_row
+
+row = partial(make_row, image_auroc=0.75, speed="speed-1", fps=12.5, fps_batch=8, device="CPU test")
+
+
+def test_a_mean_stands_below_several_categories() -> None:
+    text = tables([row(), row(category="b", image_auroc=0.25)])
+    assert "mean" in text
+    assert "50.0" in text
+
+
+def test_one_seed_prints_no_deviation_and_several_do() -> None:
+    assert "±" not in tables([row()])
+    assert "50.0 ± 35.4" in tables([row(), row(seed=1, image_auroc=0.25)])
+
+
+def test_the_deviation_of_a_mean_is_that_of_the_means_of_seeds() -> None:
+    rows = [
+        row(),
+        row(category="b", image_auroc=0.25),
+        row(seed=1),
+        row(seed=1, category="b", image_auroc=0.25),
+    ]
+    mean = next(line for line in tables(rows).splitlines() if " mean " in line)
+    assert "50.0 ± 0.0" in mean
+
+
+def test_costs_are_medians_over_categories_and_seeds_and_the_caption_says_so() -> None:
+    rows = [
+        row(category=category, seed=seed, fps=fps)
+        for category, numbers in {"a": (1.0, 2.0, 9.0), "b": (4.0, 8.0, 3.0)}.items()
+        for seed, fps in enumerate(numbers)
+    ]
+    lines = tables(rows).splitlines()
+    assert lines[0].endswith("; costs: median")
+    assert [line.split()[-5] for line in lines if "padim" in line] == ["2.00", "4.00", "3.50"]
+
+
+def test_the_caption_of_single_rows_says_nothing_of_medians() -> None:
+    assert "median" not in tables([row(), row(method="cflow")])
+
+
+def test_rows_of_two_protocols_are_never_in_one_table() -> None:
+    text = tables([row(), row(protocol="native", protocol_fields='{"mask_size":"native"}')])
+    assert text.count("image AUROC") == 2
+
+
+def test_rows_of_two_devices_are_never_in_one_table() -> None:
+    assert tables([row(), row(device="GPU test")]).count("image AUROC") == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"threads": 4}, {"speed": "brief"}, {"memory": "sampled resident set"}]
+)
+def test_costs_measured_in_two_ways_are_never_in_one_table(change: dict[str, Any]) -> None:
+    first = row(threads=1, memory="resident high-water mark")
+    text = tables([first, replace(first, seed=1, **change)])
+    assert text.count("image AUROC") == 2
+    assert "memory by resident high-water mark" in text.splitlines()[0]
+
+
+def test_settings_and_options_that_are_not_the_defaults_are_named() -> None:
+    text = tables(
+        [row(params='{"dimensions":550}', dataset="synthetic", dataset_params='{"bad":80}')]
+    )
+    assert text.startswith("synthetic, protocol standard; data set options: bad = 80; seed 0")
+    assert text.splitlines()[-1] == "padim: dimensions 550"
+
+
+def test_noisy_timings_are_marked_and_explained() -> None:
+    text = tables([row(noisy=True), row(method="cflow", noisy=False)])
+    assert "padim* " in text
+    assert "cflow " in text
+    assert "\n*  step times spread by more than 10 %" in text
+
+
+def test_scores_that_say_nothing_are_left_out_with_a_word() -> None:
+    text = tables([row(protocol="costs", image_auroc=0.1), row()], ["costs"])
+    assert text.count("image AUROC") == 1
+    assert "scores of protocol costs say nothing: left out" in text
+    assert text.count("p50 ms") == 2
+
+
+def test_random_weights_oracle_epochs_and_transductive_scores_are_marked() -> None:
+    text = tables([row(pretrained="random", epochs=3, last_epoch='{"a":1}', transductive=True)])
+    assert "padim§†‡" in text.replace("†‡§", "§†‡")
+    assert "random encoder weights" in text
+    assert "chosen on the test set" in text
+    assert "transductive" in text
+
+
+def test_a_missing_value_is_named_and_spoils_the_mean() -> None:
+    text = tables([row(), row(category="b", image_auroc=None)])
+    mean = next(line for line in text.splitlines() if " mean " in line)
+    assert "n/a" in mean
+
+
+def test_a_seed_that_lacks_a_category_is_not_in_the_mean_and_is_named() -> None:
+    text = tables([row(), row(category="b", image_auroc=0.25), row(seed=1, image_auroc=0.15)])
+    mean = next(line for line in text.splitlines() if " mean " in line)
+    assert "50.0" in mean
+    assert "±" not in mean
+    assert "padim: seed 1 does not count, lacks b" in text
+
+
+def test_the_caption_names_protocol_seeds_device_and_batch() -> None:
+    caption = tables([row()]).splitlines()[0]
+    for part in ("protocol standard", "seed 0", "CPU test", "batch 8"):
+        assert part in caption
+
+
+def test_settings_by_category_make_one_mean_and_are_noted() -> None:
+    rows = [row(params='{"levels":4}'), row(category="b", image_auroc=0.25, params='{"levels":8}')]
+    text = tables(rows)
+    assert "50.0" in text
+    assert "#1" not in text
+    assert "padim: settings differ by category" in text
+
+
+def test_several_settings_of_one_category_are_numbered() -> None:
+    text = tables([row(params='{"levels":4}'), row(params='{"levels":8}')])
+    assert "padim #1 " in text
+    assert "\npadim #2: levels=8" in text
+    assert "differ by category" not in text
+
+
+def test_an_undefined_score_says_why() -> None:
+    reason = "no anomalous image in the test set"
+    text = tables([row(image_auroc=None, undefined=f'{{"image_auroc": "{reason}"}}')])
+    assert f"tile: image AUROC n/a: {reason}" in text
+
+
+def test_two_configurations_by_category_keep_apart() -> None:
+    rows = [
+        row(category=category, params=f'{{"levels":{levels},"sigma":{sigma}}}')
+        for sigma in (1, 2)
+        for category, levels in (("a", 4), ("b", 8))
+    ]
+    text = tables(rows).splitlines()
+    lines = [line.split()[:3] for line in text if line.startswith("padim #") and ":" not in line]
+    assert lines == [["padim", f"#{n}", c] for n in (1, 2) for c in ("a", "b", "mean")]

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import ConfigError, StoreError
+from bench.rows.changes import PARTS, Environments
+from bench.rows.check import COUNTS, FRACTIONS, RELATIVE, Comparison, Tolerances, check, compare
+from bench.rows.check_output import as_json, as_junit, as_text, speed
+from bench.rows.store import ResultStore
+from bench.settings.config import load_settings
+from tests.row_maker import make_row
+
+if TYPE_CHECKING:
+    from bench.rows.row import Row
+
+TOLERANCES = Tolerances(scores=0.002, relative={"gflops": 0.01})
+NOWHERE = Environments([])
+
+
+def row(seed: int = 0, **changes: Any) -> Row:
+    values: dict[str, Any] = {
+        "cell": f"{seed:012x}",
+        "seed": seed,
+        "pretrained": "random",
+        "weights": "random resnet18",
+        "commit": "abc",
+        "env": "cafe",
+        "device": "CPU x",
+        "image_auroc": 0.75,
+        "pixel_auroc": 0.9,
+        "aupro_30": 0.6,
+        "n_test": 100,
+        "n_anomalous": 50,
+        "params_m": 2.78,
+        "gflops": 10.0,
+        "fps": 50.0,
+        "started": "2026-01-01T00:00:00+00:00",
+    }
+    return make_row(**{**values, **changes})
+
+
+def outcome(old: list[Row], now: list[Row], tolerances: Tolerances = TOLERANCES) -> Comparison:
+    return compare(old, now, tolerances, NOWHERE)
+
+
+def changed_metrics(found: Comparison) -> list[str]:
+    return [d.metric for cell in found.changed for d in cell.changed]
+
+
+def test_equal_rows_agree() -> None:
+    found = outcome([row()], [row()])
+    assert found.exit_code() == 0
+    assert (found.changed, found.missing, found.new) == ([], [], [])
+    assert "1 cells compared: 1 agree, 0 changed; 0 missing, 0 new\nOK" in as_text(found, False)
+
+
+@pytest.mark.parametrize("delta", [0.01, -0.01])
+@pytest.mark.parametrize("metric", FRACTIONS)
+def test_a_score_that_moves_either_way_is_changed(metric: str, delta: float) -> None:
+    old: dict[str, Any] = {metric: 0.5}
+    now: dict[str, Any] = {metric: 0.5 + delta}
+    found = outcome([row(**old)], [row(**now)], Tolerances(0.002))
+    image_level = metric in ("image_ap", "image_f1max")  # one swap of 50 images may move these 0.02
+    assert changed_metrics(found) == ([] if image_level else [metric])
+
+
+@given(st.floats(0, 1), st.floats(0, 0.5), st.booleans())
+def test_a_score_passes_exactly_within_its_tolerance(
+    tolerance: float, beyond: float, up: bool
+) -> None:
+    inside, outside = (0.5 + (1 if up else -1) * (tolerance + by) for by in (0.0, beyond + 1e-6))
+    allowed = Tolerances(scores=tolerance)
+    assert outcome([row(aupro_30=0.5)], [row(aupro_30=inside)], allowed).exit_code() == 0
+    assert outcome([row(aupro_30=0.5)], [row(aupro_30=outside)], allowed).exit_code() == 1
+
+
+@pytest.mark.parametrize("metric", COUNTS)
+def test_counts_are_exact(metric: str) -> None:
+    wide = Tolerances(scores=1.0, spread=100.0)
+    assert changed_metrics(outcome([row(**{metric: 40})], [row(**{metric: 41})], wide)) == [metric]
+
+
+def test_parameters_and_flops_are_gated_by_ratio_and_speed_is_not() -> None:
+    now = row(params_m=2.79, gflops=10.05, fps=1.0)
+    found = outcome([row()], [now])
+    assert changed_metrics(found) == ["params_m"]
+    assert speed(found) == {"padim": {"fps": 0.02}}
+    assert "speed, not gated: padim fps x0.02" in as_text(found, False)
+
+
+def test_speed_on_another_device_is_not_compared() -> None:
+    assert speed(outcome([row()], [row(device="CPU y")])) == {}
+
+
+@pytest.mark.parametrize(("old", "now"), [(0.5, None), (None, 0.5)])
+def test_a_score_that_becomes_undefined_or_defined_is_changed(
+    old: float | None, now: float | None
+) -> None:
+    found = outcome([row(aupimo=old)], [row(aupimo=now)], Tolerances(scores=1.0))
+    assert changed_metrics(found) == ["aupimo"]
+    assert "undefined" in as_text(found, False)
+
+
+def test_scores_of_other_evaluators_are_gated_too() -> None:
+    old, now = (row(published=json.dumps({"aupro_x": v})) for v in (0.5, 0.6))
+    assert changed_metrics(outcome([old], [now])) == ["published.aupro_x"]
+
+
+def test_an_image_score_may_move_by_one_swap_of_two_images() -> None:
+    few = {"n_test": 16, "n_anomalous": 8}
+    old, swapped = row(**few), row(image_auroc=0.75 - 1 / 64, **few)
+    assert outcome([old], [swapped]).exit_code() == 0
+    assert outcome([old], [row(image_auroc=0.75 - 2 / 64, **few)]).exit_code() == 1
+    assert outcome([row()], [row(image_auroc=0.75 - 1 / 64)]).exit_code() == 1
+
+
+def test_missing_and_new_cells_are_told_apart_from_changed_ones() -> None:
+    found = outcome([row(0), row(1)], [row(0), row(2)])
+    assert [r.seed for r in found.missing] == [1]
+    assert [r.seed for r in found.new] == [2]
+    assert found.exit_code() == 0
+    assert found.exit_code(complete=True) == 1
+    text = as_text(found, False)
+    assert "MISSING padim mtd/tile seed 1" in text
+    assert "NEW     padim mtd/tile seed 2" in text
+
+
+@pytest.mark.parametrize(
+    ("old", "now"), [([], []), ([], [row()]), ([row()], []), ([row()], [row(1)])]
+)
+def test_nothing_compared_is_exit_code_3(old: list[Row], now: list[Row]) -> None:
+    found = outcome(old, now)
+    assert found.exit_code() == found.exit_code(complete=True) == 3
+    assert "NOTHING COMPARED" in as_text(found, False)
+
+
+def test_a_cell_whose_data_or_version_changed_is_still_compared_by_its_names() -> None:
+    now = row(cell="f" * 12, data="other", method_version=2, aupro_30=0.7)
+    found = outcome([row()], [now])
+    assert (found.missing, found.new) == ([], [])
+    (cell,) = found.changed
+    assert {c.part: c.details for c in cell.changes if c.details} == {
+        "code": ("method version 1 -> 2",),
+        "data": ("files feed -> other",),
+    }
+
+
+def test_of_several_rows_with_a_cells_names_the_newest_is_compared() -> None:
+    older = row(cell="e" * 12, data="a", aupro_30=0.1)
+    newer = row(cell="f" * 12, data="b", started="2026-02-01T00:00:00+00:00")
+    found = outcome([row()], [newer, older])
+    assert found.exit_code() == 0
+    assert [r.cell for r in found.new] == ["e" * 12]
+
+
+@pytest.mark.parametrize(
+    ("changes", "part", "text"),
+    [
+        ({"code": "dead"}, "code", "files of padim beef -> dead"),
+        ({"commit": "def"}, "code", "commit abc -> def"),
+        ({"weights": "sha 1"}, "weights", "weights random resnet18 -> sha 1"),
+        ({"data": "d00d"}, "data", "files feed -> d00d"),
+        ({"env": "f00d"}, "environment", "env cafe -> f00d"),
+        ({"threads": 2}, "environment", "threads None -> 2"),
+        ({"protocol_fields": '{"crop":2}'}, "protocol", 'protocol_fields {} -> {"crop":2}'),
+    ],
+)
+def test_the_part_that_changed_is_named(changes: dict[str, Any], part: str, text: str) -> None:
+    found = outcome([row()], [row(aupro_30=0.1, **changes)])
+    (cell,) = found.changed
+    assert [(c.part, c.details) for c in cell.changes if c.details] == [(part, (text,))]
+    same = ", ".join(p for p in PARTS if p != part)
+    assert f"differs: {part} ({text})" in as_text(found, False)
+    assert f"the same: {same}" in as_text(found, False)
+
+
+def test_uncommitted_changes_may_differ_and_are_said() -> None:
+    found = outcome([row(commit="a-dirty")], [row(commit="a-dirty", aupro_30=0.1)])
+    assert "both from a-dirty: uncommitted changes, which may differ" in as_text(found, False)
+
+
+def test_a_change_without_a_recorded_cause_is_said() -> None:
+    text = as_text(outcome([row()], [row(aupro_30=0.1)]), False)
+    assert "nothing recorded differs" in text
+
+
+def test_packages_that_differ_are_named_where_the_environments_are_known(tmp_path: Path) -> None:
+    for folder, key, torch in (("old", "cafe", "2.4"), ("now", "f00d", "2.5")):
+        ResultStore(tmp_path / folder).put(row(env=key, aupro_30=0.6 if folder == "old" else 0.1))
+        (tmp_path / folder / "env").mkdir()
+        text = json.dumps({"torch": torch, "python": "3.11"})
+        (tmp_path / folder / "env" / f"{key}.json").write_text(text)
+    found = check(tmp_path / "old", tmp_path / "now", TOLERANCES)
+    assert "environment (torch 2.4 -> 2.5)" in as_text(found, False)
+
+
+SEEDS = [row(s, aupro_30=v) for s, v in enumerate((0.60, 0.62, 0.61, 0.59))]
+
+
+def test_with_several_seeds_the_tolerance_follows_their_spread() -> None:
+    # Standard deviation 0.0129: 3 sqrt(2) of it is 0.055 for a seed, half of that for four.
+    inside = [*SEEDS[:3], replace(SEEDS[3], aupro_30=0.54)]
+    beyond = [*SEEDS[:3], replace(SEEDS[3], aupro_30=0.53)]
+    assert outcome(SEEDS, inside).exit_code() == 0
+    assert outcome(SEEDS, beyond).exit_code() == 1
+    assert outcome(SEEDS[:1], [replace(SEEDS[0], aupro_30=0.61)]).exit_code() == 1
+
+
+def test_a_shift_of_all_seeds_shows_in_their_mean() -> None:
+    shifted = [replace(r, aupro_30=(r.aupro_30 or 0) - 0.03) for r in SEEDS]
+    found = outcome(SEEDS, shifted)
+    assert not any(cell.changed for cell in found.cells)
+    (mean,) = [c for c in found.means if c.changed]
+    assert mean.seeds == (0, 1, 2, 3)
+    assert "CHANGED padim mtd/tile mean of seeds 0, 1, 2, 3" in as_text(found, False)
+    assert json.loads(as_json(found, False))["changed_means"][0]["seeds"] == [0, 1, 2, 3]
+
+
+def test_a_damaged_baseline_is_refused_with_its_line(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    store.put(row())
+    file = store.file("mtd", "padim")
+    file.write_text(file.read_text().replace("0.600000", "sixty"))
+    with pytest.raises(StoreError, match=r":2: column 'aupro_30' holds 'sixty'"):
+        check(tmp_path, tmp_path, TOLERANCES)
+
+
+def test_a_baseline_that_is_no_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="is not a folder; give --baseline"):
+        check(tmp_path / "no", tmp_path, TOLERANCES)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"score": 0.1}, "did you mean 'scores'"),
+        ({"absolute": {"aupro": 0.1}}, "did you mean 'aupro_"),
+        ({"relative": {"gflop": 0.1}}, "did you mean 'gflops'"),
+        ({"scores": "1%"}, "'1%' is not a number >= 0"),
+        ({"scores": True}, "True is not a number"),
+        ({"spread": -1}, "-1 is not a number >= 0"),
+        ({"absolute": {"aupro_30": float("nan")}}, "nan is not a number"),
+        ({"relative": {"gflops": float("inf")}}, "inf is not a number"),
+    ],
+)
+def test_an_unusable_tolerance_is_refused(table: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Tolerances.from_table(table, "bench.toml")
+
+
+def test_the_shipped_tolerances_are_valid() -> None:
+    settings = load_settings(Path(__file__).parents[2])
+    tolerances = Tolerances.from_table(settings.check, "bench.toml")
+    assert set(tolerances.relative) == set(RELATIVE)
+    assert 0 < tolerances.of("aupro_30", row(), None) < 0.01
+
+
+def test_json_holds_every_figure_with_its_tolerance() -> None:
+    found = outcome([row(0), row(1)], [row(0, aupro_30=0.7), row(2)])
+    values = json.loads(as_json(found, complete=False))
+    assert (values["exit_code"], values["compared"]) == (1, 1)
+    (cell,) = values["changed"]
+    (aupro,) = [d for d in cell["differences"] if d["metric"] == "aupro_30"]
+    assert aupro["delta"] == pytest.approx(0.1)
+    assert (aupro["passed"], aupro["tolerance"]) == (False, 0.002)
+    assert set(cell["differs"]) == set(PARTS)
+    assert [r["seed"] for r in values["missing"]] == [1]
+    assert [r["seed"] for r in values["new"]] == [2]
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_junit_counts_changed_missing_and_new(complete: bool) -> None:
+    found = outcome([row(0), row(1)], [row(0, aupro_30=0.7), row(2)])
+    suite = ElementTree.fromstring(as_junit(found, complete))
+    assert suite.attrib["tests"] == "3"
+    assert suite.attrib["failures"] == ("2" if complete else "1")
+    assert suite.attrib["skipped"] == ("1" if complete else "2")
+    assert len(suite.findall("testcase/failure")) == int(suite.attrib["failures"])
+    assert "aupro_30 0.6 -> 0.7" in (suite.find("testcase/failure[@type='changed']").text or "")  # type: ignore[union-attr]
+
+
+def test_junit_fails_where_nothing_was_compared() -> None:
+    suite = ElementTree.fromstring(as_junit(outcome([], []), complete=False))
+    assert suite.attrib["failures"] == "1"
+
+
+@given(st.text())
+def test_junit_is_valid_xml_whatever_a_category_is_called(name: str) -> None:
+    found = outcome([row(category=name)], [row(category=name, aupro_30=0.1, weights=name)])
+    encodable = as_junit(found, complete=False).encode("utf-8")
+    assert ElementTree.fromstring(encodable).attrib["failures"] == "1"
+
+
+def bench(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("BENCH_")}
+    command = [sys.executable, "-m", "bench", "check", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_ends_with_the_exit_code_and_prints_each_format(tmp_path: Path) -> None:
+    old, now = ResultStore(tmp_path / "old"), ResultStore(tmp_path / "now")
+    old.put(row())
+    now.put(row(aupro_30=0.7))
+    both = ("--baseline", "old", "--results", "now")
+    changed = bench(*both, "--format", "json", "--out", "deep/check.json", cwd=tmp_path)
+    assert changed.returncode == 1, changed.stderr
+    assert "CHANGED padim mtd/tile seed 0" in changed.stdout
+    assert json.loads((tmp_path / "deep" / "check.json").read_text())["exit_code"] == 1
+    assert bench("--baseline", "old", "--results", "old", cwd=tmp_path).returncode == 0
+    nothing = bench("--baseline", "old", "--format", "junit", cwd=tmp_path)
+    assert nothing.returncode == 3
+    assert ElementTree.fromstring(nothing.stdout).attrib["failures"] == "1"
+    absent = bench("--baseline", "no", cwd=tmp_path)
+    assert (absent.returncode, len(absent.stderr.splitlines())) == (2, 1)

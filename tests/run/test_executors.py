@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import io
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from rich.console import Console
+
+from bench.plan.cells import Cell
+from bench.run.driver import _Interrupts
+from bench.run.executors import LocalExecutor, describe_exit
+from bench.run.job import Job
+from bench.run.progress import TimeLeft, duration
+from bench.settings.protocol import Protocol
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+def job(method: str = "padim", seed: int = 0, **changes: Any) -> Job:
+    cell = Cell(
+        method=method,
+        method_version=1,
+        params={"layers": [1, 2]},
+        dataset="mtd",
+        dataset_version=1,
+        dataset_params={},
+        category="tile",
+        seed=seed,
+        protocol=Protocol("standard"),
+        pretrained="random",
+        data="feed",
+    )
+    values: dict[str, Any] = {
+        "cell": cell,
+        "root": Path("data"),
+        "device": "cpu",
+        "threads": 1,
+        "loaders": 0,
+        "batch": 8,
+        "weights": {"kind": "random", "file": None, "folder": None},
+        "speed": {"name": "brief"},
+        "artifacts": Path("out"),
+    }
+    return Job(**{**values, **changes})
+
+
+def test_a_job_survives_the_way_to_a_worker() -> None:
+    first = job(save_maps=True, command="bench run")
+    again = Job.from_json(first.to_json())
+    assert again == first
+    assert "\n" not in first.to_json()
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (-9, "SIGKILL; the system may have run out of memory"),
+        (-11, "SIGSEGV; native code crashed"),
+        (3, "exited with status 3 and left no result"),
+    ],
+)
+def test_an_exit_status_is_put_in_words(status: int, text: str) -> None:
+    assert text in describe_exit(status)
+
+
+def test_nothing_to_run_gives_nothing() -> None:
+    assert list(LocalExecutor([{}]).map([])) == []
+
+
+def test_the_time_left_follows_each_methods_own_mean() -> None:
+    jobs = [job("fast", 0), job("fast", 1), job("slow", 0), job("slow", 1)]
+    left = TimeLeft(jobs, slots=1)
+    assert left.seconds() is None
+    left.note(jobs[0], 1.0)
+    left.note(jobs[2], 9.0)
+    assert left.seconds() == 10.0
+    assert TimeLeft(jobs, 2, {"fast": [1.0], "slow": [9.0]}).seconds() == 10.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5.2, "5 s"), (65, "1 min 05 s"), (3661, "1 h 01 min")]
+)
+def test_durations_are_written_as_people_say_them(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+class Screen(io.RawIOBase):
+    """Gets a Ctrl-C while it is written to."""
+
+    def __init__(self) -> None:
+        self.text = b""
+        self.done = threading.Event()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer) -> int:
+        part = bytes(data)
+        self.text += part
+        if part == b"a row":
+            signal.raise_signal(signal.SIGINT)
+        elif b"Ctrl-C again" in self.text:
+            self.done.set()
+        return len(part)
+
+
+def test_ctrl_c_while_a_line_is_printed_stops_after_the_cells_that_run() -> None:
+    screen = Screen()
+    file = io.TextIOWrapper(io.BufferedWriter(screen), write_through=True)
+    executor = LocalExecutor([{}])
+    with _Interrupts(executor, Console(file=file)) as interrupts:
+        file.write("a row")
+        file.flush()
+        assert screen.done.wait(60)
+    assert interrupts.count == 1
+    assert list(executor.map([job()])) == []
