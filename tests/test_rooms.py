@@ -28,7 +28,7 @@ MODULES = modules()
 
 def room(module: str) -> str:
     """The room of a module: its folder; `report` has rooms inside."""
-    first, *rest = module.split(".")
+    first = module.split(".")[0]
     if first in GROUND:
         return "ground"
     if first in TOP:

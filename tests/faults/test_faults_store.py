@@ -49,7 +49,7 @@ def in_child(action: str, folder: Path, limit: str) -> subprocess.CompletedProce
     """Run an action on a store in a process of its own, below a limit."""
     code = (
         "import os, resource, sys\nfrom pathlib import Path\nfrom dataclasses import replace\n"
-        "from bench.errors import StoreError\nfrom bench.store import ResultStore\n"
+        "from bench.errors import StoreError\nfrom bench.rows.store import ResultStore\n"
         f"store = ResultStore(Path({str(folder)!r}))\nold = store.rows()[0]\n"
         f"{limit}\ntry:\n    {action}\nexcept StoreError as error:\n"
         "    print(error)\n    sys.exit(2)\n"

@@ -17,8 +17,10 @@ import pytest
 
 import bench.run.executors
 from bench.plan.cells import Cell
+from bench.rows.row import columns
 from bench.rows.store import ResultStore
 from bench.run.executors import LocalExecutor
+from bench.run.forkserver import ForkServerError, can_fork
 from bench.run.job import Done, Failure, Job
 from bench.settings.protocol import Protocol
 
@@ -65,7 +67,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def outcomes(orders: Sequence[str], slots: int = 2, **options: Any) -> list[Done | Failure]:
         monkeypatch.setattr(bench.run.executors, "_spawn", spawn)
-        executor = LocalExecutor([{}] * slots, **options)
+        executor = LocalExecutor([{}] * slots, **{"fork": False, **options})
         found = list(executor.map([job(told, seed) for seed, told in enumerate(orders)]))
         assert len(found) == len(orders)
         return sorted(found, key=lambda o: o.job.cell.seed)
@@ -261,6 +263,42 @@ def test_real_workers_that_fail_are_recorded_with_cause_and_log(project: Path) -
         assert cause in log.splitlines()[1]
         assert "Traceback" in log or name == "parent"
     assert is_gone(int((project / "left").read_text()))
+
+
+@pytest.mark.skipif(not can_fork(), reason="workers are forked on Linux")
+def test_without_a_fork_server_each_cell_starts_anew_and_the_run_says_so(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_environment: object) -> None:
+        raise ForkServerError("the fork server ended: no module named torch")
+
+    events: list[Mapping[str, Any]] = []
+    monkeypatch.setattr(bench.run.executors, "ForkServer", broken)
+    found = run(
+        ["finish()"] * 3, fork=True, on_event=lambda _job, event: events.append(event), slots=1
+    )
+    assert all(isinstance(outcome, Done) for outcome in found)
+    text = "the fork server ended: no module named torch; each cell starts a process of its own"
+    assert [event["warning"] for event in events] == [text]
+
+
+@pytest.mark.slow
+def test_a_forked_worker_measures_the_same_scores_as_one_that_is_started_anew(
+    project: Path,
+) -> None:
+    # A single cell starts a process of its own.
+    for arguments in (("--seed", "1"), ("--seeds", "0,1,2")):
+        folder = "-".join(arguments)
+        done = start(project, "-m", "fine", *arguments, "--results", folder)
+        output, _ = done.communicate()
+        assert done.returncode == 0, output
+    (anew,) = ResultStore(project / "--seed-1").rows()
+    forked = ResultStore(project / "--seeds-0,1,2").rows()
+    assert [row.seed for row in forked] == [0, 1, 2]
+    for column in columns("score"):
+        assert getattr(forked[1], column) == getattr(anew, column)
+    assert forked[1].threads == anew.threads
+    assert forked[1].env == anew.env
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from bench.plan.request import Request, plan_request
 from bench.rows.changes import Environments
 from bench.rows.check import Comparison, Tolerances, compare
 from bench.rows.check_output import as_text
-from bench.run.driver import _jobs
+from bench.run.driver import make_jobs
 from bench.run.executors import InProcessExecutor
 from bench.run.job import Done
 from bench.settings.config import load_settings
@@ -65,7 +65,7 @@ def train(settings: Settings, method: str) -> Row:
     request = Request(methods=[method], datasets=["synthetic"], categories=["bolt"])
     planned = plan_request(settings, request)
     planned[0].dataset.samples("bolt", "train")
-    (job,) = _jobs(settings, request, planned, {planned[0].cells[0].id})
+    (job,) = make_jobs(settings, request, planned, {planned[0].cells[0].id})
     (outcome,) = InProcessExecutor().map([job])
     assert isinstance(outcome, Done), outcome
     return outcome.row

@@ -59,5 +59,5 @@ def test_a_table_makes_a_protocol() -> None:
 
 
 def test_reading_speed_settings_imports_no_torch() -> None:
-    code = "import sys, bench.speed; sys.exit('torch' in sys.modules)"
+    code = "import sys, bench.settings.speed; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
