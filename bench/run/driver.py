@@ -61,7 +61,7 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
             needed = dict.fromkeys(cell.category for cell in part.cells if cell.id in wanted)
             if needed:
                 part.dataset.prepare(list(needed))
-        jobs = _jobs(settings, request, planned, wanted)
+        jobs = make_jobs(settings, request, planned, wanted)
         outcomes = _execute(settings, request, store, jobs, console)
         failures = [o for o in outcomes if isinstance(o, Failure)]
         done = {o.row.cell: o.row for o in outcomes if isinstance(o, Done)}
@@ -69,9 +69,10 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
     return Result(rows, failures, skipped, interrupted=len(outcomes) < len(jobs))
 
 
-def _jobs(
+def make_jobs(
     settings: Settings, request: Request, planned: Sequence[Planned], wanted: set[str]
 ) -> list[Job]:
+    """The wanted cells of a plan, each with what a worker needs on this machine."""
     run = settings.run
     slots = max(1, run.workers)
     threads = run.threads or max(1, usable_cores() // slots)

@@ -20,10 +20,15 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.rows.row import Row
+from bench.run.forkserver import ForkServer, ForkServerError, can_fork
 from bench.run.job import Done, Failure, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from bench.run.forkserver import ForkedWorker
+
+    Worker = subprocess.Popen[str] | ForkedWorker
 
 EVENT = "@bench "
 """Start of a worker's line that is an event for the driver; every other line belongs to the log."""
@@ -43,16 +48,22 @@ class LocalExecutor:
         slots: environment changes of each cell that runs at a time, one dict a slot.
         timeout: seconds for a cell; 0: none.
         on_event: called with (job, event) as a worker reports progress.
+        fork: fork workers from a process that has imported what they need; else, and for a
+            single job, each worker imports it anew.
     """
 
     slots: Sequence[Mapping[str, str]]
     timeout: float = 0.0
     on_event: Callable[[Job, Mapping[str, Any]], None] = lambda _job, _event: None
-    _children: dict[int, subprocess.Popen[str]] = field(default_factory=dict)
+    fork: bool = field(default_factory=can_fork)
+    _children: dict[int, Worker] = field(default_factory=dict)
+    _server: ForkServer | None = None
+    _starting: threading.Lock = field(default_factory=threading.Lock)
     _stopping: bool = False
 
     def map(self, jobs: Sequence[Job]) -> Iterator[Done | Failure]:
         """Outcomes, in the order in which cells finish."""
+        self.fork = self.fork and len(jobs) > 1
         waiting: queue.Queue[Job] = queue.Queue()
         for job in jobs:
             waiting.put(job)
@@ -78,6 +89,9 @@ class LocalExecutor:
         finally:
             self.stop()
             self.kill()
+            if self._server is not None:
+                self._server.close()
+                self._server = None
 
     def stop(self) -> None:
         """Start no further cell; those that run go on."""
@@ -116,7 +130,7 @@ class LocalExecutor:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             result = Path(folder) / "result.json"
             environment = {**os.environ, **slot, **_thread_limits(job.threads)}
-            child = _spawn(result, environment)
+            child = self._start(job, result, environment)
             self._children[child.pid] = child
             log, timed_out = self._watch(job, child)
             self._children.pop(child.pid, None)
@@ -126,7 +140,19 @@ class LocalExecutor:
                 return Failure(job, cause, log, seconds)
             return _outcome(job, child.returncode, result, log, seconds)
 
-    def _watch(self, job: Job, child: subprocess.Popen[str]) -> tuple[str, bool]:
+    def _start(self, job: Job, result: Path, environment: Mapping[str, str]) -> Worker:
+        """A worker: forked where that is possible, else a new process."""
+        if self.fork:
+            try:
+                with self._starting:
+                    self._server = self._server or ForkServer({**environment, **_thread_limits(1)})
+                return self._server.fork(result, environment)
+            except ForkServerError as error:
+                self.fork = False
+                self.on_event(job, {"warning": f"{error}; each cell starts a process of its own"})
+        return _spawn(result, environment)
+
+    def _watch(self, job: Job, child: Worker) -> tuple[str, bool]:
         """Pass the job on, collect the log and the events until the worker ends."""
         expired = threading.Event()
 
@@ -175,7 +201,7 @@ def _spawn(result: Path, environment: Mapping[str, str]) -> subprocess.Popen[str
     )
 
 
-def _end(child: subprocess.Popen[str]) -> None:
+def _end(child: Worker) -> None:
     """End a worker and the processes that it started."""
     for name in ("SIGTERM", "SIGKILL"):
         if child.poll() is not None and name == "SIGTERM":
@@ -191,7 +217,7 @@ def _end(child: subprocess.Popen[str]) -> None:
             continue
 
 
-def _reap(child: subprocess.Popen[str]) -> None:
+def _reap(child: Worker) -> None:
     """Once a worker is over, end what it started: a process left behind holds its output open."""
     child.wait()
     if os.name == "posix":
@@ -199,7 +225,9 @@ def _reap(child: subprocess.Popen[str]) -> None:
             os.killpg(child.pid, signal.SIGKILL)
 
 
-def _outcome(job: Job, status: int, result: Path, log: str, seconds: float) -> Done | Failure:
+def _outcome(
+    job: Job, status: int | None, result: Path, log: str, seconds: float
+) -> Done | Failure:
     if result.exists():
         try:
             values = json.loads(result.read_text(encoding="utf-8"))
@@ -211,8 +239,10 @@ def _outcome(job: Job, status: int, result: Path, log: str, seconds: float) -> D
     return Failure(job, describe_exit(status), log, seconds)
 
 
-def describe_exit(status: int) -> str:
-    """What a worker's exit status means, in words."""
+def describe_exit(status: int | None) -> str:
+    """What a worker's exit status means, in words; None: nobody knows it."""
+    if status is None:
+        return "the worker ended without a result, and the process that forked it was ended too"
     if status < 0:
         try:
             name = signal.Signals(-status).name

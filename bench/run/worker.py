@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from bench.rows.row import Row
 
 
-def main() -> int:
-    """Run one job; 0 whether it gave a row or a recorded error."""
-    result = Path(sys.argv[1])
+def run(result: str) -> int:
+    """Run the job that standard input names; 0 whether it gave a row or a recorded error.
+
+    Args:
+        result: the file that the row, or the error, is written to.
+    """
     job = Job.from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_driver, daemon=True).start()
     outcome: dict[str, Any]
@@ -43,7 +46,7 @@ def main() -> int:
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything: recorded
         text = str(error).partition("\n")[0]
         outcome = _failure(f"{type(error).__name__}: {text}" if text else type(error).__name__)
-    temporary = result.with_suffix(".tmp")
+    temporary = Path(result).with_suffix(".tmp")
     temporary.write_text(json.dumps(outcome), encoding="utf-8")
     temporary.replace(result)
     return 0
@@ -77,4 +80,4 @@ def _end_with_driver() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(sys.argv[1]))
