@@ -155,9 +155,30 @@ class Images(ABC):
             augment: applied to each (3, H, W) normalised image on the CPU with a seeded generator.
         """
 
+    def hold_out(self, share: float, purpose: str) -> tuple[Images, Images]:
+        """Keep a part of the training images for validation or calibration.
+
+        Which images are held out is drawn by the run's seed and `purpose`; their number is in the
+        row (`n_held_out`). Both parts keep the order of the images.
+
+        Args:
+            share: in (0, 1); of n images, share * n rounded up are held out.
+            purpose: names the draw ("validation"); the same purpose, the same images.
+
+        Returns:
+            (the rest, the part held out), at least one image each.
+
+        Raises:
+            MethodError: a share that leaves one of the two without an image.
+        """
+        raise MethodError(f"{type(self).__name__} cannot hold images out")
+
 
 class Run(ABC):
-    """What the harness offers a method: device, seeds and recorded weights."""
+    """What the harness offers a method: device, seeds, networks with recorded weights, room.
+
+    A run made by hand, in a test or a benchmark, may offer less: what is not abstract here.
+    """
 
     device: torch.device
     seed: int
@@ -169,22 +190,70 @@ class Run(ABC):
         """A CPU generator seeded from SHA-256 of (seed, purpose): the same for the same purpose."""
 
     @abstractmethod
-    def backbone(self, name: str, layers: Sequence[int]) -> nn.Module:
-        """A timm feature extractor, frozen, in evaluation mode; its weights are recorded.
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+        """A pretrained feature extractor, frozen, in evaluation mode; its weights are recorded.
 
         Args:
-            name: timm's name, with or without a tag ("resnet18.tv_in1k").
+            name: timm's name, with or without a tag ("resnet18.tv_in1k"); torchvision's where timm
+                has no such network or weights ("alexnet.tv_in1k").
             layers: timm's `out_indices`: for a ResNet 0 is the first activation (stride 2) and
-                1 to 4 are the stages (strides 4 to 32).
+                1 to 4 are the stages (strides 4 to 32). Or names of modules ("features.4",
+                "blocks.5.2.bn3"), whose outputs are returned; of a module that runs several times
+                the last one. The network runs no further than the last of them, and what lies
+                behind it is left out.
 
         Returns:
             a module: (B, 3, H, W) -> list of (B, C_l, H_l, W_l), one for each layer, in the order
-            given, with attributes `channels` and `strides` (lists of int).
+            given, with the attributes `channels` (list of int), `strides` (list of int; of a named
+            module None where the network takes one image size alone) and `net`, the library's
+            network.
 
         Raises:
-            MethodError: unknown name, a layer that does not exist, a network without feature maps,
-                weights that cannot be had or do not fit; the message names the ways out.
+            MethodError: unknown name, a layer that does not exist or whose output is no feature
+                map, weights that cannot be had or do not fit; the message names the ways out.
         """
+
+    def network(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+        """The same architecture without weights, to be trained: a student, an encoder of one's own.
+
+        Its weights are drawn as its library draws them, by the run's seed and the number of calls
+        so far: two students differ, and the same run has the same two. timm draws the last norm of
+        a residual branch as zero. Training mode, gradients on; no weights are recorded.
+
+        Args, Returns, Raises: as `backbone`.
+        """
+        raise MethodError(f"{type(self).__name__} offers no networks")
+
+    def module(self, network: nn.Module, name: str) -> nn.Module:
+        """Record a frozen network that the method built itself, whatever its weights are.
+
+        It is brought to the run's device, into evaluation mode, and its gradients are switched off.
+        The row's `weights` holds its name and the hash of its state as it is now, so load its
+        weights before; its parameters count, and its time is that of an encoder.
+
+        Args:
+            name: how the row calls it ("alexnet from a file of mine").
+
+        Returns:
+            `network` itself.
+        """
+        raise MethodError(f"{type(self).__name__} records no modules")
+
+    def scratch(self, name: str, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+        """A tensor of zeros on the CPU that lies in a file: for state larger than memory.
+
+        The file is the run's own and goes with it, also where the run fails. A tensor attribute of
+        the method is state, in this memory or in that, and counts in `state_mb`.
+
+        Args:
+            name: what the tensor holds ("gallery"), for messages.
+            shape: at least one number.
+            dtype: None: float32.
+
+        Raises:
+            MethodError: the disk has no room for it; the message gives both sizes.
+        """
+        raise MethodError(f"{type(self).__name__} offers no scratch")
 
 
 class Method(ABC):
@@ -192,7 +261,8 @@ class Method(ABC):
 
     Subclasses are dataclasses: their fields, with literal defaults, ARE the hyper-parameters.
     The harness calls `prepare`, then exhausts `fit`, then `predict` batch by batch, then `finish`
-    once. It sets evaluation mode and disables gradients around `predict`.
+    once. It sets evaluation mode and disables gradients around `predict`, unless
+    `needs_gradients`.
     """
 
     version: ClassVar[int] = 1
@@ -201,6 +271,10 @@ class Method(ABC):
     """Citation, as one line."""
     min_train: ClassVar[int] = 1
     """Fewest training images that make sense; fewer are refused before training."""
+    needs_gradients: ClassVar[bool] = False
+    """Whether `predict` differentiates, with respect to its input or a latent: it then runs with
+    gradients, outside inference mode. Such a method freezes the parameters of its modules and
+    returns detached maps. May be a property, where a field decides."""
 
     def prepare(self, run: Run) -> None:  # noqa: B027 - a method without modules needs none
         """Create the modules (backbone, flows). Also called before a saved state is loaded."""
@@ -214,7 +288,7 @@ class Method(ABC):
 
     @abstractmethod
     def predict(self, images: Tensor) -> Prediction:
-        """Anomaly maps for (B, 3, H, W) images on the run's device.
+        """Anomaly maps or scores for (B, 3, H, W) images on the run's device.
 
         An image's map does not depend on the other images of the batch.
         """

@@ -48,7 +48,7 @@ class RandomWeights(Run):
         digest = hashlib.sha256(purpose.encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "little"))
 
-    def backbone(self, name: str, layers: Sequence[int]) -> Backbone:
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
         torch.manual_seed(self.seed)
         net = build_backbone(name, layers).eval().requires_grad_(False)
         return net.to(self.device)

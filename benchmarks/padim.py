@@ -65,7 +65,7 @@ class RandomRun(Run):
     def generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(len(purpose))
 
-    def backbone(self, name: str, layers: Sequence[int]) -> nn.Module:
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
         return load_backbone(name, layers, Weights("random"), seed=0, device=self.device)[0]
 
 

@@ -46,7 +46,7 @@ class BareRun(Run):
     def generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(0)
 
-    def backbone(self, name: str, layers: Sequence[int]) -> nn.Module:
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
         raise NotImplementedError
 
 

@@ -17,11 +17,17 @@ import torch
 from hypothesis import settings
 
 from bench.api import Images, Run
+from bench.blocks.backbone import build_backbone
+from bench.files.held_out import split_indices
+from bench.run.scratch import mapped_zeros
+from bench.weights.loading import fresh_network
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
+
+    Layers = Sequence[int] | Sequence[str]
 
 # No deadline for an example: on a busy machine it measures the other processes.
 settings.register_profile("bench", deadline=None)
@@ -58,6 +64,10 @@ class TensorImages(Images):
                 batch = torch.stack([augment(image, self.order) for image in batch])
             yield batch
 
+    def hold_out(self, share: float, purpose: str) -> tuple[Images, Images]:
+        rest, held = split_indices(len(self), share, 0, purpose)
+        return TensorImages(self.pixels[rest]), TensorImages(self.pixels[held])
+
 
 class _Backbone(torch.nn.Module):
     def __init__(self, name: str, layers: Sequence[int]) -> None:
@@ -74,20 +84,34 @@ class _Backbone(torch.nn.Module):
 
 
 class CpuRun(Run):
-    """A run on the CPU whose backbones have random weights."""
+    """A run on the CPU whose networks have random weights."""
 
     def __init__(self, image_size: tuple[int, int] = (64, 64), seed: int = 0) -> None:
         self.device = torch.device("cpu")
         self.seed = seed
         self.image_size = image_size
+        self.networks = 0
 
     def generator(self, purpose: str) -> torch.Generator:
         digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
-    def backbone(self, name: str, layers: Sequence[int]) -> nn.Module:
+    def backbone(self, name: str, layers: Layers) -> nn.Module:
         torch.manual_seed(self.seed)
-        return _Backbone(name, layers).eval().requires_grad_(False)
+        numbers = [layer for layer in layers if isinstance(layer, int)]
+        net = _Backbone(name, numbers) if numbers else build_backbone(name, layers)
+        return net.eval().requires_grad_(False)
+
+    def network(self, name: str, layers: Layers) -> nn.Module:
+        self.networks += 1
+        seed = 1000 * self.seed + self.networks
+        return fresh_network(name, layers, seed=seed, device=self.device)
+
+    def module(self, network: nn.Module, name: str) -> nn.Module:
+        return network.eval().requires_grad_(False)
+
+    def scratch(self, name: str, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+        return mapped_zeros(name, shape, dtype or torch.float32)
 
 
 @pytest.fixture

@@ -1,22 +1,22 @@
-"""Feature maps of a timm network: which layers exist, in which order, and their sizes.
-
-timm is imported where it is used: it takes seconds, and a method without a backbone needs none.
-"""
+"""Feature maps of a network: which layers exist, in which order, and their sizes."""
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 
-from bench.errors import MethodError, nearest
+from bench.blocks.architecture import Architecture, find_architecture, split_name
+from bench.blocks.taps import Taps, find_taps, gives_channels_last
+from bench.errors import MethodError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+__all__ = ["Backbone", "build_backbone", "split_name"]
 
 # The harness normalises images with these; a network may have been trained with others.
 _MEAN = torch.tensor((0.485, 0.456, 0.406))
@@ -24,26 +24,36 @@ _STD = torch.tensor((0.229, 0.224, 0.225))
 
 
 class Backbone(nn.Module):
-    """A frozen timm feature extractor.
+    """A feature extractor.
 
     Attributes:
-        name: timm's name.
+        name: the library's, as it was asked for.
+        net: the library's network.
+        layers: as requested: numbers of timm, or names of modules.
         channels: channels of each requested layer, in the order requested.
-        strides: input pixels per cell of each requested layer.
+        strides: input pixels per cell of each requested layer; None: not known.
     """
 
-    def __init__(self, name: str, net: nn.Module, layers: Sequence[int]) -> None:
-        """Wrap `net`, timm's extractor of `sorted(set(layers))`, whatever order it returns."""
+    channels: list[int]
+    strides: list[int | None]
+
+    def __init__(
+        self, name: str, net: nn.Module, layers: Sequence[int | str], taps: Taps | None = None
+    ) -> None:
+        """
+        Args:
+            net: without `taps`, timm's extractor of `sorted(set(layers))`.
+            taps: how the outputs of named modules are read from the whole network.
+        """
         super().__init__()
         self.name = name
         self.net = net
         self.layers = tuple(layers)
-        info: Any = net.feature_info
+        self.taps = taps
         # timm returns the layers in the order of the network, whatever order was asked for.
-        self._order = [sorted(set(layers)).index(layer) for layer in layers]
-        self.channels: list[int] = [info.channels()[i] for i in self._order]
-        self.strides: list[int] = [info.reduction()[i] for i in self._order]
-        self._channels_last = str(getattr(net, "output_fmt", "")).endswith("NHWC")
+        numbers = [layer for layer in layers if isinstance(layer, int)]
+        self.order = [sorted(set(numbers)).index(number) for number in numbers]
+        self._channels_last = gives_channels_last(net)
         self.register_buffer("_scale", None, persistent=False)
         self.register_buffer("_shift", None, persistent=False)
 
@@ -63,7 +73,11 @@ class Backbone(nn.Module):
             # oneDNN convolves this layout up to half again as fast, with the same weights.
             images = images.contiguous(memory_format=torch.channels_last)
         try:
-            features = cast("list[Tensor]", self.net(images))
+            if self.taps is not None:
+                features = self.taps.read(self.net, images)
+            else:
+                found = cast("list[Tensor]", self.net(images))
+                features = [found[i] for i in self.order]
         except AssertionError as error:
             # timm asserts that a transformer's patches tile the image.
             size = f"{images.shape[-2]}x{images.shape[-1]}"
@@ -72,62 +86,47 @@ class Backbone(nn.Module):
             ) from error
         if self._channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
-        return [features[i] for i in self._order]
+        return features
 
 
-def split_name(name: str) -> tuple[str, str]:
-    """Architecture and tag of a timm name; the default tag where the name has none.
-
-    Raises:
-        MethodError: no such network, or no such tag; the message names the nearest.
-    """
-    import timm
-
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise MethodError(
-            f"unknown backbone {name!r}; {hint}timm.list_models() in Python lists all of them"
-        )
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
-    if tag and tag not in tags:
-        raise MethodError(f"backbone {architecture} has no weights {tag!r}; {nearest(tag, tags)}")
-    default = timm.get_pretrained_cfg(architecture)
-    return architecture, tag or (default.tag if default is not None else "") or ""
-
-
-def create_network(name: str, **options: Any) -> nn.Module:
-    """timm's network, made to accept any image size that its patches tile."""
-    import timm
-
-    cfg = timm.get_pretrained_cfg(name)
-    if cfg is not None and cfg.fixed_input_size:
-        # Vision transformers interpolate their position code only when told to; relatives of
-        # theirs do not know the option and keep their size.
-        try:
-            return timm.create_model(name, dynamic_img_size=True, **options)
-        except TypeError as error:
-            if "dynamic_img_size" not in str(error):
-                raise
-    return timm.create_model(name, **options)
-
-
-def build_backbone(name: str, layers: Sequence[int]) -> Backbone:
-    """The extractor of some layers of a timm network, with whatever weights timm draws.
+def build_backbone(name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
+    """The extractor of some layers of a network, with whatever weights its library draws.
 
     Args:
-        name: timm's name, with or without a tag.
-        layers: timm's `out_indices`.
+        name: timm's or torchvision's name, with or without a tag.
+        layers: timm's `out_indices`, or names of modules.
 
     Raises:
         MethodError: unknown name, a layer that does not exist, a network without feature maps.
     """
-    import timm
+    architecture = find_architecture(name)
+    names = [layer for layer in layers if isinstance(layer, str)]
+    numbers = [layer for layer in layers if not isinstance(layer, str)]
+    if names and numbers:
+        raise MethodError(
+            f"backbone {name}: layers {tuple(layers)} are numbers and names; use one of the two"
+        )
+    return _build_named(name, architecture, names) if names else _build(name, architecture, numbers)
 
-    split_name(name)
+
+def _build_named(name: str, architecture: Architecture, layers: Sequence[str]) -> Backbone:
+    tapped = find_taps(name, architecture, layers)
+    net = architecture.create()
+    tapped.cut(net)
+    backbone = Backbone(name, net, layers, tapped.taps)
+    backbone.channels = [shape[0] for shape in tapped.shapes]
+    backbone.strides = tapped.strides
+    return backbone
+
+
+def _build(name: str, architecture: Architecture, layers: Sequence[int]) -> Backbone:
+    if architecture.library == "torchvision":
+        raise MethodError(
+            f"backbone {name} is torchvision's, which numbers no layers; name modules, as "
+            "'features.4'"
+        )
     with torch.device("meta"):
-        known = getattr(timm.create_model(name), "feature_info", None)
+        known = getattr(architecture.create(), "feature_info", None)
     if not known:
         raise MethodError(f"backbone {name} has no feature maps; choose another network")
     missing = [layer for layer in layers if layer not in range(len(known))]
@@ -137,10 +136,14 @@ def build_backbone(name: str, layers: Sequence[int]) -> Backbone:
             f"backbone {name}: {wrong} requested; choose layers from 0 to {len(known) - 1}"
         )
     try:
-        net = create_network(name, features_only=True, out_indices=tuple(sorted(set(layers))))
+        net = architecture.create(features_only=True, out_indices=tuple(sorted(set(layers))))
     except (RuntimeError, AttributeError, AssertionError) as error:
         raise MethodError(
             f"backbone {name} gives no feature maps for layers {tuple(layers)} ({error}); choose "
             "other layers or another network"
         ) from error
-    return Backbone(name, net, layers)
+    backbone = Backbone(name, net, layers)
+    info: Any = net.feature_info
+    backbone.channels = [info.channels()[i] for i in backbone.order]
+    backbone.strides = [info.reduction()[i] for i in backbone.order]
+    return backbone

@@ -92,7 +92,7 @@ def save_model(folder: Path, model: Model, *, code: str = "", commit: str = "") 
         "image_size": list(model.run.image_size),
         "epochs": model.epochs,
         "weights": model.run.identities,
-        "backbones": [_describe(cast("Backbone", module)) for module in model.run.backbones],
+        "backbones": [_describe(m) for m in model.run.backbones if isinstance(m, Backbone)],
         "train": vars(train) if train is not None else None,
         "threshold": {
             "value": train.score_max if train is not None else None,
@@ -154,8 +154,8 @@ class _LoadedRun(CellRun):
         self.folder = folder
         self.saved = saved
 
-    def backbone(self, name: str, layers: Sequence[int]) -> nn.Module:
-        index = len(self.backbones)
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+        index = sum(isinstance(module, Backbone) for module in self.backbones)
         entry = self.saved[index] if index < len(self.saved) else {}
         if (entry.get("name"), entry.get("layers")) != (name, list(layers)):
             raise StoreError(

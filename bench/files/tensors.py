@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +17,7 @@ from bench.api import IMAGENET_MEAN, IMAGENET_STD, Images
 from bench.errors import DataError
 from bench.files.audit import audit
 from bench.files.geometry import Geometry, Size, centre_box
+from bench.files.held_out import split_indices
 from bench.files.images import image_size, read_rgb
 from bench.files.masks import TestMasks, load_masks
 
@@ -81,7 +83,8 @@ class ImageSet(Images):
         self.calls = 0
         pixels = 3 * self.image_size[0] * self.image_size[1]
         self.room = cache_mb * 10**6 // pixels
-        self.cache: dict[int, NDArray[np.uint8]] = {}
+        self.cache: dict[Path, NDArray[np.uint8]] = {}
+        self.held_out: set[Path] = set()
         self.mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
         self.std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
 
@@ -117,13 +120,27 @@ class ImageSet(Images):
 
     def raw(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) pixels as the model sees them, before normalisation."""
-        kept = self.cache.get(index)
+        path = self.paths[index]
+        kept = self.cache.get(path)
         if kept is not None:
             return kept
-        pixels = self.read_pixels(self.paths[index])
+        pixels = self.read_pixels(path)
         if len(self.cache) < self.room:
-            self.cache[index] = pixels
+            self.cache[path] = pixels
         return pixels
+
+    def hold_out(self, share: float, purpose: str) -> tuple[ImageSet, ImageSet]:
+        """As `Images.hold_out`; what is held out is noted in `held_out`, the cache is shared."""
+        rest, held = split_indices(len(self), share, self.seed, purpose)
+        self.held_out |= {self.paths[index] for index in held}
+        return self._part(rest, f"rest of {purpose}"), self._part(held, purpose)
+
+    def _part(self, indices: Sequence[int], purpose: str) -> ImageSet:
+        part = copy(self)
+        part.paths = [self.paths[index] for index in indices]
+        part.seed = _seed(self.seed, purpose)
+        part.calls = 0
+        return part
 
     def _load(
         self, groups: Sequence[Sequence[int]], call: int, augment: Augment | None
@@ -192,9 +209,12 @@ class ImageSet(Images):
         return size
 
     def _generator(self, purpose: str, *numbers: int) -> torch.Generator:
-        text = "/".join(map(str, (self.seed, purpose, *numbers)))
-        digest = hashlib.sha256(text.encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+        return torch.Generator().manual_seed(_seed(self.seed, purpose, *numbers))
+
+
+def _seed(seed: int, purpose: str, *numbers: int) -> int:
+    text = "/".join(map(str, (seed, purpose, *numbers)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def check_samples(samples: Sequence[Sample]) -> list[str]:

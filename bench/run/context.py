@@ -11,12 +11,13 @@ import torch
 
 from bench.api import Method, MethodError, Run
 from bench.plan import discovery
-from bench.weights.loading import Weights, load_backbone
+from bench.run.scratch import mapped_zeros
+from bench.weights.loading import Weights, fresh_network, load_backbone, state_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from bench.plan.cells import Cell
 
@@ -28,7 +29,12 @@ def seed_of(seed: int, purpose: str) -> int:
 
 
 class CellRun(Run):
-    """The run that a cell offers its method; remembers the backbones that it handed out."""
+    """The run that a cell offers its method; remembers the networks that it handed out.
+
+    Attributes:
+        backbones: frozen networks: those that it loaded, and those that the method had recorded.
+        identities: of their weights, in the same order.
+    """
 
     def __init__(
         self, cell: Cell, device: torch.device, image_size: tuple[int, int], weights: Weights
@@ -40,11 +46,12 @@ class CellRun(Run):
         self.weights = weights
         self.backbones: list[nn.Module] = []
         self.identities: list[str] = []
+        self.networks = 0
 
     def generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(seed_of(self.seed, purpose))
 
-    def backbone(self, name: str, layers: Sequence[int]) -> nn.Module:
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
         if self.cell.pretrained == "none":
             raise MethodError(
                 f"{self.cell.method} asks for the backbone {name!r}, but no field called backbone "
@@ -56,6 +63,22 @@ class CellRun(Run):
         self.backbones.append(module)
         self.identities.append(identity)
         return module
+
+    def network(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+        seed = seed_of(self.seed, f"network {self.networks}")
+        self.networks += 1
+        return fresh_network(name, layers, seed=seed, device=self.device)
+
+    def module(self, network: nn.Module, name: str) -> nn.Module:
+        network.eval().requires_grad_(False).to(self.device)
+        self.backbones.append(network)
+        # The list of weights in a row is separated by commas.
+        label = name.replace(",", " ").replace("@", " ")
+        self.identities.append(f"{label}[own]@{state_digest(network.state_dict())}")
+        return network
+
+    def scratch(self, name: str, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
+        return mapped_zeros(name, shape, dtype or torch.float32)
 
 
 def choose_device(name: str) -> torch.device:

@@ -13,7 +13,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from bench.blocks.backbone import Backbone, build_backbone, create_network, split_name
+from bench.blocks.architecture import find_architecture
+from bench.blocks.backbone import Backbone, build_backbone
 from bench.errors import MethodError
 from bench.weights.torchvision_names import norm_epsilon, to_timm
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+    from bench.blocks.architecture import Architecture
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 _WAYS_OUT = "pass --weights FILE, put the file into [paths].weights, or use --random-weights"
@@ -45,7 +48,12 @@ class Weights:
 
 
 def load_backbone(
-    name: str, layers: Sequence[int], weights: Weights, *, seed: int, device: torch.device
+    name: str,
+    layers: Sequence[int] | Sequence[str],
+    weights: Weights,
+    *,
+    seed: int,
+    device: torch.device,
 ) -> tuple[Backbone, str]:
     """A frozen feature extractor in evaluation mode, and the identity of its weights.
 
@@ -54,34 +62,58 @@ def load_backbone(
     Returns:
         the extractor on `device`, and "resnet18.tv_in1k@<12 hex>": the hash of the whole network
         without its classifier, whichever layers are used; "[random:SEED]" or "[file]" stands
-        before the "@" where the weights are not timm's.
+        before the "@" where the weights are not the library's.
 
     Raises:
         MethodError: unknown name or layer, weights that cannot be had or do not fit.
     """
-    import timm
-
-    architecture, tag = split_name(name)
+    architecture = find_architecture(name)
     with torch.random.fork_rng(devices=[]):
         backbone = build_backbone(name, layers)
     if weights.kind == "random":
-        label, state, foreign = f"{name}[random:{seed}]", _random_state(name, seed), False
+        label, foreign = f"{name}[random:{seed}]", False
+        state = _random_state(architecture, seed)
     else:
-        tagged = f"{architecture}.{tag}" if tag else architecture
-        file = weights.file if weights.kind == "file" else _stored(weights, name, tagged)
+        names = (name, architecture.tagged)
+        file = weights.file if weights.kind == "file" else _stored(weights, *names)
         if weights.kind == "file" and file is None:
             raise MethodError("weights from a file were asked for, but no file was named")
-        label = f"{name}[file]" if weights.kind == "file" else tagged
-        state, foreign = _read_state(file, name) if file else (_download_state(name), False)
+        label = f"{name}[file]" if weights.kind == "file" else architecture.tagged
+        if file:
+            state, foreign = _read_state(file, name, architecture)
+        else:
+            state, foreign = _download_state(name, architecture), False
     _fill(backbone, state, label)
-    cfg = timm.get_pretrained_cfg(name)
     if foreign:
-        _set_norm_epsilon(backbone, architecture)
-    elif cfg is not None:
-        # torchvision trains all its networks under ImageNet's statistics, timm does not.
-        backbone.expect(cfg.mean, cfg.std)
+        _set_norm_epsilon(backbone, architecture.name)
+    else:
+        _set_statistics(backbone, architecture)
     backbone.eval().requires_grad_(False).to(device)
-    return backbone, f"{label}@{_digest(state)}"
+    return backbone, f"{label}@{state_digest(state)}"
+
+
+def fresh_network(
+    name: str, layers: Sequence[int] | Sequence[str], *, seed: int, device: torch.device
+) -> Backbone:
+    """The same architecture as its library draws it, to be trained; depends on `seed` alone.
+
+    Raises:
+        MethodError: unknown name or layer.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = build_backbone(name, layers)
+    return network.train().requires_grad_(True).to(device)
+
+
+def _set_statistics(backbone: Backbone, architecture: Architecture) -> None:
+    """torchvision trains all its networks under ImageNet's statistics, timm does not."""
+    if architecture.library == "timm":
+        import timm
+
+        cfg = timm.get_pretrained_cfg(architecture.tagged)
+        if cfg is not None:
+            backbone.expect(cfg.mean, cfg.std)
 
 
 def _set_norm_epsilon(backbone: Backbone, architecture: str) -> None:
@@ -110,10 +142,10 @@ def _body(network: nn.Module) -> dict[str, Tensor]:
     return {k: v for k, v in state.items() if not _is_head(k, cfg.get("classifier"))}
 
 
-def _random_state(name: str, seed: int) -> dict[str, Tensor]:
+def _random_state(architecture: Architecture, seed: int) -> dict[str, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        state = _body(create_network(name))
+        state = _body(architecture.create())
     for key, value in state.items():
         # timm switches residual branches off at first (norm weight 0); a network that is never
         # trained would stay a chain of 1x1 convolutions. One half bounds the growth over blocks.
@@ -129,15 +161,14 @@ def _network_errors() -> tuple[type[BaseException], ...]:
     return (OSError, RuntimeError, ValueError, *(error for error in found if error is not None))
 
 
-def _download_state(name: str) -> dict[str, Tensor]:
-    import timm
-
-    cfg = timm.get_pretrained_cfg(name)
-    if cfg is None or not cfg.has_weights:
-        raise MethodError(f"timm has no pretrained weights for {name}; {_WAYS_OUT}")
+def _download_state(name: str, architecture: Architecture) -> dict[str, Tensor]:
+    if not _has_weights(architecture):
+        raise MethodError(
+            f"{architecture.library} has no pretrained weights for {name}; {_WAYS_OUT}"
+        )
     try:
         with torch.random.fork_rng(devices=[]):
-            return _body(create_network(name, pretrained=True))
+            return _body(architecture.create(pretrained=True))
     except _network_errors() as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
         raise MethodError(
@@ -145,13 +176,24 @@ def _download_state(name: str) -> dict[str, Tensor]:
         ) from error
 
 
-def _read_state(file: Path, name: str) -> tuple[dict[str, Tensor], bool]:
-    """A state dict in timm's names without its classifier; whether it had torchvision's names."""
+def _has_weights(architecture: Architecture) -> bool:
+    if architecture.library == "torchvision":
+        return bool(architecture.tag)
+    import timm
+
+    cfg = timm.get_pretrained_cfg(architecture.tagged)
+    return cfg is not None and bool(cfg.has_weights)
+
+
+def _read_state(
+    file: Path, name: str, architecture: Architecture
+) -> tuple[dict[str, Tensor], bool]:
+    """A state dict in the network's names without its classifier; whether it had other names."""
     with torch.device("meta"):
-        expected = _body(create_network(name))
+        expected = _body(architecture.create())
     tensors = read_tensors(file)
     tensors = {k: v for k, v in tensors.items() if k in expected or not _is_head(k)}
-    state = to_timm(tensors, expected)
+    state = to_timm(tensors, expected) if architecture.library == "timm" else tensors
     foreign = list(state) != list(tensors)
     surplus = sorted(set(state) - set(expected))
     misshapen = [k for k in state if k in expected and state[k].shape != expected[k].shape]
@@ -234,7 +276,7 @@ def _fill(backbone: Backbone, state: Mapping[str, Tensor], label: str) -> None:
         )
 
 
-def _digest(state: Mapping[str, Tensor]) -> str:
+def state_digest(state: Mapping[str, Tensor]) -> str:
     """First 12 hex digits of SHA-256 over sorted names, types, shapes and bytes."""
     digest = hashlib.sha256()
     for key in sorted(state):
