@@ -24,6 +24,7 @@ from bench.commands import (
     site,
     submission,
     table,
+    weights,
 )
 from bench.errors import BenchError, ConfigError
 from bench.settings.config import find_project
@@ -83,6 +84,7 @@ app.command("compare")(compare.compare)
 app.command("explain-protocols")(results.explain_protocols)
 app.add_typer(data.app, name="data")
 app.add_typer(plot.app, name="plot")
+app.add_typer(weights.app, name="weights")
 
 
 def main() -> None:

@@ -54,6 +54,7 @@ class Backbone(nn.Module):
         numbers = [layer for layer in layers if isinstance(layer, int)]
         self.order = [sorted(set(numbers)).index(number) for number in numbers]
         self._channels_last = gives_channels_last(net)
+        self.source = self.statistics = ""
         self.register_buffer("_scale", None, persistent=False)
         self.register_buffer("_shift", None, persistent=False)
 

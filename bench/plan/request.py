@@ -12,6 +12,7 @@ from bench.files.manifest import file_digest, fingerprint
 from bench.plan import discovery
 from bench.plan.cells import BACKBONE_FIELDS, Category, plan, resolve_params, split_overrides
 from bench.settings.speed import speed_protocol
+from bench.weights.packages import is_known_file
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -171,7 +172,9 @@ def _weights_kind(settings: Settings, request: Request) -> str:
         return settings.run.weights
     if not request.weights_file.is_file():
         raise ConfigError(f"--weights {request.weights_file} is not a file")
-    return f"file:{file_digest(request.weights_file)[:12]}"
+    digest = file_digest(request.weights_file)
+    # The same weights are the same cell, wherever they lie.
+    return "pretrained" if is_known_file(digest) else f"file:{digest[:12]}"
 
 
 def _choose(dataset: str, known: list[str], wanted: Sequence[str]) -> list[str]:

@@ -110,6 +110,8 @@ class Row:
     # provenance
     kind: str = _column(PROVENANCE, default="measured")
     weights: str = _column(PROVENANCE, default="none")
+    weights_source: str = _column(PROVENANCE, default="")
+    weights_statistics: str = _column(PROVENANCE, default="")  # of the images in training
     data: str = _column(PROVENANCE)
     code: str = _column(PROVENANCE)
     commit: str = _column(PROVENANCE, default="")

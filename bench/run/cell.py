@@ -36,6 +36,8 @@ from bench.weights.loading import Weights
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from torch import nn
+
     from bench.api import Dataset, Sample
     from bench.plan.cells import Cell
     from bench.run.job import Job
@@ -81,6 +83,8 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
         **score_columns(cell, method, scored, len(train), test),
         **{k: v for k, v in complexity.items() if k in known},
         weights=", ".join(dict.fromkeys(run.identities)) or "none",
+        weights_source=_joined(run.backbones, "source"),
+        weights_statistics=_joined(run.backbones, "statistics"),
         data=cell.data,
         code=job.code,
         commit=job.commit,
@@ -222,6 +226,11 @@ def _load_libraries(cell: Cell) -> None:
     torch.compiler.reset()  # loads the compiler, as optimisers and the FLOP counter do
     if cell.pretrained != "none":
         importlib.import_module("timm")
+
+
+def _joined(backbones: Sequence[nn.Module], name: str) -> str:
+    """An attribute of all backbones, each value once."""
+    return ", ".join(dict.fromkeys(text for b in backbones if (text := getattr(b, name, ""))))
 
 
 def _weights(job: Job) -> Weights:

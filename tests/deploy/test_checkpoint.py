@@ -121,8 +121,7 @@ def test_a_loaded_model_predicts_the_same_bits_without_reading_any_weights(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("weights were asked for")
 
-    monkeypatch.setattr(weights, "_download_state", refuse)
-    monkeypatch.setattr(weights, "_random_state", refuse)
+    monkeypatch.setattr("bench.weights.loading.find_state", refuse)
     loaded = load_model(folder, "cpu")
     samples = [Sample(path, 0, "") for path in pictures(folder)]
     for (_, ours), (_, theirs) in zip(

@@ -89,7 +89,7 @@ def test_formats_of_one_state_have_one_identity(
     images = torch.randn(1, 3, 32, 32)
     assert torch.equal(from_tensors(images)[1], from_torch(images)[1])
     assert first == second
-    assert first.startswith(f"{NAME}[file]@")
+    assert first.startswith(f"{NAME}.r160_in1k@")
 
 
 def test_one_changed_number_changes_the_identity(

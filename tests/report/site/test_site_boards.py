@@ -85,7 +85,7 @@ def test_options_are_at_their_default_only_where_that_version_of_the_data_set_is
         {"device": "CUDA"},
         {"method_version": 2},
         {"kind": "submitted"},
-        {"pretrained": "file:abc", "weights": "resnet18.tv_in1k[file]@abc"},
+        {"pretrained": "file:abc", "weights": "resnet18.tv_in1k@abc"},
     ],
 )
 def test_what_is_not_comparable_is_a_line_of_its_own(
@@ -230,7 +230,7 @@ def test_a_protocol_of_a_paper_shows_aupro_as_the_paper_defines_it(site_row: Sit
         ("convnext_tiny.in12k_ft_in1k@0123", "pretrained", "extra data"),
         ("resnet18.tv_in1k@01, vit.clip_laion2b@02", "pretrained", "extra data"),
         ("resnet18.tv_in1k[random:7]@0123", "random", "none"),
-        ("resnet18.tv_in1k[file]@0123", "file:0123", "not stated"),
+        ("resnet18.tv_in1k@0123", "file:0123", "not stated"),
     ],
 )
 def test_the_prior_is_read_from_the_tag_of_the_weights(
