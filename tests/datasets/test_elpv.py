@@ -87,7 +87,7 @@ def test_missing_images_other_folders_and_wrong_names_are_refused(
     with pytest.raises(DataError, match="no category 'thin'"):
         ELPV(root).samples("thin", "test")
     with pytest.raises(ConfigError, match="choose out or in"):
-        ELPV(root, uncertain="maybe")  # type: ignore[arg-type]
+        ELPV(root, uncertain="maybe")
 
 
 def test_without_folder_and_package_the_error_says_how_to_get_it(
@@ -118,7 +118,7 @@ def test_an_installed_package_serves_and_is_not_imported(
 def test_the_real_package_has_the_counts_that_the_adapter_expects(
     tmp_path: Path, uncertain: str
 ) -> None:
-    found = ELPV(tmp_path / "absent", uncertain=uncertain)  # type: ignore[arg-type]
+    found = ELPV(tmp_path / "absent", uncertain=uncertain)
     for category, expected in found.expected().items():
         train, test = found.samples(category, "train"), found.samples(category, "test")
         anomalous = sum(s.label for s in test)

@@ -22,6 +22,8 @@ from bench.weights.sources import offer, store
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bench.blocks.backbone import Backbone
+
 CPU = torch.device("cpu")
 LITE = "tf_efficientnet_lite0.in1k"
 
@@ -51,7 +53,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Packaged:
     return known
 
 
-def load(weights: Weights, name: str = "test_resnet") -> tuple[torch.nn.Module, str]:
+def load(weights: Weights, name: str = "test_resnet") -> tuple[Backbone, str]:
     return load_backbone(name, (1, 2), weights, seed=0, device=CPU)
 
 
@@ -183,7 +185,7 @@ def test_a_real_network_tells_photographs_of_textures_apart_better_than_a_random
     """A loading fault that keeps shapes (transposed, shuffled blocks) destroys the features."""
     from skimage import data
 
-    pictures = [data.brick(), data.grass(), data.gravel()]
+    pictures = [getattr(data, name)() for name in ("brick", "grass", "gravel")]
     crops = torch.stack(
         [
             torch.from_numpy(np.repeat(p[None, y : y + 128, x : x + 128] / 255, 3, axis=0)).float()
