@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml hatch_build.py
 	touch $@
 
 demo: install
-	$(BIN)/bench run --method pyramidflow,padim --dataset synthetic --preset demo --random-weights --results demo
+	$(BIN)/bench run --method pyramidflow,padim --dataset synthetic --preset demo --results demo
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -26,7 +26,7 @@ test: install
 GATE := .cache/gate
 gate: install
 	rm -rf $(GATE)
-	OMP_NUM_THREADS=1 $(BIN)/bench run --method padim,pyramidflow,cflow --preset gate --random-weights --in-process --results $(GATE)
+	OMP_NUM_THREADS=1 $(BIN)/bench run --method padim,pyramidflow,cflow --preset gate --in-process --results $(GATE)
 	$(BIN)/bench check --baseline results/baseline --results $(GATE) --complete
 
 lint: install

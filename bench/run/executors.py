@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import BenchError
 from bench.rows.row import Row
 from bench.run.forkserver import ForkServer, ForkServerError, can_fork
-from bench.run.job import Done, Failure, Job
+from bench.run.job import EVENT, Done, Failure, Job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from bench.run.forkserver import ForkedWorker
 
     Worker = subprocess.Popen[str] | ForkedWorker
-
-EVENT = "@bench "
-"""Start of a worker's line that is an event for the driver; every other line belongs to the log."""
 
 LOG_LINES = 2000
 """Lines of a worker's output that are kept, the last ones."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from bench.rows.row import Row
 
+EVENT = "@bench "
+"""Start of a worker's line that is an event for the driver; every other line belongs to the log."""
+
 
 @dataclass(frozen=True)
 class Job:

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, MethodError
-from bench.run.executors import EVENT
-from bench.run.job import Job
+from bench.run.job import EVENT, Job
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

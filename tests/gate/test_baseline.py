@@ -23,7 +23,7 @@ def test_the_baseline_was_made_by_committed_code_in_a_described_environment() ->
     for row in ResultStore(BASELINE).rows():
         assert row.commit
         assert not row.commit.endswith("-dirty")
-        assert row.pretrained in ("random", "none")
+        assert row.pretrained in ("pretrained", "none")
         assert (BASELINE / "env" / f"{row.env}.json").is_file()
 
 

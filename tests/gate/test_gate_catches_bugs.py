@@ -21,6 +21,8 @@ from bench.run.executors import InProcessExecutor
 from bench.run.job import Done
 from bench.settings.config import load_settings
 from bench.settings.protocol import make_protocol
+from bench.weights.lite_names import lite_to_timm
+from bench.weights.statistics import Statistics
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from bench.settings.config import Settings
 
 TINY: dict[str, dict[str, Any]] = {
-    "padim": {"dimensions": 12},
+    "padim": {"backbone": "tf_efficientnet_lite0.in1k", "dimensions": 12},
     # Fast steps: with the published rate so few of them hardly move the weights, and no score
     # would depend on the loss.
     "pyramidflow": {"channels": 4, "stacks": 1, "levels": 2, "epochs": 3, "lr": 0.005},
@@ -48,9 +50,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return replace(
         shipped,
         paths=replace(shipped.paths, cache=folder / "cache", results=folder / "results"),
-        run=replace(
-            shipped.run, protocol="tiny", speed="once", weights="random", device="cpu", threads=1
-        ),
+        run=replace(shipped.run, protocol="tiny", speed="once", device="cpu", threads=1),
         protocols={"tiny": make_protocol("tiny", {"resize": [64, 64]}, "test")},
         speed={"once": ONCE},
         methods=TINY,
@@ -126,6 +126,29 @@ def test_a_bug_in_the_covariance_fails_the_gate(
 
     method = importlib.import_module("bench.plugins.methods.padim")
     monkeypatch.setattr(method, "low_rank_factor", wrong)
+    found = gate(settings, baseline["padim"], train(settings, "padim"))
+    assert found.exit_code() == 1
+    assert {"pixel_auroc", "aupro_30"} & changed(found)
+
+
+@pytest.mark.parametrize("bug", ["ImageNet's statistics", "norms of a block exchanged"])
+def test_a_bug_in_loading_or_normalising_real_weights_fails_the_gate(
+    settings: Settings, baseline: dict[str, Row], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    def exchanged(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+        named = right(state, expected)
+        first, second = "blocks.1.0.bn1.", "blocks.1.0.bn2."
+        return {
+            key: named[key.replace(first, second) if first in key else key.replace(second, first)]
+            for key in named
+        }
+
+    if bug == "ImageNet's statistics":
+        wrong = Statistics((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "wrong")
+        monkeypatch.setattr("bench.weights.loading.statistics_of", lambda *_, **__: wrong)
+    else:
+        right = lite_to_timm
+        monkeypatch.setattr("bench.weights.states.lite_to_timm", exchanged)
     found = gate(settings, baseline["padim"], train(settings, "padim"))
     assert found.exit_code() == 1
     assert {"pixel_auroc", "aupro_30"} & changed(found)
