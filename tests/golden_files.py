@@ -115,8 +115,8 @@ class GoldenFile:
     def tensor(self, name: str) -> Tensor:
         return torch.from_numpy(np.asarray(self[name]))
 
-    def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """All arrays below `prefix/`, by the rest of their names."""
+    def tensors(self, prefix: str, needed: Iterable[str] = ()) -> dict[str, Tensor]:
+        """All arrays below `prefix/`, by the rest of their names; those `needed` must be there."""
         found = {
             name.removeprefix(f"{prefix}/"): torch.from_numpy(value.copy())
             for name, value in self.arrays.items()
@@ -124,11 +124,15 @@ class GoldenFile:
         }
         if not found:
             self.skip(f"{prefix}/*")
+        for name in needed:
+            if name not in found:
+                self.skip(f"{prefix}/{name}")
         return found
 
-    def sequence(self, prefix: str) -> list[Tensor]:
-        """The arrays `prefix/0`, `prefix/1`, ... up to the last number that the file has."""
-        return [self.tensor(f"{prefix}/{i}") for i in range(max(self._count(prefix), 1))]
+    def sequence(self, prefix: str, count: int = 0) -> list[Tensor]:
+        """The arrays `prefix/0`, `prefix/1`, ...: `count`, or up to the last that the file has."""
+        count = count or max(self._count(prefix), 1)
+        return [self.tensor(f"{prefix}/{i}") for i in range(count)]
 
     def _count(self, prefix: str) -> int:
         numbers = (re.fullmatch(f"{re.escape(prefix)}/(\\d+)", name) for name in self.arrays)
