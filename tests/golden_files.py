@@ -156,11 +156,8 @@ class GoldenFile:
 
     def cases(self, pattern: str = "*/cfg") -> list[Any]:
         """`names(pattern)` for `parametrize`; one skipped case that says what lacks, if none."""
-        return self.names(pattern) or [self._skipped(pattern)]
-
-    def _skipped(self, pattern: str) -> Any:
-        array = pattern if self.arrays else ""
-        return pytest.param("lacking", marks=pytest.mark.golden_lacks(self.file, array))
+        lacks = pytest.mark.golden_lacks(self.file, pattern if self.arrays else "")
+        return self.names(pattern) or [pytest.param("lacking", marks=lacks)]
 
     def check(
         self,
@@ -243,6 +240,20 @@ def difference(found: NDArray[np.float64], wanted: NDArray[np.float64], *, relat
 def golden(name: str) -> GoldenFile:
     """The golden file `NAME.npz` of this session's folder; it is read at first use."""
     return GoldenFile(session.folder / f"{name}.npz")
+
+
+def cases_of(files: Iterable[GoldenFile], pattern: str = "*/cfg") -> list[Any]:
+    """`cases(pattern)` of several files: parameters of a file and a name."""
+    return [
+        pytest.param(file, *_values(case), id=f"{file.path.stem}-{_values(case)[0]}", marks=marks)
+        for file in files
+        for case in file.cases(pattern)
+        for marks in [() if isinstance(case, str) else case.marks]
+    ]
+
+
+def _values(case: Any) -> Sequence[Any]:
+    return (case,) if isinstance(case, str) else case.values
 
 
 def table(record: Record, folder: Path) -> Iterator[str]:
