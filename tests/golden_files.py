@@ -14,6 +14,7 @@ What a file lacks is skipped and named. The session ends with the largest error 
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from dataclasses import asdict, dataclass, field
@@ -107,9 +108,10 @@ class GoldenFile:
 
     def skip(self, name: str) -> NoReturn:
         """Skip the test, for want of this array."""
-        pytest.skip(self._lacks(name))
+        pytest.skip(self.lacks(name))
 
-    def _lacks(self, name: str) -> str:
+    def lacks(self, name: str) -> str:
+        """Note that there is no such array, and go on."""
         return session.lacks(self.file, name if self.arrays else "")
 
     def tensor(self, name: str) -> Tensor:
@@ -190,7 +192,7 @@ class GoldenFile:
             raise TypeError("relative or absolute, not both")
         if wanted is None:
             if name not in self.arrays:
-                self._lacks(name)
+                self.lacks(name)
                 return 0.0
             wanted = self.arrays[name]
         kind = "absolute" if relative is None else "relative"
@@ -239,7 +241,31 @@ def difference(found: NDArray[np.float64], wanted: NDArray[np.float64], *, relat
 
 def golden(name: str) -> GoldenFile:
     """The golden file `NAME.npz` of this session's folder; it is read at first use."""
-    return GoldenFile(session.folder / f"{name}.npz")
+    return _file(session.folder / f"{name}.npz")
+
+
+@functools.cache
+def _file(path: Path) -> GoldenFile:
+    """One object for all tests of a process, so that a file is read once."""
+    return GoldenFile(path)
+
+
+def golden_like(pattern: str) -> list[GoldenFile]:
+    """The files whose names match: those of this session's folder, and all that are committed."""
+    names = {path.stem for folder in (COMMITTED, session.folder) for path in folder.glob(pattern)}
+    return [golden(name) for name in sorted(names)]
+
+
+def present(files: Iterable[GoldenFile]) -> list[Any]:
+    """Files for `parametrize`; a file that is not there is a skipped case that says so."""
+    return [
+        pytest.param(
+            file,
+            id=file.path.stem,
+            marks=() if file.path.is_file() else pytest.mark.golden_lacks(file.file, ""),
+        )
+        for file in files
+    ]
 
 
 def cases_of(files: Iterable[GoldenFile], pattern: str = "*/cfg") -> list[Any]:
