@@ -25,7 +25,6 @@ from tests import golden_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
-    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -50,12 +49,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "golden_lacks(file, array): no such array to compare with")
     chosen = config.getoption("golden")
-    if chosen is None:
-        return
-    folder: Path = config.invocation_params.dir / chosen
-    if not any(folder.glob("*.npz")):
-        raise pytest.UsageError(f"--golden {chosen}: no folder of .npz files")
-    golden_files.session.folder = folder
+    if chosen is not None:
+        golden_files.session.use(config.invocation_params.dir / chosen)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

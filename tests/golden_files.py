@@ -73,6 +73,16 @@ class Session:
         self.folder = COMMITTED
         self.record = Record()
 
+    def use(self, folder: Path) -> None:
+        """Read golden files from this folder.
+
+        Raises:
+            pytest.UsageError: if it holds none.
+        """
+        if not any(folder.glob("*.npz")):
+            raise pytest.UsageError(f"--golden {folder}: no .npz files there")
+        self.folder = folder
+
     def lacks(self, file: str, array: str) -> str:
         """Note what a file lacks, all of it if `array` is empty, and say so in one line."""
         self.record.lacking.append((file, array))
