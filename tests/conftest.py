@@ -63,10 +63,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_call() -> Generator[None, None, None]:
     """A test that found nothing to compare with, for what its file lacks, did not pass."""
     yield
-    record = golden_files.session.record
-    if record.lacking and not record.compared:
-        file, array = record.lacking[0]
-        pytest.skip(f"{file} lacks {array}")
+    session = golden_files.session
+    if session.record.lacking and not session.record.compared:
+        pytest.skip(golden_files.lacking_line(*session.record.lacking[0], session.folder))
 
 
 def pytest_runtest_teardown(item: pytest.Item) -> None:

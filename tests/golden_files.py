@@ -66,6 +66,10 @@ class Record:
         self.lacking += [(file, array) for file, array in value["lacking"]]
 
 
+def lacking_line(file: str, arrays: str, folder: Path) -> str:
+    return f"{file} lacks {arrays}" if arrays else f"{folder} lacks {file}"
+
+
 class Session:
     """The folder that the golden files are read from, and the record of the test that runs."""
 
@@ -86,7 +90,7 @@ class Session:
     def lacks(self, file: str, array: str) -> str:
         """Note what a file lacks, all of it if `array` is empty, and say so in one line."""
         self.record.lacking.append((file, array))
-        return f"{file} lacks {array}" if array else f"{self.folder} lacks {file}"
+        return lacking_line(file, array, self.folder)
 
 
 session = Session()
@@ -312,8 +316,7 @@ def table(record: Record, folder: Path) -> Iterator[str]:
     for file, array in record.lacking:
         lacking.setdefault(file, {})[array] = None
     for file, arrays in sorted(lacking.items()):
-        names = ", ".join(filter(None, arrays))
-        yield f"skipped: {file} lacks {names}" if names else f"skipped: {folder} lacks {file}"
+        yield "skipped: " + lacking_line(file, ", ".join(filter(None, arrays)), folder)
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
