@@ -145,6 +145,13 @@ class GoldenFile:
                 self.skip(f"{prefix}/{name}")
         return found
 
+    def below(self, prefix: str) -> list[str]:
+        """Names below `prefix/`, to compare one after the other; none is noted, and no skip."""
+        found = [n.removeprefix(f"{prefix}/") for n in self.arrays if n.startswith(f"{prefix}/")]
+        if not found:
+            self.lacks(f"{prefix}/*")
+        return found
+
     def sequence(self, prefix: str, count: int = 0) -> list[Tensor]:
         """The arrays `prefix/0`, `prefix/1`, ...: `count`, or up to the last that the file has."""
         count = count or max(self._count(prefix), 1)

@@ -77,6 +77,9 @@ def test_arrays_that_a_file_lacks_are_named_and_the_others_compared(
     file.check_all("a/level", [[1.0], [2.0], [3.0]])
     assert [entry.array for entry in record.compared] == ["a/level/0", "a/level/2"]
     assert record.lacking == [("x.npz", "a/level/1")]
+    assert file.below("a/level") == ["0", "2"]
+    assert file.below("a/grad") == []
+    assert record.lacking[1:] == [("x.npz", "a/grad/*")]
     for read in (file.sequence, file.tensor, file.cfg):
         with pytest.raises(pytest.skip.Exception, match=r"x\.npz lacks a/level"):
             read("a/level")

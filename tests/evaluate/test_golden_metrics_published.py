@@ -29,7 +29,7 @@ KEYS: dict[str, tuple[tuple[str, ...], float]] = {
     "pixel_f1max_ader": (("ader_style", "pixel_f1max_21_thresholds"), 1e-8),
     "aupro_adeval": (("adeval_1.1.0_nstrips1000", "aupro_0.3"), 1e-6),
     "pixel_auroc_adeval": (("adeval_1.1.0_nstrips1000", "auroc"), 1e-6),
-    "pixel_aupr_adeval": (("adeval_1.1.0_nstrips1000", "aupr_trapz"), 2e-6),
+    "pixel_aupr_adeval": (("adeval_1.1.0_nstrips1000", "aupr_trapz"), 1e-5),
     "pixel_auroc_torchmetrics": (("torchmetrics", "auroc"), 2e-6),
     "pixel_auroc_torchmetrics200": (("torchmetrics", "auroc_binned200"), 2e-6),
 }

@@ -104,8 +104,8 @@ class Case:
     def get(self, key: str) -> Tensor:
         return self.file.tensor(f"{self.name}/{key}")
 
-    def under(self, key: str) -> dict[str, Tensor]:
-        return self.file.tensors(f"{self.name}/{key}")
+    def below(self, key: str) -> list[str]:
+        return self.file.below(f"{self.name}/{key}")
 
     def levels(self, key: str) -> list[Tensor]:
         return self.file.sequence(f"{self.name}/{key}", self.config["num_level"])
@@ -134,7 +134,7 @@ class Case:
 
     def check_gradients(self, key: str, flow: PyramidFlowNet, relative: float) -> None:
         parameters = dict(flow.named_parameters())
-        for name in self.under(f"{key}/grad"):
+        for name in self.below(f"{key}/grad"):
             self.check(f"{key}/grad/{name}", parameters[ours(name)].grad, relative=relative)
         # Clips in place, so it comes last.
         norm = nn.utils.clip_grad_norm_(flow.parameters(), 1.0)
@@ -169,7 +169,7 @@ def test_loss_gradients_and_running_means(case: Case, mode: str) -> None:
     loss.backward()
     case.check(f"{mode}/train/loss", loss, relative=1e-5)
     buffers = dict(flow.named_buffers())
-    for name in case.under(f"{mode}/running_mean_after_1_step"):
+    for name in case.below(f"{mode}/running_mean_after_1_step"):
         key = f"{mode}/running_mean_after_1_step/{name}"
         case.check(key, buffers[ours(name)], absolute=1e-6)
     case.check_gradients(f"{mode}/train", flow, relative=1e-4)
@@ -292,7 +292,7 @@ def test_training_steps_end_where_the_published_ones_do(
     TRAIN.check(f"{run}/loss", losses, relative=1e-5)
     TRAIN.check(f"{run}/grad_norm_before_clip", norms, relative=1e-4)
     final = method.flow.state_dict()
-    for name in TRAIN.tensors(f"{run}/final"):
+    for name in TRAIN.below(f"{run}/final"):
         if name.startswith("nf.") and not name.endswith(MASKS):
             TRAIN.check(f"{run}/final/{name}", final[ours(name)], absolute=1e-5)
 
