@@ -21,9 +21,10 @@ from bench.blocks.backbone import build_backbone
 from bench.files.held_out import split_indices
 from bench.run.scratch import mapped_zeros
 from bench.weights.loading import fresh_network
+from tests import golden_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -32,6 +33,62 @@ if TYPE_CHECKING:
 # No deadline for an example: on a busy machine it measures the other processes.
 settings.register_profile("bench", deadline=None)
 settings.load_profile("bench")
+
+
+FOUND_IN_GOLDEN = golden_files.Record()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--golden",
+        metavar="DIR",
+        help="read golden files from this folder, and end with the largest error of each",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "golden_lacks(file, array): no such array to compare with")
+    chosen = config.getoption("golden")
+    if chosen is not None:
+        golden_files.session.use(config.invocation_params.dir / chosen)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    golden_files.session.record = golden_files.Record()
+    for mark in item.iter_markers("golden_lacks"):
+        pytest.skip(golden_files.session.lacks(*mark.args))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, None, None]:
+    """A test that found nothing to compare with, for what its file lacks, did not pass."""
+    yield
+    session = golden_files.session
+    if session.record.lacking and not session.record.compared:
+        pytest.skip(golden_files.lacking_line(*session.record.lacking[0], session.folder))
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    if golden_files.session.record:
+        item.user_properties.append(golden_files.session.record.as_property())
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Gather what the tests found; the process that writes the table gets all reports."""
+    for name, value in report.user_properties if report.when == "teardown" else ():
+        if name == "golden" and isinstance(value, dict):
+            FOUND_IN_GOLDEN.add_property(value)
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if config.getoption("golden") is None:
+        return
+    folder = golden_files.session.folder
+    terminalreporter.section(f"golden files of {folder}")
+    for line in golden_files.table(FOUND_IN_GOLDEN, folder):
+        terminalreporter.write_line(line)
 
 
 class TensorImages(Images):

@@ -65,6 +65,7 @@ def test_the_wheel_carries_plugins_and_settings_and_no_top_level_datasets(wheel:
     names = zipfile.ZipFile(wheel).namelist()
     for wanted in ("methods/padim.py", "datasets/mtd/split.csv", "bench.toml"):
         assert f"bench/builtin/{wanted}" in names
+    assert "bench/py.typed" in names
     assert {name.split("/")[0].split("-")[0] for name in names} == {"bench", "flawbench"}
 
 

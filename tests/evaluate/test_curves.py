@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,17 +21,21 @@ from bench.evaluate.curves import (
     simplify,
 )
 from bench.evaluate.curves import roc_curve as pixel_roc_curve
+from tests.evaluate.metric_sets import Expected, each_set
+from tests.golden_files import golden, present
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.golden_files import GoldenFile
 
 Array = npt.NDArray[Any]
-GOLDEN = Path(__file__).parents[1] / "golden"
-SETS = ("gauss", "heavy", "sat", "ties9", "float16", "uint8", "tiny_regions", "nonsquare", "larger")
 ERRORS = (5e-4, 1e-2)
+NAMES = ("gauss", "ties9", "uint8")
 
 
-def load(name: str) -> tuple[Array, Array, Array, dict[str, Any]]:
-    with np.load(GOLDEN / f"metrics_{name}.npz") as file:
-        expected = json.loads(str(file["expected_json"]))["expected"]
-        return file["maps"], file["masks"], file["labels"], expected
+def load(file: GoldenFile) -> tuple[Array, Array, Array]:
+    return file["maps"], file["masks"], file["labels"]
 
 
 def distance(curve: Curve, x: Array, y: Array) -> float:
@@ -46,24 +48,28 @@ def distance(curve: Curve, x: Array, y: Array) -> float:
     return float(np.maximum(y - np.maximum(*ends), np.minimum(*ends) - y).max())
 
 
-@pytest.mark.parametrize("name", SETS)
+@each_set
 @pytest.mark.parametrize("error", ERRORS)
 def test_areas_under_golden_metrics_curves_are_within_the_stated_error(
-    name: str, error: float
+    file: GoldenFile, error: float
 ) -> None:
-    maps, masks, labels, expected = load(name)
-    curves = pixel_curves(maps, masks, labels, error=error)
+    curves = pixel_curves(*load(file), error=error)
     assert all(curve.error <= error for curve in curves.values())
-    auroc = expected["sklearn_pixel"]["auroc"]
+    expected = Expected(file)
+    # Plain assertions: what simplified curves are off is no error of ours.
+    auroc = expected.pixels().tree("sklearn_pixel")["auroc"]
     assert curves["pixel_roc"].area() == pytest.approx(auroc, abs=curves["pixel_roc"].error + 1e-12)
-    for limit, value in expected["exact64"]["aupro"].items():
-        area = curves["pro"].area(float(limit)) / float(limit)
-        assert area == pytest.approx(value, abs=curves["pro"].error + 1e-9)
+    for limit, key in expected.limits().items():
+        area = curves["pro"].area(limit) / limit
+        wanted = expected.pixels().tree("exact64", "aupro")[key]
+        assert area == pytest.approx(wanted, abs=curves["pro"].error + 1e-9)
 
 
-@pytest.mark.parametrize("name", ["gauss", "ties9", "uint8"])
-def test_no_point_of_the_exact_curves_is_further_away_than_the_stated_error(name: str) -> None:
-    maps, masks, labels, _ = load(name)
+@pytest.mark.parametrize("file", present(golden(f"metrics_{n}") for n in NAMES))
+def test_no_point_of_the_exact_curves_is_further_away_than_the_stated_error(
+    file: GoldenFile,
+) -> None:
+    maps, masks, labels = load(file)
     scores, flags = maps.ravel().astype(float), masks.ravel()
     curves = pixel_curves(maps, masks, labels, error=2e-3)
     fpr, tpr, _ = roc_curve(flags, scores, drop_intermediate=False)
@@ -119,7 +125,7 @@ def test_constant_scores_give_the_diagonal() -> None:
 
 
 def test_single_curves_equal_those_of_the_set() -> None:
-    maps, masks, labels, _ = load("ties9")
+    maps, masks, labels = load(golden("metrics_ties9"))
     curves = pixel_curves(maps, masks, labels)
     single = {"pixel_roc": pixel_roc_curve, "pixel_pr": pr_curve, "pro": pro_curve}
     for name, function in single.items():
@@ -144,7 +150,7 @@ def test_image_curves_are_those_of_the_scores() -> None:
 
 
 def test_curves_come_back_from_a_file(tmp_path: Path) -> None:
-    maps, masks, labels, _ = load("ties9")
+    maps, masks, labels = load(golden("metrics_ties9"))
     curves = pixel_curves(maps, masks, labels)
     path = tmp_path / "curves.npz"
     save_curves(path, curves)

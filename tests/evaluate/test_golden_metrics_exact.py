@@ -2,125 +2,139 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from bench.evaluate import Evaluation, auroc, average_precision, evaluate, f1_max
+from bench.evaluate.result import aupro_key
 from bench.evaluate.spro import Defect, au_spro, saturation_area
+from tests.evaluate.metric_sets import (
+    IMAGE_LEVEL,
+    SPRO,
+    Expected,
+    arrays_of,
+    each_set,
+    unmasked,
+)
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-SETS = ["gauss", "skew", "heavy", "sat", "ties9", "uint8", "float16", "tiny_regions"]
-SETS += ["nonsquare", "larger", "pimo", "bad_with_empty_mask"]
-LIMITS = {"0.01": "aupro_01", "0.05": "aupro_05", "0.3": "aupro_30", "1.0": "aupro_100"}
-VECTORS = ["a", "b", "c_ties", "d_small", "e_perfect", "f_inverted", "g_constant"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tests.golden_files import GoldenFile
 
 EXACT = 1e-12
 MVTEC = 1e-6
 ANOMALIB = 2e-6
 
 
-def read(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    with np.load(GOLDEN / f"metrics_{name}.npz") as file:
-        arrays = {key: file[key] for key in file.files}
-    return arrays, json.loads(str(arrays.pop("expected_json")))["expected"]
-
-
-def run(arrays: dict[str, Any], **options: Any) -> Evaluation:
+def run(arrays: dict[str, Any], limits: Sequence[float], **options: Any) -> Evaluation:
     return evaluate(
         arrays["maps"],
         arrays["masks"],
         options.pop("labels", arrays["labels"]),
         arrays["image_scores"],
-        limits=(0.01, 0.05, 0.3, 1.0),
+        limits=limits,
         **options,
     )
 
 
-@pytest.mark.parametrize("name", SETS)
-def test_golden_metrics_equal_the_exact_definition_and_scikit_learn(name: str) -> None:
-    arrays, expected = read(name)
-    result = run(arrays)
-    # An anomalous image with an empty mask leaves the pixel metrics.
-    pixels = expected.get("images_with_empty_mask_left_out_of_pixel_metrics", expected)
-    for level, values in (("pixel", pixels["sklearn_pixel"]), ("image", expected["sklearn_image"])):
+@each_set
+def test_golden_metrics_equal_the_exact_definition_and_scikit_learn(file: GoldenFile) -> None:
+    expected = Expected(file)
+    limits = expected.limits()
+    result = run(arrays_of(file), list(limits))
+    pixels = expected.pixels()
+    for level, values in (
+        ("pixel", pixels.below("sklearn_pixel")),
+        ("image", expected.below("sklearn_image")),
+    ):
         for metric in ("auroc", "ap", "f1max"):
-            assert result.values[f"{level}_{metric}"] == pytest.approx(values[metric], abs=EXACT)
-        assert result.values[f"{level}_f1max_threshold"] == values["f1max_threshold"]
-    for limit, key in LIMITS.items():
-        assert result.values[key] == pytest.approx(pixels["exact64"]["aupro"][limit], abs=EXACT)
-    assert result.counts["regions"] == pixels["exact64"]["n_regions_8conn"]
+            values.check(result.values[f"{level}_{metric}"], metric, absolute=EXACT)
+        values.check(result.values[f"{level}_f1max_threshold"], "f1max_threshold")
+    for limit, key in limits.items():
+        found = result.values[aupro_key(limit)]
+        pixels.check(found, "exact64", "aupro", key, absolute=EXACT)
+    pixels.check(result.counts["regions"], "exact64", "n_regions_8conn")
 
 
-@pytest.mark.parametrize("name", SETS[:-1])
-def test_golden_metrics_equal_the_scripts_of_mvtec_and_anomalib(name: str) -> None:
-    arrays, expected = read(name)
-    result = run(arrays)
-    for limit, key in LIMITS.items():
-        official = expected["mvtec_official"]["aupro"][limit]
-        assert result.values[key] == pytest.approx(official, abs=MVTEC)
-        anomalib = expected["anomalib_2.7.0"]["aupro"][limit]
-        assert result.values[key] == pytest.approx(anomalib, abs=ANOMALIB)
-
-
-@pytest.mark.parametrize("name", SETS)
-def test_golden_metrics_of_aupimo_equal_the_exact_integral(name: str) -> None:
-    arrays, expected = read(name)
-    # The golden values take an anomalous image with an empty mask for a normal one.
+@each_set
+def test_golden_metrics_equal_the_scripts_of_mvtec_and_anomalib(file: GoldenFile) -> None:
+    arrays, expected = arrays_of(file), Expected(file)
+    # They take an anomalous image with an empty mask for a normal one.
     labels = arrays["masks"].any((1, 2)).astype(int)
-    found = {b: v for b, v in expected["aupimo"].items() if "exact_bounds" in v}
-    assert found
-    for bounds, values in found.items():
+    limits = expected.limits()
+    result = run(arrays, list(limits), labels=labels)
+    for limit, key in limits.items():
+        found = result.values[aupro_key(limit)]
+        expected.check(found, "mvtec_official", "aupro", key, absolute=MVTEC)
+        expected.check(found, "anomalib_2.7.0", "aupro", key, absolute=ANOMALIB)
+
+
+@each_set
+def test_golden_metrics_of_aupimo_equal_the_exact_integral(file: GoldenFile) -> None:
+    arrays, expected = arrays_of(file), Expected(file)
+    labels = arrays["masks"].any((1, 2)).astype(int)
+    for bounds in expected.tree("aupimo"):
         lower, upper = (float(bound) for bound in bounds.split(","))
-        result = run(arrays, labels=labels, aupimo_bounds=(lower, upper))
-        exact = values["exact_bounds"]
-        assert result.values["aupimo"] == pytest.approx(exact["mean"], abs=EXACT)
-        for ours, theirs in zip(result.detail["aupimo"], exact["per_image"], strict=True):
-            assert ours == (None if theirs is None else pytest.approx(theirs, abs=EXACT))
+        exact = expected.below("aupimo", bounds, "exact_bounds")
+        result = run(arrays, [], labels=labels, aupimo_bounds=(lower, upper))
+        exact.check(result.values["aupimo"], "mean", absolute=EXACT)
+        each = exact.find("per_image")
+        if each is not None:
+            ours, theirs = (np.array(x, np.float64) for x in (result.detail["aupimo"], each))
+            file.check(f"aupimo/{bounds}/per_image", ours, wanted=theirs, absolute=EXACT)
 
 
-def test_golden_metrics_of_aupimo_treat_an_unmasked_image_as_neither_normal_nor_anomalous() -> None:
-    arrays, _ = read("bad_with_empty_mask")
-    everything = run(arrays, aupimo_bounds=(0.01, 0.1))
-    kept = [i for i in range(len(arrays["maps"])) if i not in (0, 1)]
-    without = run({k: v[kept] for k, v in arrays.items()}, aupimo_bounds=(0.01, 0.1))
-    assert everything.counts["n_unmasked"] == 2
+@each_set
+def test_golden_metrics_of_aupimo_treat_an_unmasked_image_as_neither_normal_nor_anomalous(
+    file: GoldenFile,
+) -> None:
+    arrays = arrays_of(file)
+    left_out = unmasked(arrays)
+    everything = run(arrays, [], aupimo_bounds=(0.01, 0.1))
+    kept = {name: values[~left_out] for name, values in arrays.items()}
+    without = run(kept, [], aupimo_bounds=(0.01, 0.1))
+    assert everything.counts["n_unmasked"] == left_out.sum()
     assert everything.values["aupimo"] == without.values["aupimo"]
-    assert everything.detail["aupimo"][:2] == [None, None]
+    each = np.array(everything.detail["aupimo"], np.float64)
+    assert np.isnan(each[left_out]).all()
 
 
-@pytest.mark.parametrize("vector", VECTORS)
+@pytest.mark.parametrize("vector", IMAGE_LEVEL.cases("*_scores"))
 def test_golden_metrics_of_image_scores_equal_scikit_learn(vector: str) -> None:
-    arrays, expected = read("image_level")
-    scores, labels = arrays[f"{vector}_scores"], arrays[f"{vector}_labels"]
-    values = expected[vector]["sklearn"]
-    assert auroc(scores, labels) == pytest.approx(values["auroc"], abs=EXACT)
-    assert average_precision(scores, labels) == pytest.approx(values["ap"], abs=EXACT)
-    best = f1_max(scores, labels)
-    assert best is not None
-    assert best[0] == pytest.approx(values["f1max"], abs=EXACT)
-    assert best[1] == values["f1max_threshold"]
+    scores, labels = IMAGE_LEVEL[f"{vector}_scores"], IMAGE_LEVEL[f"{vector}_labels"]
+    expected = Expected(IMAGE_LEVEL).below(vector, "sklearn")
+    expected.check(auroc(scores, labels), "auroc", absolute=EXACT)
+    expected.check(average_precision(scores, labels), "ap", absolute=EXACT)
+    best, threshold = f1_max(scores, labels) or (None, None)
+    expected.check(best, "f1max", absolute=EXACT)
+    expected.check(threshold, "f1max_threshold")
 
 
 def test_golden_metrics_of_spro_equal_the_exact_definition_and_the_loco_script() -> None:
-    arrays, expected = read("spro")
-    shape = tuple(arrays["channels_shape"])
-    bits = np.unpackbits(arrays["channels"], count=int(np.prod(shape)))
+    maps, shape = SPRO["maps"], tuple(SPRO["channels_shape"])
+    bits = np.unpackbits(SPRO["channels"], count=int(np.prod(shape)))
     channels = bits.reshape(shape).astype(bool)
-    defects: list[list[Defect]] = [[] for _ in arrays["maps"]]
+    defects: list[list[Defect]] = [[] for _ in maps]
     for channel, image, area in zip(
-        channels, arrays["channel_image"], arrays["saturation_area"], strict=True
+        channels, SPRO["channel_image"], SPRO["saturation_area"], strict=True
     ):
         defects[image].append(Defect(channel, int(area)))
-    values = au_spro(arrays["maps"], defects)
+    expected = Expected(SPRO)
+    limits = {float(key): key for key in expected.tree("exact64")}
+    values = au_spro(maps, defects, list(limits))
     assert values is not None
-    script = expected["mvtec_loco_official_max_distance_0.001"]["auspro"]
-    for limit, value in values.items():
-        assert value == pytest.approx(expected["exact64"][str(limit)], abs=EXACT)
-        assert value == pytest.approx(script[str(limit)], abs=8e-5)
+    script = "mvtec_loco_official_max_distance_"
+    distances = [key.removeprefix(script) for key in expected.tree() if key.startswith(script)]
+    for limit, key in limits.items():
+        expected.check(values[limit], "exact64", key, absolute=EXACT)
+        for distance in distances:
+            # The script leaves out thresholds between points of the curve that are this close.
+            expected.check(
+                values[limit], script + distance, "auspro", key, absolute=max(float(distance), 1e-3)
+            )
 
 
 def test_a_saturation_area_is_capped_by_the_defect_or_cut_to_whole_pixels() -> None:

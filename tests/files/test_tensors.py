@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -14,8 +13,12 @@ from bench.api import IMAGENET_MEAN, IMAGENET_STD, Sample
 from bench.errors import ConfigError, DataError
 from bench.files.tensors import ImageSet, check_samples, fit_maps, load_masks
 from bench.settings.protocol import Protocol
+from tests.golden_files import GoldenFile, cases_of, golden
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+if TYPE_CHECKING:
+    from pathlib import Path
+
+READERS = [golden(name) for name in ("padim", "cflow_schedule", "pyramidflow_score")]
 CPU = torch.device("cpu")
 
 
@@ -42,33 +45,35 @@ def golden_sample(folder: Path, raw: Any, mask: Any) -> Sample:
     return Sample(folder / "x.png", 1, "bad", folder / "x_mask.png", mask_rule="auto")
 
 
-@pytest.mark.parametrize("case", [0, 1])
-@pytest.mark.parametrize("name", ["padim", "pyramidflow", "cflow"])
+def protocol_of(file: GoldenFile, case: str) -> Protocol:
+    """The protocol that reads pictures as the published reader of this file did."""
+    if f"{case}/resize_crop" in file:
+        resize, crop = map(int, file[f"{case}/resize_crop"])
+        return Protocol("x", resize=resize, crop=crop, resample="lanczos")
+    if f"{case}/size" in file:
+        side = int(file[f"{case}/size"])
+        return Protocol("x", resize=(side, side), resample="lanczos")
+    return Protocol(
+        "x",
+        resize=int(file[f"{case}/x_size"]),
+        mask_size=int(file[f"{case}/y_size"]),
+        mask_resample="bilinear",
+    )
+
+
+@pytest.mark.parametrize(("file", "name"), cases_of(READERS, "prep/*/raw"))
 def test_pixels_and_masks_equal_those_of_the_published_readers(
-    name: str, case: int, tmp_path: Path
+    file: GoldenFile, name: str, tmp_path: Path
 ) -> None:
-    with np.load(GOLDEN / "published_readers.npz") as file:
-        data = {k.rsplit("/", 1)[1]: file[k] for k in file.files if k.startswith(f"{name}/{case}/")}
-    sample = golden_sample(tmp_path, data["raw"], data["raw_mask"])
-    if name == "padim":
-        resize, crop = map(int, data["resize_crop"])
-        protocol = Protocol("x", resize=resize, crop=crop, resample="lanczos")
-    elif name == "cflow":
-        side = int(data["size"])
-        protocol = Protocol("x", resize=(side, side), resample="lanczos")
-    else:
-        protocol = Protocol(
-            "x",
-            resize=int(data["x_size"]),
-            mask_size=int(data["y_size"]),
-            mask_resample="bilinear",
-        )
+    case = f"prep/{name}"
+    protocol = protocol_of(file, case)
+    sample = golden_sample(tmp_path, file[f"{case}/raw"], file[f"{case}/raw_mask"])
     images = image_set([sample], protocol)
     (batch,) = images.batches(1)
-    assert torch.allclose(batch[0], torch.from_numpy(data["image"]), rtol=0, atol=1e-6)
+    file.check(f"{case}/image", batch[0], absolute=1e-6)
     (mask,) = load_masks([sample], protocol, images.image_size).masks
     assert mask is not None
-    assert np.array_equal(mask, data["mask"][0])
+    file.check(f"{case}/mask", mask[None])
 
 
 def test_raw_pixels_are_those_of_the_tensor(samples: list[Sample]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +9,10 @@ import pytest
 import timm
 import torch
 
+from bench.api import Prediction
 from bench.blocks.position import position_code
+from bench.evaluate import auroc
+from bench.evaluate.published import published_values
 from bench.plugins.methods.cflow import Cflow, reflect_padding
 from bench.plugins.methods.cflow.decoder import (
     fiber_loss,
@@ -22,174 +23,169 @@ from bench.plugins.methods.cflow.decoder import (
 from bench.plugins.methods.cflow.schedule import Schedule
 from bench.plugins.methods.cflow.scoring import FusedDecoder, Scorer, probability_map
 from bench.plugins.methods.cflow.training import Trainer
+from tests.golden_files import GoldenFile, golden
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor, nn
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-Arrays = dict[str, Any]
+DECODER = golden("cflow_decoder")
+ENCODER = golden("cflow_encoder")
+SCHEDULE = golden("cflow_schedule")
+TRAIN = golden("cflow_train")
 
 
-def load(name: str) -> Arrays:
-    with np.load(GOLDEN / f"cflow_{name}.npz") as arrays:
-        return {key: arrays[key] for key in arrays.files}
-
-
-@pytest.fixture(scope="module")
-def golden() -> Arrays:
-    return load("decoder")
-
-
-@pytest.fixture(scope="module")
-def trained() -> Arrays:
-    return load("train")
-
-
-def config(arrays: Mapping[str, Any], name: str = "cfg") -> dict[str, Any]:
-    return dict(json.loads(str(arrays[name])))
-
-
-def tensors(arrays: Arrays, prefix: str) -> dict[str, Tensor]:
-    return {
-        k[len(prefix) :]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)
-    }
-
-
-def decoder_from(state: Mapping[str, Tensor], channels: int, cfg: Mapping[str, Any]) -> Any:
-    generator = torch.Generator().manual_seed(0)
-    decoder = make_decoder(channels, cfg["P"], cfg["blocks"], cfg.get("clamp", 1.9), generator)
-    decoder.load_state_dict(dict(state))
+def decoder_from(file: GoldenFile, state: str, channels: int, cfg: Mapping[str, Any]) -> Any:
+    """A decoder with the state below this name."""
+    clamp = cfg.get("clamp", Cflow.clamp)
+    decoder = make_decoder(channels, cfg["P"], cfg["blocks"], clamp, torch.Generator())
+    decoder.load_state_dict(file.tensors(state, needed=decoder.state_dict()))
     return decoder
 
 
-def assert_close(got: Tensor, want: Any, relative: float) -> None:
-    """Largest difference relative to the largest entry of `want`."""
-    want = torch.as_tensor(want)
-    error = float((got.detach().double() - want.double()).abs().max() / want.double().abs().max())
-    assert error <= relative, f"relative error {error:.2e}"
+def decoder_of(case: str) -> Any:
+    cfg = DECODER.cfg(case)
+    return decoder_from(DECODER, f"{case}/init", cfg["C"], cfg)
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("f32", torch.float32), ("f64", torch.float64)])
-@pytest.mark.parametrize("case", ["a", "b"])
-def test_decoder_and_gradients_equal_the_published_ones(
-    golden: Arrays, case: str, kind: str, dtype: torch.dtype
-) -> None:
-    cfg = config(golden, f"{case}/cfg")
-    decoder = decoder_from(tensors(golden, f"{case}/init/"), cfg["C"], cfg).to(dtype)
-    fibers = torch.from_numpy(golden[f"{case}/fibers"]).to(dtype)
-    code = torch.from_numpy(golden[f"{case}/condition"]).to(dtype)
+# A case in single or double precision, such as "a/f32".
+@pytest.mark.parametrize("part", DECODER.cases("*/*/z"))
+def test_decoder_and_gradients_equal_the_published_ones(part: str) -> None:
+    case, _ = part.split("/")
+    dtype = DECODER.tensor(f"{part}/z").dtype
+    loose, tight = (1e-10, 1e-10) if dtype == torch.float64 else (1e-4, 1e-5)
+    decoder = decoder_of(case).to(dtype)
+    fibers = DECODER.tensor(f"{case}/fibers").to(dtype)
+    code = DECODER.tensor(f"{case}/condition").to(dtype)
     z, log_det = decoder(fibers, [code])
     q = log_likelihood(z, log_det)
     loss = fiber_loss(q)
     loss.mean().backward()
-    tight = dtype == torch.float64
-    want = {k: golden[f"{case}/{kind}/{k}"] for k in ("z", "log_jac_det", "log_prob_per_dim")}
-    assert_close(z, want["z"], 1e-10 if tight else 1e-4)
-    assert_close(log_det, want["log_jac_det"], 1e-10 if tight else 1e-4)
-    np.testing.assert_allclose(
-        q.detach(), want["log_prob_per_dim"], rtol=0, atol=1e-10 if tight else 1e-5
-    )
-    assert_close(loss, golden[f"{case}/{kind}/loss_per_fiber"], 1e-10 if tight else 1e-5)
+    DECODER.check(f"{part}/z", z, relative=loose)
+    DECODER.check(f"{part}/log_jac_det", log_det, relative=loose)
+    DECODER.check(f"{part}/logp", q * z.shape[1], relative=loose)
+    DECODER.check(f"{part}/log_prob_per_dim", q, absolute=tight)
+    DECODER.check(f"{part}/loss_per_fiber", loss, relative=tight)
+    DECODER.check(f"{part}/loss_mean", loss.mean(), relative=tight)
     parameters = dict(decoder.named_parameters())
-    gradients = tensors(golden, f"{case}/{kind}/grad/")
-    assert gradients
-    for name, gradient in gradients.items():
-        assert_close(parameters[name].grad, gradient, 1e-10 if tight else 1e-4)
+    for name in DECODER.below(f"{part}/grad"):
+        DECODER.check(f"{part}/grad/{name}", parameters[name].grad, relative=loose)
 
 
-@pytest.mark.parametrize("case", ["a", "b"])
-def test_reverse_pass_equals_the_published_one(golden: Arrays, case: str) -> None:
-    cfg = config(golden, f"{case}/cfg")
-    decoder = decoder_from(tensors(golden, f"{case}/init/"), cfg["C"], cfg).double()
-    code = torch.from_numpy(golden[f"{case}/condition"]).double()
-    z = torch.from_numpy(golden[f"{case}/f64/z"])
-    x, log_det = decoder(z, [code], rev=True)
-    assert_close(x, golden[f"{case}/f64/inverse_of_z"], 1e-6)
-    assert_close(log_det, golden[f"{case}/f64/inverse_log_jac_det"], 1e-6)
+@pytest.mark.parametrize("part", DECODER.cases("*/*/inverse_of_z"))
+def test_reverse_pass_equals_the_published_one(part: str) -> None:
+    case, _ = part.split("/")
+    z = DECODER.tensor(f"{part}/z")
+    decoder = decoder_of(case).to(z.dtype)
+    x, log_det = decoder(z, [DECODER.tensor(f"{case}/condition").to(z.dtype)], rev=True)
+    relative = 1e-6 if z.dtype == torch.float64 else 1e-4
+    DECODER.check(f"{part}/inverse_of_z", x, relative=relative)
+    DECODER.check(f"{part}/inverse_log_jac_det", log_det, relative=relative)
 
 
-@pytest.mark.parametrize("case", ["a", "b"])
-def test_fused_decoder_equals_the_published_likelihood(golden: Arrays, case: str) -> None:
-    cfg = config(golden, f"{case}/cfg")
-    decoder = decoder_from(tensors(golden, f"{case}/init/"), cfg["C"], cfg)
-    fibers = torch.from_numpy(golden[f"{case}/fibers"])
-    code = torch.from_numpy(golden[f"{case}/condition"])
-    fused = FusedDecoder(decoder, code, cfg["clamp"], torch.float32)
+@pytest.mark.parametrize("case", DECODER.cases("*/fibers"))
+def test_fused_decoder_equals_the_published_likelihood(case: str) -> None:
+    fibers, code = DECODER.tensor(f"{case}/fibers"), DECODER.tensor(f"{case}/condition")
+    clamp = DECODER.cfg(case).get("clamp", Cflow.clamp)
+    fused = FusedDecoder(decoder_of(case), code, clamp, torch.float32)
     with torch.inference_mode():
         q = fused.log_likelihood(fibers[None])[0]
-    np.testing.assert_allclose(q, golden[f"{case}/f32/log_prob_per_dim"], rtol=0, atol=1e-5)
+    DECODER.check(f"{case}/f32/log_prob_per_dim", q, absolute=1e-5)
 
 
-@pytest.mark.parametrize("case", ["0", "1"])
-def test_position_code_equals_the_published_one(golden: Arrays, case: str) -> None:
-    channels, height, width = (int(n) for n in golden[f"posenc/{case}/dhw"])
+@pytest.mark.parametrize("case", DECODER.cases("posenc/*/value"))
+def test_position_code_equals_the_published_one(case: str) -> None:
+    channels, height, width = (int(n) for n in DECODER[f"posenc/{case}/dhw"])
     code = position_code(channels, height, width)
-    np.testing.assert_allclose(code, golden[f"posenc/{case}/value"], rtol=0, atol=2e-6)
+    DECODER.check(f"posenc/{case}/value", code, absolute=2e-6)
 
 
-def test_fresh_block_starts_with_unit_scale_and_a_rotation(golden: Arrays) -> None:
+def test_fresh_block_starts_with_unit_scale_and_a_rotation() -> None:
+    channels = DECODER["fresh/global_scale"].shape[-1]
     generator = torch.Generator().manual_seed(3)
-    block = make_decoder(6, 8, 1, 1.9, generator)[0]
-    np.testing.assert_allclose(block.global_scale.detach(), golden["fresh/global_scale"], rtol=1e-6)
-    turn = rotation(6, generator).double()
-    assert (turn @ turn.T - torch.eye(6)).abs().max() < 1e-6
-    assert torch.linalg.det(turn).item() == pytest.approx(1, abs=1e-6)
+    block = make_decoder(channels, Cflow.condition, 1, Cflow.clamp, generator)[0]
+    scale = 0.1 * torch.nn.functional.softplus(block.global_scale, beta=0.5)
+    DECODER.check("fresh/global_scale", block.global_scale, relative=1e-6)
+    DECODER.check("fresh/scale_activation", scale, relative=1e-6)
+    turn = rotation(channels, generator).double()
+    skew = (turn @ turn.T - torch.eye(channels)).abs().max()
+    DECODER.check("fresh/w_perm_orthogonality_error", skew, absolute=1e-6)
+    DECODER.check("fresh/w_perm_det", torch.linalg.det(turn), absolute=1e-6)
 
 
-def test_score_maps_from_stored_likelihoods_equal_the_published_ones(golden: Arrays) -> None:
-    cfg = config(golden, "aggregate/cfg")
-    levels = [torch.from_numpy(golden[f"aggregate/log_prob_per_dim/{i}"]) for i in range(3)]
+def test_score_maps_from_stored_likelihoods_equal_the_published_ones() -> None:
+    cfg = DECODER.cfg("aggregate")
+    levels = DECODER.sequence("aggregate/log_prob_per_dim", len(cfg["C"]))
     maxima = torch.stack([q.max() for q in levels])
     total = probability_map(levels, maxima, tuple(cfg["crp"]))
     maps = total.max() - total
-    np.testing.assert_allclose(maps, golden["aggregate/super_mask"], rtol=0, atol=1e-9)
-    np.testing.assert_allclose(
-        maps.flatten(1).amax(1), golden["aggregate/image_score"], rtol=0, atol=1e-9
-    )
+    DECODER.check("aggregate/super_mask", maps, absolute=1e-9)
+    DECODER.check("aggregate/image_score", maps.flatten(1).amax(1), absolute=1e-9)
 
 
-def features_method(golden: Arrays) -> Cflow:
+def features_method() -> tuple[Cflow, Tensor]:
     """A method with aggregation "test" whose images pass straight to the golden decoders."""
-    cfg = config(golden, "aggregate/cfg")
-    method = Cflow(aggregation="test", condition=cfg["P"], couplings=cfg["blocks"])
+    cfg = DECODER.cfg("aggregate")
+    features = DECODER.sequence("aggregate/features", len(cfg["C"]))
     decoders = [
-        decoder_from(tensors(golden, f"aggregate/decoder/{i}/"), c, cfg)
-        for i, c in enumerate(cfg["C"])
+        decoder_from(DECODER, f"aggregate/decoder/{i}", c, cfg) for i, c in enumerate(cfg["C"])
     ]
-    features = [torch.from_numpy(golden[f"aggregate/features/{i}"]) for i in range(3)]
 
     class Lookup(torch.nn.Module):
         def forward(self, images: Tensor) -> list[Tensor]:
             chosen = images[:, 0, 0, 0].long()
             return [x[chosen] for x in features]
 
+    method = Cflow(
+        levels=len(features),
+        aggregation="test",
+        condition=cfg["P"],
+        couplings=cfg["blocks"],
+        clamp=cfg.get("clamp", Cflow.clamp),
+    )
     method.encoder = Lookup()
-    method._scorer = Scorer(method.encoder, decoders, cfg["P"], 1.9, "float32", 0.02)
-    return method
+    # A limit so low that a level is decoded in several chunks.
+    method._scorer = Scorer(method.encoder, decoders, cfg["P"], method.clamp, "float32", 0.02)
+    count = len(features[0])
+    return method, torch.arange(float(count)).view(-1, 1, 1, 1).expand(count, 3, *cfg["crp"])
 
 
-def test_score_maps_from_features_equal_the_published_ones(golden: Arrays) -> None:
-    from bench.api import Prediction
-
-    method = features_method(golden)
-    height, width = config(golden, "aggregate/cfg")["crp"]
-    images = torch.arange(5.0).view(5, 1, 1, 1).expand(5, 3, height, width)
+def test_score_maps_from_features_equal_the_published_ones() -> None:
+    method, images = features_method()
     with torch.inference_mode():
         raw = torch.cat([method.predict(part).maps for part in torch.split(images, 2)])
-    result = method.finish(Prediction(raw))
-    np.testing.assert_allclose(result.maps, golden["aggregate/super_mask"], rtol=0, atol=1e-4)
-    with torch.inference_mode():
         levels = method.raw(images)
-    for i, q in enumerate(levels):
-        np.testing.assert_allclose(q, golden[f"aggregate/log_prob_per_dim/{i}"], rtol=0, atol=1e-5)
+    maps = method.finish(Prediction(raw)).maps
+    DECODER.check("aggregate/super_mask", maps, absolute=1e-4)
+    DECODER.check_all("aggregate/log_prob_per_dim", levels, absolute=1e-5)
+
+
+def test_areas_of_the_published_maps_equal_the_published_ones() -> None:
+    scores, labels = DECODER["aggregate/image_score"], DECODER["aggregate/labels"]
+    maps, masks = DECODER["aggregate/super_mask"], DECODER["aggregate/masks"]
+    DECODER.check("aggregate/image_auroc", auroc(scores, labels), absolute=1e-12)
+    DECODER.check("aggregate/pixel_auroc", auroc(maps.ravel(), masks.ravel()), absolute=1e-12)
+    DECODER.check("aggregate/official_aupro_percent", aupro_percent(maps, masks), absolute=1e-9)
+
+
+@pytest.mark.parametrize("case", DECODER.cases("aupro/*/value_percent"))
+def test_the_published_aupro_is_that_of_the_published_code(case: str) -> None:
+    found = aupro_percent(DECODER[f"aupro/{case}/super_mask"], DECODER["aupro/masks"])
+    DECODER.check(f"aupro/{case}/value_percent", found, absolute=1e-9)
+
+
+def aupro_percent(maps: Any, masks: Any) -> float:
+    regions = [mask.astype(bool) if mask.any() else None for mask in masks]
+    value = published_values(list(maps), regions, ["aupro_cflow"])["aupro_cflow"]
+    assert value is not None
+    return 100 * value
 
 
 def golden_resnet(cfg: Mapping[str, Any], keys: list[str]) -> nn.Module:
-    """timm's ResNet18 with the weights that the specification draws."""
-    net: nn.Module = timm.create_model(
-        "resnet18", pretrained=False, features_only=True, out_indices=(2, 3, 4)
+    """timm's ResNet with the weights that the specification draws."""
+    net: Any = timm.create_model(
+        cfg["arch"], pretrained=False, features_only=True, out_indices=(1, 2, 3, 4)
     )
     state = net.state_dict()
     for n, key in enumerate(keys):
@@ -205,60 +201,88 @@ def golden_resnet(cfg: Mapping[str, Any], keys: list[str]) -> nn.Module:
             value = 0.1 * z
         state[key] = torch.from_numpy(value.astype(np.float32))
     net.load_state_dict(state)
-    net.__dict__["strides"] = [8, 16, 32]
-    return net.eval()
+    net.__dict__["strides"] = net.feature_info.reduction()
+    return net.eval()  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("padding", ["reflect", "zero"])
 def test_encoder_equals_the_published_one(padding: str) -> None:
-    arrays = load("encoder")
-    net = golden_resnet(config(arrays), [str(key) for key in arrays["keys"]])
+    keys = [str(key) for key in ENCODER["keys"]]
+    net = golden_resnet(ENCODER.cfg(), keys)
+    weights = [net.state_dict()[key].double() for key in keys]
+    ENCODER.check("checksum_sum", torch.stack([w.sum() for w in weights]), absolute=1e-6)
+    ENCODER.check("checksum_abs", torch.stack([w.abs().sum() for w in weights]), relative=1e-9)
+    image = ENCODER.tensor("image")
     if padding == "reflect":
-        reflect_padding(net, (64, 64))
+        reflect_padding(net, (image.shape[-2], image.shape[-1]))
     with torch.inference_mode():
-        features = net(torch.from_numpy(arrays["image"]))
-    for stage, x in zip((2, 3, 4), features, strict=True):
-        assert_close(x, arrays[f"{padding}/layer{stage}"], 1e-4)
+        features = net(image)
+    layers = ENCODER.names(f"{padding}/layer*")
+    if not layers:
+        ENCODER.skip(f"{padding}/layer*")
+    for stage in layers:
+        ENCODER.check(f"{padding}/layer{stage}", features[int(stage) - 1], relative=1e-4)
 
 
-@pytest.mark.parametrize("case", ["default", "long_loader"])
+def schedule_of(cfg: Mapping[str, Any], meta_epochs: int) -> Schedule:
+    """The schedule of a file's settings; what it does not name is the published default."""
+    peak = cfg.get("lr", Cflow.lr)
+    return Schedule(
+        peak=peak,
+        meta_epochs=meta_epochs,
+        warmup_epochs=cfg.get("warm_epochs", Cflow.warmup_epochs),
+        warmup_start=cfg["warmup_from"] / peak if "warmup_from" in cfg else Cflow.warmup_start,
+        # The published floor is the decay of the steps that the cosine replaces, three times.
+        floor=cfg["decay_rate"] ** 3 if "decay_rate" in cfg else Cflow.lr_floor,
+    )
+
+
+@pytest.mark.parametrize("case", SCHEDULE.cases("*/lr"))
 def test_learning_rates_equal_the_published_ones(case: str) -> None:
-    arrays = load("schedule")
-    want = arrays[f"{case}/lr"]
-    meta_epochs, sub_epochs, loader = want.shape
-    schedule = Schedule(2e-4, meta_epochs, 2, 0.1, 1e-3)
-    batches = sub_epochs * loader
-    got = [[schedule.rate(m, b, batches) for b in range(batches)] for m in range(meta_epochs)]
-    np.testing.assert_allclose(np.reshape(got, want.shape), want, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(("steps", "case"), [("own", "set_to_none"), ("all", "zero_fill")])
-def test_training_steps_equal_the_published_ones(trained: Arrays, steps: str, case: str) -> None:
-    cfg = config(trained)
-    decoders = [
-        decoder_from(tensors(trained, f"init/{i}/"), c, cfg) for i, c in enumerate(cfg["C"])
+    cfg = SCHEDULE.cfg(case)
+    shape = (cfg["meta_epochs"], cfg["sub_epochs"], cfg["batches"])
+    schedule = schedule_of(cfg, cfg["meta_epochs"])
+    batches = cfg["sub_epochs"] * cfg["batches"]
+    found = [
+        schedule.rate(meta, batch, batches)
+        for meta in range(cfg["meta_epochs"])
+        for batch in range(batches)
     ]
-    features = [torch.from_numpy(trained[f"features/{i}"]) for i in range(3)]
-    order = iter(range(int(trained["n_perm"])))
+    SCHEDULE.check(f"{case}/lr", np.reshape(found, shape), absolute=1e-12)
+
+
+# What torch does with the gradients of the decoders that stand still -> our name of it.
+STEPS = {"set_to_none": "own", "zero_fill": "all"}
+
+
+@pytest.mark.parametrize("case", TRAIN.cases("*/loss_per_step"))
+def test_training_steps_equal_the_published_ones(case: str) -> None:
+    cfg = TRAIN.cfg()
+    decoders = [decoder_from(TRAIN, f"init/{i}", c, cfg) for i, c in enumerate(cfg["C"])]
+    features = TRAIN.sequence("features", len(decoders))
+    order = iter(range(int(TRAIN["n_perm"])))
     trainer = Trainer(
         decoders,
         cfg["P"],
         cfg["N"],
-        steps,
-        permute=lambda n: torch.from_numpy(trained[f"perm/{next(order)}"][:n]).long(),
+        STEPS[case],
+        permute=lambda n: TRAIN.tensor(f"perm/{next(order)}")[:n].long(),
     )
-    losses = []
-    batches = len(trained["lr_per_batch"]) // 2
-    schedule = Schedule(2e-4, cfg["epochs"], 2, 0.1, 1e-3)
-    for i, images in enumerate(trained["image_index_per_batch"]):
-        rate = schedule.rate(i // batches, i % batches, batches)
-        assert rate == pytest.approx(float(trained["lr_per_batch"][i]), abs=1e-12)
-        losses.append(trainer.update([x[torch.from_numpy(images).long()] for x in features], rate))
-    assert_close(torch.cat(losses), trained[f"{case}/loss_per_step"], 1e-5)
+    images = TRAIN.tensor("image_index_per_batch").long()
+    batches = cfg["sub"] * (cfg["n"] // cfg["bs"])
+    schedule = schedule_of(cfg, cfg["epochs"])
+    rates, losses = [], []
+    for i, chosen in enumerate(images):
+        rates.append(schedule.rate(i // batches, i % batches, batches))
+        losses.append(trainer.update([x[chosen] for x in features], rates[-1]))
+    TRAIN.check("lr_per_batch", rates, absolute=1e-12)
+    TRAIN.check(f"{case}/loss_per_step", torch.cat(losses), relative=1e-5)
     for level, decoder in enumerate(decoders):
         parameters = dict(decoder.named_parameters())
-        for name, want in tensors(trained, f"{case}/final/{level}/").items():
-            start = torch.from_numpy(trained[f"init/{level}/{name}"])
-            movement = (want - start).abs().max()
-            error = (parameters[name].detach() - want).abs().max()
-            assert error <= 1e-3 * movement, f"level {level} {name}: {error / movement:.1e}"
+        for name in TRAIN.below(f"{case}/final/{level}"):
+            # Relative to the movement: most of a parameter is where it started.
+            start = TRAIN.tensor(f"init/{level}/{name}")
+            moved = parameters[name].detach() - start
+            array = f"{case}/final/{level}/{name}"
+            wanted = TRAIN.tensor(array) - start
+            TRAIN.check(array, moved, wanted=wanted, relative=1e-3)
