@@ -166,6 +166,16 @@ def peak_bytes(function: Callable[[], object]) -> int:
     return peak
 
 
+def _why_broken(function: Callable[[Data], None], data: Data) -> str:
+    """What a peer that is installed fails with, on a few of the images; empty where it works."""
+    few = Data(data.maps[:4], data.masks[:4], data.labels[:4])
+    try:
+        function(few)
+    except Exception as error:  # noqa: BLE001 - another's code may fail in any way: said, not hidden
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    return ""
+
+
 def report_cpu(data: Data, title: str, repeats: int, peers: bool) -> None:
     test = read_set(data.maps, data.masks, data.labels, None, None)
     best = in_turn(
@@ -194,9 +204,12 @@ def report_cpu(data: Data, title: str, repeats: int, peers: bool) -> None:
     for name, (package, function) in PEERS.items():
         if not _can_import(package):
             continue
+        if broken := _why_broken(function, data):
+            print(f"  {name + ': broken here':36}{broken}")
+            continue
         found = in_turn({"ours": lambda: ours(data), name: partial(function, data)}, 2)
         print(f"  {name + ' / the first':36}{found[name] / found['ours']:7.1f}")
-    if _can_import("anomalib"):
+    if _can_import("anomalib") and not _why_broken(anomalib_aupimo, data):
         theirs = seconds(lambda: anomalib_aupimo(data))
         print(f"  {'anomalib AUPIMO / ours':36}{theirs / best['aupimo']:7.1f}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from bench.errors import BenchError
 from bench.rows.row import Row
@@ -32,6 +35,9 @@ if TYPE_CHECKING:
 
 LOG_LINES = 2000
 """Lines of a worker's output that are kept, the last ones."""
+
+_PREFIX = "bench-"
+"""Start of the names of folders for results on their way; the number of the driver follows."""
 
 GRACE_S = 5.0
 """Seconds between asking a worker to end and killing it."""
@@ -61,6 +67,7 @@ class LocalExecutor:
     def map(self, jobs: Sequence[Job]) -> Iterator[Done | Failure]:
         """Outcomes, in the order in which cells finish."""
         self.fork = self.fork and len(jobs) > 1
+        clear_leftovers()
         waiting: queue.Queue[Job] = queue.Queue()
         for job in jobs:
             waiting.put(job)
@@ -124,7 +131,7 @@ class LocalExecutor:
 
     def _run(self, job: Job, slot: Mapping[str, str]) -> Done | Failure:
         start = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
             result = Path(folder) / "result.json"
             environment = {**os.environ, **slot, **_thread_limits(job.threads)}
             child = self._start(job, result, environment)
@@ -252,6 +259,14 @@ def describe_exit(status: int | None) -> str:
         }.get(name, "")
         return f"the worker was ended by {name}{hint}"
     return f"the worker exited with status {status} and left no result"
+
+
+def clear_leftovers() -> None:
+    """Remove the folders of drivers that were killed: nobody else will."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
+        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
+            shutil.rmtree(folder, ignore_errors=True)  # of another user: his to clear
 
 
 def usable_cores() -> int:

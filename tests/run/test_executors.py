@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,3 +121,17 @@ def test_ctrl_c_while_a_line_is_printed_stops_after_the_cells_that_run() -> None
         assert screen.done.wait(60)
     assert interrupts.count == 1
     assert list(executor.map([job()])) == []
+
+
+def test_folders_of_killed_drivers_are_cleared_and_those_of_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    kept = [f"bench-{os.getpid()}-x", "bench-notes-x", "other-1-x"]
+    for name in (f"bench-{gone.pid}-x", *kept):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").touch()
+    assert list(LocalExecutor([{}]).map([])) == []
+    assert sorted(folder.name for folder in tmp_path.iterdir()) == sorted(kept)
