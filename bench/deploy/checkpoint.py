@@ -43,14 +43,14 @@ class TrainFigures:
     Attributes:
         images: how many.
         score_max: highest image score.
-        map_min: lowest value of the maps.
-        map_max: highest value of the maps.
+        map_min: lowest value of the maps; None: the method gives none.
+        map_max: highest value of the maps; None: likewise.
     """
 
     images: int
     score_max: float
-    map_min: float
-    map_max: float
+    map_min: float | None
+    map_max: float | None
 
 
 @dataclass(frozen=True)

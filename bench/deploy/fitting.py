@@ -82,12 +82,14 @@ def _figures(
     if method.is_transductive:
         return None
     model = Model(cell, method, run, 0, None)
-    score_max, map_min, map_max = -math.inf, math.inf, -math.inf
+    score_max = -math.inf
+    lows, highs = [], []
     for _, prediction in in_chunks(model, samples, batch):
         score_max = max(score_max, float(image_scores(model, prediction).max()))
-        map_min = min(map_min, float(prediction.maps.min()))
-        map_max = max(map_max, float(prediction.maps.max()))
-    return TrainFigures(len(samples), score_max, map_min, map_max)
+        if prediction.maps is not None:
+            lows.append(float(prediction.maps.min()))
+            highs.append(float(prediction.maps.max()))
+    return TrainFigures(len(samples), score_max, min(lows, default=None), max(highs, default=None))
 
 
 def _check_training(cell: Cell, method: Method, samples: Sequence[Sample]) -> None:

@@ -22,6 +22,8 @@ _ESCAPED = {
     "§": r"\S{}",
     "¶": r"\P{}",
     "◊": r"$\diamond$",
+    "○": r"$\circ$",
+    "●": r"$\bullet$",
     "`": r"\textasciigrave{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bench.api import Method
+    from bench.api import Method, Prediction
     from bench.settings.config import Settings
 
 CATEGORY = "bolt"
@@ -75,30 +75,41 @@ def _fit(planned: Planned) -> tuple[Method, Tensor, int]:
     return method, torch.cat(list(test.batches(8))), epochs
 
 
-def _maps(method: Method, pixels: Tensor) -> Tensor:
-    import torch
+def _predict(method: Method, pixels: Tensor) -> Prediction:
+    from bench.profile.mode import prediction_mode
 
-    with torch.inference_mode():
-        return method.predict(pixels).maps
+    with prediction_mode(method):
+        return method.predict(pixels)
+
+
+def _compared(method: Method, pixels: Tensor) -> Tensor:
+    """What a prediction says of each image: its map, or its score where there are no maps."""
+    found = _predict(method, pixels)
+    values = found.maps if found.maps is not None else found.scores
+    assert values is not None  # a prediction has one of the two
+    return values
 
 
 def _check_shapes(method: Method, pixels: Tensor) -> list[str]:
     import torch
 
-    with torch.inference_mode():
-        done = method.finish(method.predict(pixels))
+    done = method.finish(_predict(method, pixels))
+    maps, scores = done.maps, done.scores
     problems = []
-    if done.maps.ndim != 3 or len(done.maps) != len(pixels):
-        problems.append(f"maps must be ({len(pixels)}, H, W), not {tuple(done.maps.shape)}")
-    if done.scores is not None and tuple(done.scores.shape) != (len(pixels),):
-        problems.append(f"scores must be ({len(pixels)},), not {tuple(done.scores.shape)}")
-    if not bool(torch.isfinite(done.maps).all()):
-        problems.append("maps must be finite")
+    if maps is not None and (maps.ndim != 3 or len(maps) != len(pixels)):
+        problems.append(f"maps must be ({len(pixels)}, H, W), not {tuple(maps.shape)}")
+    if scores is not None and tuple(scores.shape) != (len(pixels),):
+        problems.append(f"scores must be ({len(pixels)},), not {tuple(scores.shape)}")
+    for what, values in (("maps", maps), ("scores", scores)):
+        if values is not None and not bool(torch.isfinite(values).all()):
+            problems.append(f"{what} must be finite")
+        if values is not None and values.requires_grad:
+            problems.append(f"{what} must not hold the graph that made them: return .detach()")
     return problems
 
 
 def _check_repeatable(method: Method, again: Method, pixels: Tensor) -> list[str]:
-    if bool((_maps(method, pixels) == _maps(again, pixels)).all()):
+    if bool((_compared(method, pixels) == _compared(again, pixels)).all()):
         return []
     return ["the same seed must give the same maps: draw random numbers through run"]
 
@@ -106,8 +117,8 @@ def _check_repeatable(method: Method, again: Method, pixels: Tensor) -> list[str
 def _check_batch(method: Method, pixels: Tensor) -> list[str]:
     import torch
 
-    alone = torch.cat([_maps(method, image[None]) for image in pixels[:3]])
-    if torch.allclose(alone, _maps(method, pixels)[:3], rtol=1e-4, atol=1e-5):
+    alone = torch.cat([_compared(method, image[None]) for image in pixels[:3]])
+    if torch.allclose(alone, _compared(method, pixels)[:3], rtol=1e-4, atol=1e-5):
         return []
     return ["a map must not depend on the other images of its batch"]
 
@@ -118,8 +129,14 @@ def _check_planted(method: Method, pixels: Tensor) -> list[str]:
     planted = pixels[:1].clone()
     height, width = planted.shape[-2:]
     planted[..., height // 3 : height // 2, width // 3 : width // 2] = 4.0
-    with torch.inference_mode():
-        both = method.finish(method.predict(torch.cat([pixels[:1], planted])))
-    if float(both.maps[1].max()) > float(both.maps[0].max()):
-        return []
-    return ["an image with a planted white square must get a higher maximum"]
+    both = method.finish(_predict(method, torch.cat([pixels[:1], planted])))
+    if both.maps is not None:
+        clean, marked = (float(one.max()) for one in both.maps)
+        what = "maximum"
+    else:
+        assert both.scores is not None  # a prediction has one of the two
+        clean, marked = both.scores.tolist()
+        what = "score"
+    return (
+        [] if marked > clean else [f"an image with a planted white square must get a higher {what}"]
+    )

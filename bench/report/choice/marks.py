@@ -17,6 +17,8 @@ MEANINGS = {
     "‡": "transductive: an image's score depends on the other test images",
     "§": "random encoder weights: for tests, never beside published numbers",
     "◊": "submitted: maps made elsewhere, evaluated here; nothing else of it was measured",
+    "○": "image level: gives no maps, and its own image scores count whatever the protocol takes",
+    "●": "maps are constant within every image: pixel metrics only repeat the image scores",
     "¶": "not timed by speed-1: figures are rough",
     "!": "leak: test images are training images too; never best",
 }
@@ -36,7 +38,7 @@ NAMED = {"oracle": "†", "transductive": "‡"}
 ROUGH = "¶"
 """Says nothing about scores, memory and sizes."""
 
-OF_SCORES = "†‡!"
+OF_SCORES = "†‡○●!"
 """Say something about scores alone."""
 
 
@@ -62,6 +64,8 @@ def marks(row: Row) -> dict[str, str]:
         found.append("§")
     if row.kind == "submitted":
         found.append("◊")
+    if row.maps:
+        found.append({"none": "○", "constant": "●"}[row.maps])
     if row.speed and row.speed.split(" ")[0] != "speed-1":
         found.append("¶")
     if row.n_leaked:
