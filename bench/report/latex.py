@@ -22,6 +22,8 @@ _ESCAPED = {
     "§": r"\S{}",
     "¶": r"\P{}",
     "◊": r"$\diamond$",
+    "△": r"$\triangle$",
+    "▲": r"$\blacktriangle$",
     "○": r"$\circ$",
     "●": r"$\bullet$",
     "`": r"\textasciigrave{}",

@@ -10,6 +10,11 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 
+OWN = "[own]@"
+"""In `weights`, behind the name of a frozen network that the method built itself."""
+UNRECORDED = "unrecorded@"
+"""In `weights`, where a method holds frozen parameters that came from nowhere."""
+
 IDENTITY = "identity"
 SCORE = "score"
 COMPLEXITY = "complexity"

@@ -173,6 +173,8 @@ def fit(
     report({"phase": "fitting"})
     with meter:
         method.prepare(run)
+        if warning := run.note_unrecorded(method):
+            report({"warning": warning})
         meter.begin()
         for figures in method.fit(train, run):
             history.append({k: float(v) for k, v in figures.items()})

@@ -35,7 +35,9 @@ def check_method(settings: Settings, name: str, say: Callable[[str], None]) -> l
     say(f"{name}: {discovery.describe('methods', name).summary}")
     planned = plan_request(settings, Request([name], ["synthetic"], [CATEGORY], SMALL))[0]
     planned.dataset.prepare([CATEGORY])
-    method, pixels, epochs = _fit(planned)
+    method, pixels, epochs, warning = _fit(planned)
+    if warning:
+        say(f"WARNING {warning}; rows are marked")
     problems = [] if epochs else ["fit must yield at least once"]
     problems += _check_shapes(method, pixels)
     if problems:  # the other checks compare maps with each other
@@ -43,13 +45,17 @@ def check_method(settings: Settings, name: str, say: Callable[[str], None]) -> l
     problems += _check_repeatable(method, _fit(planned)[0], pixels)
     problems += _check_batch(method, pixels)
     problems += _check_planted(method, pixels)
+    problems += _check_state(planned, method, pixels)
     if not problems:
-        say("shapes, finite, repeatable, independent of the batch, sees a planted square: fine")
+        say(
+            "shapes, finite, repeatable, independent of the batch, sees a planted square, loads "
+            "back: fine"
+        )
     return problems
 
 
-def _fit(planned: Planned) -> tuple[Method, Tensor, int]:
-    """The fitted method, the test images, and how often `fit` yielded."""
+def _fit(planned: Planned) -> tuple[Method, Tensor, int, str]:
+    """The fitted method, the test images, how often `fit` yielded, and a warning or nothing."""
     import torch
 
     from bench.files.tensors import ImageSet
@@ -71,8 +77,9 @@ def _fit(planned: Planned) -> tuple[Method, Tensor, int]:
     )
     run = CellRun(cell, cpu, train.image_size, Weights("random"))
     method.prepare(run)
+    warning = run.note_unrecorded(method)
     epochs = sum(1 for _ in method.fit(train, run))
-    return method, torch.cat(list(test.batches(8))), epochs
+    return method, torch.cat(list(test.batches(8))), epochs, warning
 
 
 def _predict(method: Method, pixels: Tensor) -> Prediction:
@@ -140,3 +147,18 @@ def _check_planted(method: Method, pixels: Tensor) -> list[str]:
     return (
         [] if marked > clean else [f"an image with a planted white square must get a higher {what}"]
     )
+
+
+def _check_state(planned: Planned, method: Method, pixels: Tensor) -> list[str]:
+    import torch
+
+    from bench.run.context import CellRun, make_method, seed_everything
+    from bench.run.loading_back import loads_back
+    from bench.weights.loading import Weights
+
+    cell = replace(planned.cells[0], seed=0)
+    seed_everything(cell.seed)
+    size = (pixels.shape[-2], pixels.shape[-1])
+    run = CellRun(cell, torch.device("cpu"), size, Weights("random"))
+    problem = loads_back(method, make_method(cell), run, pixels[:2])
+    return [problem] if problem else []
