@@ -118,15 +118,33 @@ class Dataset(ABC):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Anomaly maps of a batch; higher is more anomalous.
+    """Anomaly maps of a batch, image scores, or both; higher is more anomalous.
 
     Attributes:
-        maps: (B, H, W), any resolution; or (B, L, h, w) until `Method.finish` has run.
+        maps: (B, H, W), any resolution; or (B, L, h, w) until `Method.finish` has run. None: the
+            method scores images alone, and the pixel metrics of its rows are undefined.
         scores: (B,) image scores; None: the maximum of the map.
+
+    Raises:
+        MethodError: neither maps nor scores.
     """
 
-    maps: Tensor
+    maps: Tensor | None
     scores: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if self.maps is None and self.scores is None:
+            raise MethodError("a prediction has neither maps nor scores; give at least one of them")
+
+    def require_maps(self) -> Tensor:
+        """The maps, for who cannot do without.
+
+        Raises:
+            MethodError: there are none.
+        """
+        if self.maps is None:
+            raise MethodError("the prediction has no maps, only image scores")
+        return self.maps
 
 
 class Images(ABC):

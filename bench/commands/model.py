@@ -138,10 +138,12 @@ def predict(
         for found in predict_images(loaded, images, batch):
             above = "" if loaded.train is None else int(found.score > loaded.train.score_max)
             writer.writerow([found.image, repr(found.score), above])
-            if out is not None:
+            if out is not None and found.map is not None:
                 name = names[found.image]
                 write_map(out / f"{name}.{format_.value}", found.map)
                 overlay(found, loaded.train).save(out / f"{name}.overlay.png")
+    if out is not None and found.map is None:
+        typer.echo(f"note: {loaded.cell.method} gives no maps; --out {out} holds none", err=True)
 
 
 def _only_cell(settings: Settings, request: Request) -> tuple[Planned, Cell]:

@@ -56,6 +56,8 @@ def export(
         raise StoreError(f"{folder} holds no maps; `bench run --save-maps` keeps them")
     _refuse_mixture(chosen)
     for row in chosen:
+        if row.maps == "none":
+            raise StoreError(f"{row.cell}: {row.method} gives no maps; there is nothing to export")
         artifacts = folder / "artifacts" / row.cell
         done = export_maps(artifacts, row.category, out, f".{format_.value}")
         sizes = ", ".join(f"{width} x {height}" for height, width in sorted(done.sizes))
@@ -93,7 +95,7 @@ def score(
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
 ) -> None:
-    """Evaluate anomaly maps made elsewhere; rows are marked as submitted.
+    """Evaluate anomaly maps or image scores made elsewhere; rows are marked as submitted.
 
     Every missing, surplus, unreadable, misshapen or not finite map is listed before anything is
     scored. Exit code 2 if there is one.
@@ -186,13 +188,18 @@ def _checked_maps(
     if problems:
         raise DataError(f"{folder}: {len(problems)} problems, listed above; nothing was scored")
     for part in parts:
+        if not part.files:
+            typer.echo(
+                f"note: {part.category}: no maps; the image scores of scores.csv alone are scored",
+                err=True,
+            )
         if part.resized:
             typer.echo(
                 f"note: {part.category}: {part.resized} of {len(part.files)} maps are brought "
                 "bilinearly to the size of their masks",
                 err=True,
             )
-        if part.scores is not None and settings.protocol().image_score == "max":
+        if part.files and part.scores is not None and settings.protocol().image_score == "max":
             typer.echo(
                 f"note: {part.category}: scores.csv is not used; protocol "
                 f"{settings.protocol().name} takes the maximum of each map",

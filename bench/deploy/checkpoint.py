@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import safetensors
@@ -21,12 +22,12 @@ from bench.files.manifest import file_digest
 from bench.plan import discovery
 from bench.plan.cells import Cell
 from bench.run.context import CellRun, choose_device, make_method, seed_everything
+from bench.run.loading_back import loads_back
 from bench.settings.config import fits
 from bench.weights.loading import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -43,14 +44,14 @@ class TrainFigures:
     Attributes:
         images: how many.
         score_max: highest image score.
-        map_min: lowest value of the maps.
-        map_max: highest value of the maps.
+        map_min: lowest value of the maps; None: the method gives none.
+        map_max: highest value of the maps; None: likewise.
     """
 
     images: int
     score_max: float
-    map_min: float
-    map_max: float
+    map_min: float | None
+    map_max: float | None
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,19 @@ def load_model(folder: Path, device: str = "auto", *, force: bool = False) -> Mo
     method.prepare(run)
     method.load_state({k: _placed(method, k, v, target) for k, v in state.items()})
     return Model(cell, method, run, epochs, train, notes)
+
+
+def cannot_load(model: Model, images: Tensor) -> str:
+    """Why the saved state would not bring the model back; empty if it would. Nothing is written.
+
+    Args:
+        images: (B, 3, H, W) on the run's device, to compare predictions on.
+    """
+    run = model.run
+    saved = [_describe(module) for module in run.backbones if isinstance(module, Backbone)]
+    seed_everything(model.cell.seed)
+    fresh = _LoadedRun(model.cell, run.device, run.image_size, Path("the fitted model"), saved)
+    return loads_back(model.method, make_method(model.cell), fresh, images)
 
 
 class _LoadedRun(CellRun):

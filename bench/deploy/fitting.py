@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.api import Method, MethodError
-from bench.deploy.checkpoint import Model, TrainFigures
+from bench.deploy.checkpoint import Model, TrainFigures, cannot_load
 from bench.deploy.inference import image_scores, in_chunks
 from bench.errors import DataError
 from bench.files.tensors import ImageSet, check_samples
@@ -66,6 +66,8 @@ def fit_model(
     )
     run = CellRun(cell, device, train.image_size, options.weights)
     method.prepare(run)
+    if warning := run.note_unrecorded(method):
+        report(warning)
     epochs = 0
     for figures in method.fit(train, run):
         epochs += 1
@@ -73,7 +75,10 @@ def fit_model(
         report(f"epoch {epochs}{': ' if text else ''}{text}")
     if not epochs:
         raise MethodError(f"{cell.method}: fit ended without a usable state; it never yielded")
-    return Model(cell, method, run, epochs, _figures(cell, method, run, samples, options.batch))
+    model = Model(cell, method, run, epochs, _figures(cell, method, run, samples, options.batch))
+    if problem := cannot_load(model, next(iter(train.batches(2)))):
+        raise MethodError(f"{cell.method}: {problem}")
+    return model
 
 
 def _figures(
@@ -82,12 +87,14 @@ def _figures(
     if method.is_transductive:
         return None
     model = Model(cell, method, run, 0, None)
-    score_max, map_min, map_max = -math.inf, math.inf, -math.inf
+    score_max = -math.inf
+    lows, highs = [], []
     for _, prediction in in_chunks(model, samples, batch):
         score_max = max(score_max, float(image_scores(model, prediction).max()))
-        map_min = min(map_min, float(prediction.maps.min()))
-        map_max = max(map_max, float(prediction.maps.max()))
-    return TrainFigures(len(samples), score_max, map_min, map_max)
+        if prediction.maps is not None:
+            lows.append(float(prediction.maps.min()))
+            highs.append(float(prediction.maps.max()))
+    return TrainFigures(len(samples), score_max, min(lows, default=None), max(highs, default=None))
 
 
 def _check_training(cell: Cell, method: Method, samples: Sequence[Sample]) -> None:

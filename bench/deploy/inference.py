@@ -44,12 +44,13 @@ class Predicted:
     Attributes:
         image: the file.
         score: by the model's protocol; higher is more anomalous.
-        map: (H, W) float32 at the image's own size; NaN where a crop hid the image.
+        map: (H, W) float32 at the image's own size; NaN where a crop hid the image. None: the
+            method gives no maps.
     """
 
     image: Path
     score: float
-    map: NDArray[np.float32]
+    map: NDArray[np.float32] | None
 
 
 def in_chunks(
@@ -77,11 +78,12 @@ def image_scores(model: Model, prediction: Prediction) -> Tensor:
     Raises:
         MethodError: scores that are not finite.
     """
-    scores = prediction.scores
-    if scores is None or model.cell.protocol.image_score == "max":
-        sizes = [model.run.image_size] * len(prediction.maps)
-        scores = torch.stack([one.max() for one in fit_maps(prediction.maps, sizes)])
-    if not scores.isfinite().all() or not prediction.maps.isfinite().all():
+    maps, scores = prediction.maps, prediction.scores
+    if maps is not None and (scores is None or model.cell.protocol.image_score == "max"):
+        sizes = [model.run.image_size] * len(maps)
+        scores = torch.stack([one.max() for one in fit_maps(maps, sizes)])
+    assert scores is not None  # a prediction without maps has scores
+    if not all(bool(t.isfinite().all()) for t in (scores, maps) if t is not None):
         raise MethodError(f"{model.cell.method}: predictions are not finite; fit the model again")
     return scores
 
@@ -98,8 +100,11 @@ def predict_images(model: Model, images: Sequence[Path], batch: int = 8) -> Iter
     samples = [Sample(path, 0, "") for path in images]
     for part, prediction in in_chunks(model, samples, batch):
         scores = image_scores(model, prediction)
-        for sample, score, one in zip(part, scores, prediction.maps, strict=True):
-            values = at_own_size(one, natives[sample.image], geometry)
+        for index, (sample, score) in enumerate(zip(part, scores, strict=True)):
+            values = None
+            if prediction.maps is not None:
+                one = prediction.maps[index]
+                values = at_own_size(one, natives[sample.image], geometry)
             yield Predicted(sample.image, float(score), values)
 
 
@@ -125,22 +130,29 @@ def overlay(found: Predicted, train: TrainFigures | None) -> Image.Image:
     Colours run from the lowest value of the training maps to twice their range, so that they mean
     the same in every picture; the contour is where the map exceeds all of them. Without training
     figures they span the map, and there is no contour.
+
+    Raises:
+        MethodError: a prediction without a map.
     """
+    anomaly_map = found.map
+    if anomaly_map is None:
+        raise MethodError(f"{found.image}: no map to lay over it: the method gives none")
     pixels = np.asarray(read_rgb(found.image)).astype(np.float64)
-    seen = np.isfinite(found.map)
-    values = np.where(seen, found.map, 0.0)
-    if train is not None:
+    seen = np.isfinite(anomaly_map)
+    values = np.where(seen, anomaly_map, 0.0)
+    highest = None if train is None else train.map_max
+    if train is not None and train.map_min is not None and train.map_max is not None:
         low, span = train.map_min, 2 * (train.map_max - train.map_min)
     else:
-        low = float(np.nanmin(found.map))
-        span = float(np.nanmax(found.map)) - low
+        low = float(np.nanmin(anomaly_map))
+        span = float(np.nanmax(anomaly_map)) - low
     share = np.clip((values - low) / (span or 1.0), 0, 1)
     colours = mpl.colormaps[COLOURS](share)[..., :3] * 255
     # Low values show the image, high ones the colour.
     weight = (OPACITY * share * seen)[..., None]
     blended = pixels * (1 - weight) + colours * weight
-    if train is not None:
-        above = seen & (found.map > train.map_max)
+    if highest is not None:
+        above = seen & (anomaly_map > highest)
         blended[above & ~ndimage.binary_erosion(above)] = CONTOUR
     return Image.fromarray(blended.round().astype(np.uint8))
 

@@ -10,15 +10,23 @@ import numpy as np
 
 from bench.errors import ConfigError, DataError
 from bench.evaluate.binary import BinarySums, binary_metrics
-from bench.evaluate.inputs import as_array, is_tensor, read_set, refuse_nonfinite
+from bench.evaluate.inputs import (
+    as_array,
+    is_tensor,
+    read_set,
+    read_unmapped,
+    refuse_nonfinite,
+)
 from bench.evaluate.pimo import aupimo_per_image, check_bounds
 from bench.evaluate.pro import RegionSums, check_limits
-from bench.evaluate.published import published_values
+from bench.evaluate.published import check_names, published_values
 from bench.evaluate.ranks import Piece, rank
-from bench.evaluate.result import Evaluation, aupro_key
+from bench.evaluate.result import NO_MAPS, Evaluation, aupro_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
     from bench.evaluate.binary import BinaryValues
     from bench.evaluate.inputs import Binarize, Nonfinite, TestSet
@@ -52,7 +60,8 @@ def evaluate(
 
     Args:
         maps: (n, h, w) array or tensor, or n 2-D ones of any sizes; higher is more anomalous.
-            Scores are compared as stored. Tensors on an accelerator are sorted there.
+            Scores are compared as stored. Tensors on an accelerator are sorted there. None: the
+            images have scores alone; the metrics of pixels and regions are then undefined.
         masks: the same shapes; two values, one of them 0. None for an image (or for all): no
             anomalous pixel. An anomalous image without anomalous pixels leaves the pixel metrics
             and AUPIMO, and is counted as "n_unmasked".
@@ -79,6 +88,8 @@ def evaluate(
     check_bounds(aupimo_bounds)
     if nonfinite not in ("error", "rank"):
         raise ConfigError(f"nonfinite={nonfinite!r} is not known; choose 'error' or 'rank'")
+    if maps is None:
+        return _without_maps(masks, labels, image_scores, limits, names, published, nonfinite)
     test = read_set(maps, masks, labels, names, binarize)
     if regions is None:
         regions = test.label()
@@ -86,7 +97,7 @@ def evaluate(
         test.check_regions(regions)
     found = _Found()
     counts = _counts(test, regions)
-    _image_metrics(found, image_scores, test, counts, nonfinite)
+    _image_metrics(found, image_scores, test.labels, test.names, nonfinite)
     _pixel_metrics(found, test, regions, limits, nonfinite)
     _aupimo(found, test, aupimo_bounds)
     if detail:
@@ -98,6 +109,37 @@ def evaluate(
         counts=counts,
         detail=found.detail,
         warnings=tuple(found.warnings),
+    )
+
+
+def _without_maps(
+    masks: Any,
+    labels: Any,
+    scores: Any,
+    limits: Sequence[float],
+    names: Sequence[str] | None,
+    published: Sequence[str],
+    nonfinite: Nonfinite,
+) -> Evaluation:
+    """The image metrics of an image-level method; all others undefined."""
+    if masks is not None:
+        raise DataError("masks were given without maps; give the maps, or no masks either")
+    check_names(published)
+    flags, called = read_unmapped(labels, names)
+    found = _Found()
+    _image_metrics(found, scores, flags, called, nonfinite)
+    found.binary("pixel", None, NO_MAPS)
+    keys, by_region = _region_keys(limits)
+    found.leave([*keys, *by_region, "aupimo"], NO_MAPS)
+    return Evaluation(
+        values=found.values,
+        undefined=found.undefined,
+        published=dict.fromkeys(published),
+        counts={
+            "n_test": len(flags),
+            "n_normal": int((flags == 0).sum()),
+            "n_anomalous": int((flags == 1).sum()),
+        },
     )
 
 
@@ -147,22 +189,26 @@ def _one_class(what: str, positives: int, negatives: int) -> str:
 
 
 def _image_metrics(
-    found: _Found, scores: Any, test: TestSet, counts: dict[str, int], nonfinite: Nonfinite
+    found: _Found,
+    scores: Any,
+    labels: NDArray[np.int64],
+    names: Sequence[str],
+    nonfinite: Nonfinite,
 ) -> None:
-    reason = _one_class("image", counts["n_anomalous"], counts["n_normal"])
+    reason = _one_class("image", int((labels == 1).sum()), int((labels == 0).sum()))
     result = None
     if scores is None:
         reason = "no image scores were given; how a map becomes a score is part of the method"
     else:
         given = as_array(scores, "image_scores")
-        if given.shape != (len(test.maps),):
+        if given.shape != labels.shape:
             raise DataError(
-                f"image_scores have shape {tuple(given.shape)}; {len(test.maps)} maps need "
-                f"({len(test.maps)},)"
+                f"image_scores have shape {tuple(given.shape)}; {len(labels)} images need "
+                f"({len(labels)},)"
             )
-        for index, name in enumerate(test.names):
+        for index, name in enumerate(names):
             refuse_nonfinite({f"the image score of {name}": given[index : index + 1]}, nonfinite)
-        result = binary_metrics(given, test.labels, nonfinite=nonfinite)
+        result = binary_metrics(given, labels, nonfinite=nonfinite)
     found.binary("image", result, reason)
 
 
@@ -176,10 +222,7 @@ def _pixel_metrics(
     scored = test.scored
     left_out = {test.names[i]: test.maps[i] for i in sorted(test.unmasked)}
     refuse_nonfinite(left_out, nonfinite)
-    keys = [aupro_key(limit) for limit in limits]
-    by_region = [f"region_{aupro_key(REGION_LIMIT)}_{n}" for n in ("mean", "median", "worst")]
-    if REGION_LIMIT not in limits:
-        by_region = []
+    keys, by_region = _region_keys(limits)
     if not scored:
         reason = "no image has a mask"
         found.binary("pixel", None, reason)
@@ -208,6 +251,12 @@ def _pixel_metrics(
         views = (each.mean(), np.median(each), each.min())
         found.values |= {k: float(v) for k, v in zip(by_region, views, strict=True)}
         found.detail[f"region_{aupro_key(REGION_LIMIT)}"] = each.tolist()
+
+
+def _region_keys(limits: Sequence[float]) -> tuple[list[str], list[str]]:
+    """Names of the AUPRO values, and of the per-region values where their limit is among those."""
+    views = [f"region_{aupro_key(REGION_LIMIT)}_{n}" for n in ("mean", "median", "worst")]
+    return [aupro_key(limit) for limit in limits], views if REGION_LIMIT in limits else []
 
 
 def _aupimo(found: _Found, test: TestSet, bounds: tuple[float, float]) -> None:

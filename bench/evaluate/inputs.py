@@ -31,6 +31,7 @@ __all__ = [
     "read_flags",
     "read_masked",
     "read_set",
+    "read_unmapped",
     "refuse_nonfinite",
 ]
 
@@ -39,6 +40,9 @@ Array = Any
 
 Nonfinite = Literal["error", "rank"]
 Binarize = Literal["nonzero", "half"]
+
+
+_NO_LABELS = "no labels were given; 0 (normal) or 1 (anomalous) is needed for each image"
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,20 @@ def read_set(
     return TestSet(images, found, wanted, unmasked, called)
 
 
+def read_unmapped(labels: Any, names: Sequence[str] | None) -> tuple[NDArray[np.int64], list[str]]:
+    """(n,) labels of a set without maps, and how messages call its images.
+
+    Raises:
+        DataError: no labels, another shape, other values than 0 and 1.
+    """
+    if labels is None:
+        raise DataError(_NO_LABELS)
+    flags = read_flags(labels)
+    if not len(flags):
+        raise DataError("no labels were given; at least one image is needed")
+    return flags.astype(np.int64), _names(names, len(flags))
+
+
 def read_masked(maps: Any, masks: Any, binarize: Binarize | None) -> TestSet:
     """The same for metrics that no label enters: the images with anomalous pixels are labelled 1.
 
@@ -250,7 +268,7 @@ def _names(names: Sequence[str] | None, count: int) -> list[str]:
     if names is None:
         return [f"image {index}" for index in range(count)]
     if len(names) != count:
-        raise DataError(f"{len(names)} names for {count} maps; one for each map is needed")
+        raise DataError(f"{len(names)} names for {count} images; one for each image is needed")
     return [f"image {index} ({name})" for index, name in enumerate(names)]
 
 
@@ -276,7 +294,7 @@ def _maps(maps: Any, names: Sequence[str]) -> list[Array]:
 
 def _labels(labels: Any, count: int, names: Sequence[str]) -> NDArray[np.int64]:
     if labels is None:
-        raise DataError("no labels were given; 0 (normal) or 1 (anomalous) is needed for each map")
+        raise DataError(_NO_LABELS)
     given = on_host(labels, "labels")
     if given.shape != (count,):
         raise DataError(f"labels have shape {given.shape}; {count} maps need ({count},)")

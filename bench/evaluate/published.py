@@ -303,6 +303,17 @@ PUBLISHED: dict[str, Published] = {
 """Protocols by the name of their value in a row."""
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Refuse protocols that there are not.
+
+    Raises:
+        ConfigError: naming the nearest.
+    """
+    for name in names:
+        if name not in PUBLISHED:
+            raise ConfigError(f"unknown published metric {name!r}; {nearest(name, PUBLISHED)}")
+
+
 def published_values(
     maps: Sequence[NDArray[Any]], masks: Sequence[NDArray[np.bool_] | None], names: Sequence[str]
 ) -> dict[str, float | None]:
@@ -316,10 +327,9 @@ def published_values(
     Raises:
         ConfigError: a name that is not known.
     """
+    check_names(names)
     values: dict[str, float | None] = {}
     for name in names:
-        if name not in PUBLISHED:
-            raise ConfigError(f"unknown published metric {name!r}; {nearest(name, PUBLISHED)}")
         value = float(PUBLISHED[name].compute(maps, masks))
         values[name] = value if math.isfinite(value) else None
     return values

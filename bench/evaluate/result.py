@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Evaluation", "aupro_key"]
+__all__ = ["NO_MAPS", "Evaluation", "aupro_key"]
+
+NO_MAPS = "the method gives no maps"
+"""Why the pixel metrics of an image-level method are undefined."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
     FOLDER/<category>/test/<defect>/<image name>.tiff      float32, one for each test image
     FOLDER/<category>/scores.csv                           file,score: image scores, where given
 
-The level of the category may be left out where there is only one.
+The level of the category may be left out where there is only one, and `test/` where a method gives
+image scores alone.
 """
 
 from __future__ import annotations
@@ -113,6 +114,25 @@ def find_base(folder: Path, category: str, is_only: bool) -> Path | None:
     if (folder / category / TEST).is_dir():
         return folder / category
     return folder if is_only and (folder / TEST).is_dir() else None
+
+
+def find_scored(folder: Path, category: str, is_only: bool) -> Path | None:
+    """The folder from which `scores.csv` names the images of a category that has no maps.
+
+    Args:
+        is_only: no other category is looked for, so that its level may be left out.
+    """
+    if (folder / category / SCORES).is_file():
+        return folder / category
+    if not (folder / SCORES).is_file():
+        return None
+    try:
+        text = (folder / SCORES).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return folder if is_only else folder / category  # `find_scores` says what is wrong with it
+    if any(line.lstrip('" ').startswith(f"{category}/") for line in text.splitlines()):
+        return folder / category
+    return folder if is_only else None
 
 
 def find_maps(base: Path, keys: Sequence[str]) -> tuple[dict[str, Path], list[Problem]]:

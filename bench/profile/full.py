@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import interpolate
 
-from bench.api import Method
+from bench.api import Method, Prediction
 from bench.errors import MethodError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from bench.api import Prediction
 
 Sizes = list[tuple[int, int]]
 """(height, width) of the map of each image."""
@@ -41,7 +39,8 @@ class Feed:
             shape = (batch, *self.images.shape[1:])
             self._buffer = torch.empty(shape, dtype=self.images.dtype, pin_memory=self._pin)
         torch.index_select(self.images, 0, torch.tensor(index), out=self._buffer)
-        return self._buffer, [self.sizes[i] for i in index]
+        # A tensor of its own: a method may ask for its input's gradient.
+        return self._buffer.detach(), [self.sizes[i] for i in index]
 
 
 def predict_full(
@@ -54,13 +53,17 @@ def predict_full(
         sizes: (height, width) of each map.
 
     Returns:
-        B maps of the sizes asked for and (B,) scores, all in host memory.
+        B maps of the sizes asked for, none where the method gives none, and (B,) scores, all in
+        host memory.
     """
     prediction = method.predict(images.to(device, non_blocking=True))
     if type(method).finish is not Method.finish:
         # `finish` sees host memory, as it does when the whole test set is scored.
         prediction = method.finish(_home(prediction))
     maps, scores = prediction.maps, prediction.scores
+    if maps is None:
+        assert scores is not None  # a prediction has one of the two
+        return [], scores.cpu()
     if maps.ndim != 3 or len(maps) != len(images):
         raise MethodError(
             f"{type(method).__name__}: maps of shape {tuple(maps.shape)} for {len(images)} images; "
@@ -72,8 +75,10 @@ def predict_full(
 
 
 def _home(prediction: Prediction) -> Prediction:
-    scores = prediction.scores
-    return type(prediction)(prediction.maps.cpu(), None if scores is None else scores.cpu())
+    maps, scores = prediction.maps, prediction.scores
+    return Prediction(
+        None if maps is None else maps.cpu(), None if scores is None else scores.cpu()
+    )
 
 
 def _resize(maps: Tensor, sizes: Sizes) -> list[Tensor]:

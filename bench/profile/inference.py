@@ -13,6 +13,7 @@ from bench.profile.clock import Clock, Lap, Timing, clock_of, lap, measure
 from bench.profile.flops import count_flops
 from bench.profile.full import Feed, Sizes, predict_full
 from bench.profile.memory import Memory, is_memory_error, memory_of, release
+from bench.profile.mode import prediction_mode
 from bench.profile.size import size_of
 from bench.profile.spans import Spans
 from bench.profile.switches import switches
@@ -67,7 +68,7 @@ def profile(
         memory.discount()
     feed = Feed(images, _each(sizes, len(images)), device)
     bench = _Bench(method, feed, speed, device, clock or clock_of(device), memory)
-    with switches([*method.modules(), *backbones], speed):
+    with switches([*method.modules(), *backbones], speed), prediction_mode(method):
         single = bench.single()
         many = bench.throughput(single)
         return {

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def switches(modules: Iterable[nn.Module], speed: SpeedProtocol) -> Iterator[None]:
-    """Evaluation mode, inference mode, and the numeric switches of a speed protocol.
+    """Evaluation mode, and the numeric switches of a speed protocol.
 
     On the way out every module is in its former mode again, and every switch where it was.
     """
@@ -30,8 +30,7 @@ def switches(modules: Iterable[nn.Module], speed: SpeedProtocol) -> Iterator[Non
             part.training = False
         torch.set_float32_matmul_precision("high" if speed.tf32 else "highest")
         cudnn.allow_tf32, cudnn.benchmark = speed.tf32, speed.cudnn_benchmark
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for part, training in modes:
             part.training = training

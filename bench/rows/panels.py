@@ -34,7 +34,7 @@ class Panel:
         name: of the image file, relative to the data set.
         image: (H, W, 3) uint8.
         mask: (h, w), nonzero is anomalous; None: no mask known, or a normal image without one.
-        map: (h', w') scores, higher is more anomalous.
+        map: (h', w') scores, higher is more anomalous; None: the method gives none.
         score: of the image.
         label: 0 normal, 1 anomalous.
         defect: type of the defect.
@@ -44,7 +44,7 @@ class Panel:
     name: str
     image: NDArray[np.uint8]
     mask: NDArray[Any] | None
-    map: NDArray[Any]
+    map: NDArray[Any] | None
     score: float
     label: int
     defect: str
@@ -132,9 +132,10 @@ def save_panels(path: Path, panels: Sequence[Panel], threshold: float | None) ->
     for key in ("name", "defect", "reason"):
         arrays[key] = np.array([getattr(p, key) for p in panels], dtype=np.str_)
     for i, panel in enumerate(panels):
-        share = (_small(panel.map.astype(np.float64)) - low) / (high - low)
         arrays[f"image_{i}"] = _small(panel.image)
-        arrays[f"map_{i}"] = share.astype(np.float16)
+        if panel.map is not None:
+            share = (_small(panel.map.astype(np.float64)) - low) / (high - low)
+            arrays[f"map_{i}"] = share.astype(np.float16)
         if panel.mask is not None:
             # A pixel of the reduced mask is anomalous where any of its sources is.
             arrays[f"mask_{i}"] = _small((panel.mask != 0).astype(np.float64)) > 0
@@ -174,7 +175,9 @@ def _panels(data: dict[str, Any]) -> list[Panel]:
             name=str(data["name"][i]),
             image=data[f"image_{i}"],
             mask=data.get(f"mask_{i}"),
-            map=(data[f"map_{i}"].astype(np.float64) * (high - low) + low).astype(np.float32),
+            map=(data[f"map_{i}"].astype(np.float64) * (high - low) + low).astype(np.float32)
+            if f"map_{i}" in data
+            else None,
             score=float(data["scores"][i]),
             label=int(data["labels"][i]),
             defect=str(data["defect"][i]),
@@ -186,8 +189,9 @@ def _panels(data: dict[str, Any]) -> list[Panel]:
 
 def _range(panels: Sequence[Panel]) -> tuple[float, float]:
     """Lowest and highest map value of all panels; never equal."""
-    low = min((float(p.map.min()) for p in panels), default=0.0)
-    high = max((float(p.map.max()) for p in panels), default=1.0)
+    maps = [p.map for p in panels if p.map is not None]
+    low = min((float(one.min()) for one in maps), default=0.0)
+    high = max((float(one.max()) for one in maps), default=1.0)
     return low, (high if high > low else low + 1.0)
 
 

@@ -6,9 +6,14 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 SCHEMA = 1
+
+OWN = "[own]@"
+"""In `weights`, behind the name of a frozen network that the method built itself."""
+UNRECORDED = "unrecorded@"
+"""In `weights`, where a method holds frozen parameters that came from nowhere."""
 
 IDENTITY = "identity"
 SCORE = "score"
@@ -62,7 +67,9 @@ class Row:
     epochs: int | None = _column(SCORE, default=None)
     last_epoch: str = _column(SCORE, default="{}")  # JSON, oracle protocols only
     transductive: bool = _column(SCORE, default=False)
+    maps: str = _column(SCORE, default="")  # "none", or "constant" within every image
     n_train: int | None = _column(SCORE, default=None)
+    n_held_out: int | None = _column(SCORE, default=None)  # of n_train, for validation
     n_test: int | None = _column(SCORE, default=None)
     n_anomalous: int | None = _column(SCORE, default=None)
     n_unmasked: int | None = _column(SCORE, default=None)
@@ -124,6 +131,16 @@ class Row:
 
     extra: Mapping[str, str] = field(default_factory=dict)
     """Columns that this version does not know; they survive a rewrite."""
+
+
+def map_kind(maps: Iterable[Any] | None) -> str:
+    """What column `maps` says of a test set's (H, W) maps, arrays or tensors; None: there are none.
+
+    "constant": each has one value, and so says no more than the image score.
+    """
+    if maps is None:
+        return "none"
+    return "constant" if all(bool((one == one[0, 0]).all()) for one in maps) else ""
 
 
 def columns(group: str | None = None) -> list[str]:

@@ -77,6 +77,12 @@ def _kind(text: str) -> str:
     return text
 
 
+def _maps(text: str) -> str:
+    if text not in ("", "none", "constant"):
+        raise ValueError("unknown")
+    return text
+
+
 def _pretrained(text: str) -> str:
     known = text in ("pretrained", "random", "none", "unknown")
     if not known and not re.fullmatch("file:[0-9a-f]{6,64}", text):
@@ -143,6 +149,7 @@ def _all_text(values: Any) -> bool:
 
 _BY_NAME: dict[str, tuple[Callable[[str], Any], str]] = {
     "pretrained": (_pretrained, "pretrained, random, none, unknown or file:SHA-256"),
+    "maps": (_maps, "none, constant or nothing"),
     "kind": (_kind, " or ".join(KINDS)),
     "started": (_time, "a time as in 2026-01-31T12:00:00+00:00"),
     "protocol_fields": (_object, "a JSON object"),

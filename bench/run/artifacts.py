@@ -35,8 +35,10 @@ def save_artifacts(
         labels=np.array(test.labels),
         defects=np.array([s.defect for s in test.samples]),
     )
-    maps = [anomaly_map.numpy() for anomaly_map in scored.maps]
-    curves = pixel_curves(maps, test.masks.masks, test.labels) | image_curves(scores, test.labels)
+    maps = None if scored.maps is None else [one.numpy() for one in scored.maps]
+    curves = image_curves(scores, test.labels)
+    if maps is not None:
+        curves = pixel_curves(maps, test.masks.masks, test.labels) | curves
     save_curves(folder / "curves.npz", curves)
     (folder / "history.json").write_text(json.dumps(list(history)), encoding="utf-8")
     panels = [
@@ -44,7 +46,7 @@ def save_artifacts(
             name=test.names[index],
             image=test.images.raw(index),
             mask=test.masks.masks[index],
-            map=maps[index],
+            map=None if maps is None else maps[index],
             score=float(scores[index]),
             label=test.labels[index],
             defect=test.samples[index].defect,
@@ -53,7 +55,7 @@ def save_artifacts(
         for index, reason in select(scores, np.array(test.labels))
     ]
     save_panels(folder / "panels.npz", panels, scored.evaluation.values["pixel_f1max_threshold"])
-    if save_maps:
+    if save_maps and maps is not None:
         for name, anomaly_map in zip(test.names, maps, strict=True):
             target = folder / "maps" / Path(name).with_suffix(".npy")
             target.parent.mkdir(parents=True, exist_ok=True)

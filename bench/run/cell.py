@@ -19,7 +19,7 @@ from bench.plan import discovery
 from bench.plan.cells import canonical
 from bench.profile import FitMeter, profile
 from bench.rows import provenance
-from bench.rows.row import Row, columns
+from bench.rows.row import Row, columns, map_kind
 from bench.run.artifacts import save_artifacts
 from bench.run.context import (
     CellRun,
@@ -73,6 +73,9 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     _load_libraries(cell)
     meter = FitMeter(device)
     scored, history = fit(job, method, run, meter, train, test, report)
+    if map_kind(scored[-1].prediction.maps) == "constant":
+        text = "maps are constant within every image: pixel metrics only repeat the image scores"
+        report({"warning": f"{text}; a method without maps returns Prediction(None, scores)"})
     report({"phase": "profiling"})
     complexity = meter.columns() | _profile(job, method, run, meter, test)
     save_artifacts(job.artifacts, test, scored[-1], history, job.save_maps)
@@ -80,7 +83,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     known = set(columns())
     row = Row(
         **_identity(cell),
-        **score_columns(cell, method, scored, len(train), test),
+        **score_columns(cell, method, scored, train, test),
         **{k: v for k, v in complexity.items() if k in known},
         weights=", ".join(dict.fromkeys(run.identities)) or "none",
         weights_source=_joined(run.backbones, "source"),
@@ -170,10 +173,12 @@ def fit(
     report({"phase": "fitting"})
     with meter:
         method.prepare(run)
+        if warning := run.note_unrecorded(method):
+            report({"warning": warning})
         meter.begin()
         for figures in method.fit(train, run):
             history.append({k: float(v) for k, v in figures.items()})
-            meter.images(len(train))
+            meter.images(len(train) - len(train.held_out))
             report({"epoch": len(history), "epochs": _epochs(method), **history[-1]})
             if protocol.is_oracle:
                 with meter.paused():

@@ -11,7 +11,9 @@ import torch
 
 from bench.api import Method, MethodError, Run
 from bench.plan import discovery
+from bench.rows.row import OWN, UNRECORDED
 from bench.run.scratch import mapped_zeros
+from bench.run.unrecorded import unrecorded, warning
 from bench.weights.loading import Weights, fresh_network, load_backbone, state_digest
 
 if TYPE_CHECKING:
@@ -33,7 +35,8 @@ class CellRun(Run):
 
     Attributes:
         backbones: frozen networks: those that it loaded, and those that the method had recorded.
-        identities: of their weights, in the same order.
+        identities: of their weights, in the same order; then of frozen parameters that nobody made.
+        fresh: networks without weights, to be trained.
     """
 
     def __init__(
@@ -46,7 +49,12 @@ class CellRun(Run):
         self.weights = weights
         self.backbones: list[nn.Module] = []
         self.identities: list[str] = []
-        self.networks = 0
+        self.fresh: list[nn.Module] = []
+
+    @property
+    def handed_out(self) -> list[nn.Module]:
+        """Every network whose weights have an origin."""
+        return [*self.backbones, *self.fresh]
 
     def generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(seed_of(self.seed, purpose))
@@ -65,17 +73,30 @@ class CellRun(Run):
         return module
 
     def network(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
-        seed = seed_of(self.seed, f"network {self.networks}")
-        self.networks += 1
-        return fresh_network(name, layers, seed=seed, device=self.device)
+        seed = seed_of(self.seed, f"network {len(self.fresh)}")
+        network = fresh_network(name, layers, seed=seed, device=self.device)
+        self.fresh.append(network)
+        return network
 
     def module(self, network: nn.Module, name: str) -> nn.Module:
         network.eval().requires_grad_(False).to(self.device)
         self.backbones.append(network)
         # The list of weights in a row is separated by commas.
         label = name.replace(",", " ").replace("@", " ")
-        self.identities.append(f"{label}[own]@{state_digest(network.state_dict())}")
+        self.identities.append(f"{label}{OWN}{state_digest(network.state_dict())}")
         return network
+
+    def note_unrecorded(self, method: Method) -> str:
+        """Put frozen parameters that came from nowhere into the row's weights, after `prepare`.
+
+        Returns:
+            a warning; empty where there are none.
+        """
+        found = unrecorded(method, self)
+        if not found:
+            return ""
+        self.identities.append(f"{UNRECORDED}{state_digest(found)}")
+        return warning(found)
 
     def scratch(self, name: str, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
         return mapped_zeros(name, shape, dtype or torch.float32)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from bench.api import Method
+    from bench.api import Method, Prediction
     from bench.settings.config import Settings
 
 CATEGORY = "bolt"
@@ -35,7 +35,9 @@ def check_method(settings: Settings, name: str, say: Callable[[str], None]) -> l
     say(f"{name}: {discovery.describe('methods', name).summary}")
     planned = plan_request(settings, Request([name], ["synthetic"], [CATEGORY], SMALL))[0]
     planned.dataset.prepare([CATEGORY])
-    method, pixels, epochs = _fit(planned)
+    method, pixels, epochs, warning = _fit(planned)
+    if warning:
+        say(f"WARNING {warning}; rows are marked")
     problems = [] if epochs else ["fit must yield at least once"]
     problems += _check_shapes(method, pixels)
     if problems:  # the other checks compare maps with each other
@@ -43,13 +45,17 @@ def check_method(settings: Settings, name: str, say: Callable[[str], None]) -> l
     problems += _check_repeatable(method, _fit(planned)[0], pixels)
     problems += _check_batch(method, pixels)
     problems += _check_planted(method, pixels)
+    problems += _check_state(planned, method, pixels)
     if not problems:
-        say("shapes, finite, repeatable, independent of the batch, sees a planted square: fine")
+        say(
+            "shapes, finite, repeatable, independent of the batch, sees a planted square, loads "
+            "back: fine"
+        )
     return problems
 
 
-def _fit(planned: Planned) -> tuple[Method, Tensor, int]:
-    """The fitted method, the test images, and how often `fit` yielded."""
+def _fit(planned: Planned) -> tuple[Method, Tensor, int, str]:
+    """The fitted method, the test images, how often `fit` yielded, and a warning or nothing."""
     import torch
 
     from bench.files.tensors import ImageSet
@@ -71,34 +77,46 @@ def _fit(planned: Planned) -> tuple[Method, Tensor, int]:
     )
     run = CellRun(cell, cpu, train.image_size, Weights("random"))
     method.prepare(run)
+    warning = run.note_unrecorded(method)
     epochs = sum(1 for _ in method.fit(train, run))
-    return method, torch.cat(list(test.batches(8))), epochs
+    return method, torch.cat(list(test.batches(8))), epochs, warning
 
 
-def _maps(method: Method, pixels: Tensor) -> Tensor:
-    import torch
+def _predict(method: Method, pixels: Tensor) -> Prediction:
+    from bench.profile.mode import prediction_mode
 
-    with torch.inference_mode():
-        return method.predict(pixels).maps
+    with prediction_mode(method):
+        return method.predict(pixels)
+
+
+def _compared(method: Method, pixels: Tensor) -> Tensor:
+    """What a prediction says of each image: its map, or its score where there are no maps."""
+    found = _predict(method, pixels)
+    values = found.maps if found.maps is not None else found.scores
+    assert values is not None  # a prediction has one of the two
+    return values
 
 
 def _check_shapes(method: Method, pixels: Tensor) -> list[str]:
     import torch
 
-    with torch.inference_mode():
-        done = method.finish(method.predict(pixels))
+    done = method.finish(_predict(method, pixels))
+    maps, scores = done.maps, done.scores
     problems = []
-    if done.maps.ndim != 3 or len(done.maps) != len(pixels):
-        problems.append(f"maps must be ({len(pixels)}, H, W), not {tuple(done.maps.shape)}")
-    if done.scores is not None and tuple(done.scores.shape) != (len(pixels),):
-        problems.append(f"scores must be ({len(pixels)},), not {tuple(done.scores.shape)}")
-    if not bool(torch.isfinite(done.maps).all()):
-        problems.append("maps must be finite")
+    if maps is not None and (maps.ndim != 3 or len(maps) != len(pixels)):
+        problems.append(f"maps must be ({len(pixels)}, H, W), not {tuple(maps.shape)}")
+    if scores is not None and tuple(scores.shape) != (len(pixels),):
+        problems.append(f"scores must be ({len(pixels)},), not {tuple(scores.shape)}")
+    for what, values in (("maps", maps), ("scores", scores)):
+        if values is not None and not bool(torch.isfinite(values).all()):
+            problems.append(f"{what} must be finite")
+        if values is not None and values.requires_grad:
+            problems.append(f"{what} must not hold the graph that made them: return .detach()")
     return problems
 
 
 def _check_repeatable(method: Method, again: Method, pixels: Tensor) -> list[str]:
-    if bool((_maps(method, pixels) == _maps(again, pixels)).all()):
+    if bool((_compared(method, pixels) == _compared(again, pixels)).all()):
         return []
     return ["the same seed must give the same maps: draw random numbers through run"]
 
@@ -106,8 +124,8 @@ def _check_repeatable(method: Method, again: Method, pixels: Tensor) -> list[str
 def _check_batch(method: Method, pixels: Tensor) -> list[str]:
     import torch
 
-    alone = torch.cat([_maps(method, image[None]) for image in pixels[:3]])
-    if torch.allclose(alone, _maps(method, pixels)[:3], rtol=1e-4, atol=1e-5):
+    alone = torch.cat([_compared(method, image[None]) for image in pixels[:3]])
+    if torch.allclose(alone, _compared(method, pixels)[:3], rtol=1e-4, atol=1e-5):
         return []
     return ["a map must not depend on the other images of its batch"]
 
@@ -118,8 +136,29 @@ def _check_planted(method: Method, pixels: Tensor) -> list[str]:
     planted = pixels[:1].clone()
     height, width = planted.shape[-2:]
     planted[..., height // 3 : height // 2, width // 3 : width // 2] = 4.0
-    with torch.inference_mode():
-        both = method.finish(method.predict(torch.cat([pixels[:1], planted])))
-    if float(both.maps[1].max()) > float(both.maps[0].max()):
-        return []
-    return ["an image with a planted white square must get a higher maximum"]
+    both = method.finish(_predict(method, torch.cat([pixels[:1], planted])))
+    if both.maps is not None:
+        clean, marked = (float(one.max()) for one in both.maps)
+        what = "maximum"
+    else:
+        assert both.scores is not None  # a prediction has one of the two
+        clean, marked = both.scores.tolist()
+        what = "score"
+    return (
+        [] if marked > clean else [f"an image with a planted white square must get a higher {what}"]
+    )
+
+
+def _check_state(planned: Planned, method: Method, pixels: Tensor) -> list[str]:
+    import torch
+
+    from bench.run.context import CellRun, make_method, seed_everything
+    from bench.run.loading_back import loads_back
+    from bench.weights.loading import Weights
+
+    cell = replace(planned.cells[0], seed=0)
+    seed_everything(cell.seed)
+    size = (pixels.shape[-2], pixels.shape[-1])
+    run = CellRun(cell, torch.device("cpu"), size, Weights("random"))
+    problem = loads_back(method, make_method(cell), run, pixels[:2])
+    return [problem] if problem else []

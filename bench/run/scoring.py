@@ -11,7 +11,8 @@ from bench.api import Method, MethodError, Prediction
 from bench.evaluate import Evaluation, evaluate
 from bench.files.tensors import ImageSet, TestMasks, fit_maps
 from bench.plan.cells import canonical
-from bench.rows.row import Row
+from bench.profile.mode import prediction_mode
+from bench.rows.row import Row, map_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 BETTER = ("image_auroc", "pixel_auroc", "aupro_30", "aupro_100")
 """Metrics of which `oracle-per-metric` takes the best epoch each; the others follow the best pixel
-AUROC, as does `oracle`."""
+AUROC, as does `oracle` (image AUROC where the method gives no maps)."""
 
 
 @dataclass
@@ -34,7 +35,13 @@ class Scored:
     epoch: int
     evaluation: Evaluation
     prediction: Prediction
-    maps: list[Tensor]
+    maps: list[Tensor] | None
+
+    @property
+    def standing(self) -> float:
+        """By which oracles choose an epoch: pixel AUROC; image AUROC where there are no maps."""
+        metric = "image_auroc" if self.maps is None else "pixel_auroc"
+        return self.evaluation.values[metric] or 0.0
 
 
 @dataclass
@@ -55,52 +62,73 @@ class Test:
 
 
 def predict(method: Method, images: ImageSet, batch: int) -> Prediction:
-    """Predictions for all images, on the CPU, after `finish`."""
+    """Predictions for all images, on the CPU, after `finish`.
+
+    Raises:
+        MethodError: maps or scores that are not one for each image, or of some batches only.
+    """
     maps, scores = [], []
-    with torch.inference_mode():
+    with prediction_mode(method):
         for tensor in images.batches(batch):
             raw = method.predict(tensor)
             _require_one_each(method, raw, len(tensor), dimensions=(3, 4))
             maps.append(_on_host(raw.maps))
-            if raw.scores is not None:
-                scores.append(_on_host(raw.scores))
-        whole = Prediction(torch.cat(maps), torch.cat(scores) if scores else None)
+            scores.append(_on_host(raw.scores))
+        whole = Prediction(_joined(method, "maps", maps), _joined(method, "scores", scores))
         done = method.finish(whole)
-        _require_one_each(method, done, len(whole.maps), dimensions=(3,))
+        _require_one_each(method, done, len(images), dimensions=(3,))
         return done
 
 
 def _require_one_each(
     method: Method, prediction: Prediction, count: int, dimensions: tuple[int, ...]
 ) -> None:
-    """Refuse maps or scores that are not one for each image.
+    """Refuse maps or scores that are not one for each image, or that hold their graph.
 
     Raises:
         MethodError: names the class, the shape and what is expected.
     """
-    name, shape = type(method).__name__, tuple(prediction.maps.shape)
-    if len(shape) not in dimensions or shape[0] != count:
-        raise MethodError(f"{name}: maps of shape {shape}, expected ({count}, H, W)")
-    if prediction.scores is not None and tuple(prediction.scores.shape) != (count,):
-        found = tuple(prediction.scores.shape)
-        raise MethodError(f"{name}: image scores of shape {found}, expected ({count},)")
+    name, maps, scores = type(method).__name__, prediction.maps, prediction.scores
+    if maps is not None and (maps.ndim not in dimensions or len(maps) != count):
+        raise MethodError(f"{name}: maps of shape {tuple(maps.shape)}, expected ({count}, H, W)")
+    if scores is not None and tuple(scores.shape) != (count,):
+        raise MethodError(
+            f"{name}: image scores of shape {tuple(scores.shape)}, expected ({count},)"
+        )
+    for what, tensor in (("maps", maps), ("image scores", scores)):
+        if tensor is not None and tensor.requires_grad:
+            raise MethodError(f"{name}: {what} hold the graph that made them; return .detach()")
 
 
-def _on_host(tensor: Tensor) -> Tensor:
+def _joined(method: Method, what: str, parts: Sequence[Tensor | None]) -> Tensor | None:
+    """One tensor of all batches; None where no batch has any."""
+    known = [part for part in parts if part is not None]
+    if known and len(known) < len(parts):
+        raise MethodError(
+            f"{type(method).__name__}: {what} in {len(known)} of {len(parts)} batches; give them "
+            "for all images or for none"
+        )
+    return torch.cat(known) if known else None
+
+
+def _on_host(tensor: Tensor | None) -> Tensor | None:
     """On the CPU, as NumPy can read it: bfloat16 becomes float32, which holds every value of it."""
+    if tensor is None:
+        return None
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu()
 
 
 def score(method: Method, test: Test, protocol: Protocol, batch: int, epoch: int) -> Scored:
     """Predict the whole test set and evaluate it under the protocol."""
     prediction = predict(method, test.images, batch)
-    maps = fit_maps(prediction.maps, test.sizes)
+    maps = None if prediction.maps is None else fit_maps(prediction.maps, test.sizes)
     scores = prediction.scores
-    if scores is None or protocol.image_score == "max":
+    if maps is not None and (scores is None or protocol.image_score == "max"):
         scores = torch.stack([m.max() for m in maps])
+    assert scores is not None  # a prediction without maps has scores
     evaluation = evaluate(
-        [m.numpy() for m in maps],
-        test.masks.masks,
+        None if maps is None else [m.numpy() for m in maps],
+        None if maps is None else test.masks.masks,
         test.labels,
         scores.numpy(),
         names=test.names,
@@ -110,13 +138,13 @@ def score(method: Method, test: Test, protocol: Protocol, batch: int, epoch: int
 
 
 def score_columns(
-    cell: Cell, method: Method, scored: Sequence[Scored], n_train: int, test: Test
+    cell: Cell, method: Method, scored: Sequence[Scored], train: ImageSet, test: Test
 ) -> dict[str, Any]:
     """The score columns: of the last epoch, or of the best by the protocol's rule."""
     last = scored[-1]
     chosen = last
     if cell.protocol.is_oracle:
-        chosen = max(scored, key=lambda s: s.evaluation.values["pixel_auroc"] or 0.0)
+        chosen = max(scored, key=lambda s: s.standing)
     values = dict(chosen.evaluation.values)
     if cell.protocol.epoch == "oracle-per-metric":
         values |= {m: _best(scored, m) for m in BETTER}
@@ -130,7 +158,9 @@ def score_columns(
         "epochs": last.epoch,
         "last_epoch": canonical(_last(last) if cell.protocol.is_oracle else {}),
         "transductive": method.is_transductive,
-        "n_train": n_train,
+        "maps": map_kind(chosen.prediction.maps),
+        "n_train": len(train),
+        "n_held_out": len(train.held_out),
         "n_test": len(test.samples),
         "n_anomalous": sum(test.labels),
         "n_unmasked": len(test.masks.unmasked),

@@ -17,11 +17,19 @@ from bench.files.geometry import Geometry, Size
 from bench.files.images import image_size
 from bench.files.manifest import file_digest, find_leaks
 from bench.files.map_files import read_map
-from bench.files.map_layout import Problem, find_base, find_maps, find_scores, map_keys
+from bench.files.map_layout import (
+    SCORES,
+    Problem,
+    find_base,
+    find_maps,
+    find_scored,
+    find_scores,
+    map_keys,
+)
 from bench.files.masks import aspect_differs
 from bench.files.tensors import check_samples, fit_maps, load_masks
 from bench.plan.cells import Cell, canonical
-from bench.rows.row import Row
+from bench.rows.row import Row, map_kind
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +50,7 @@ class Submitted:
 
     Attributes:
         samples: the test images.
-        files: the map of each.
+        files: the map of each; none: there are image scores alone.
         masks: ground truth at the size at which the protocol scores pixels.
         scores: given image scores; None: the maxima of the maps.
         resized: maps that have another size than their mask.
@@ -75,12 +83,14 @@ def check_maps(
     samples = list(dataset.samples(category, "test"))
     keys = map_keys(samples)
     base = find_base(folder, category, is_only)
+    has_maps = base is not None
+    base = base or find_scored(folder, category, is_only)
     if base is None:
         text = f"{folder / category}: no maps of category {category} ({len(keys)} images)"
-        return None, [Problem("missing", text)]
+        return None, [Problem("missing", f"{text}, and no {SCORES} of it")]
     check_samples(samples)
     masks = load_masks(samples, protocol, _input_size(samples, protocol))
-    found, problems = find_maps(base, keys)
+    found, problems = find_maps(base, keys) if has_maps else ({}, [])
     scores, wrong = find_scores(folder, base, category, keys)
     problems += wrong
     resized = 0
@@ -92,7 +102,8 @@ def check_maps(
         resized += differs
     if problems:
         return None, problems
-    files = [found[key] for key in keys]
+    files = [found[key] for key in keys] if has_maps else []
+    digests = {key: file_digest(file) for key, file in found.items()}
     return Submitted(
         category=category,
         samples=samples,
@@ -100,7 +111,7 @@ def check_maps(
         masks=masks,
         scores=[scores[key] for key in keys] if scores else None,
         resized=resized,
-        digests=[f"{category}/{k} {file_digest(f)}" for k, f in zip(keys, files, strict=True)],
+        digests=[f"{category}/{key} {digests[key]}" for key in keys if key in digests],
         leaked=len(find_leaks(list(dataset.samples(category, "train")), samples)),
     ), []
 
@@ -117,23 +128,19 @@ def score_maps(part: Submitted, protocol: Protocol) -> dict[str, Any]:
 
     Maps of another size than their mask are brought to it bilinearly. The image score is the
     maximum of that map, unless scores were given and the protocol leaves them to the method.
+    Without maps the scores given count under any protocol.
     """
-    maps = [
-        _fitted(read_map(file), mask)
-        for file, mask in zip(part.files, part.masks.masks, strict=True)
-    ]
-    # A file may hold fewer digits than the others; the widest type holds all of them.
-    widest = np.result_type(*{one.dtype for one in maps})
-    maps = [one.astype(widest, copy=False) for one in maps]
-    own = part.scores if protocol.image_score == "method" else None
-    scores = np.array(own) if own is not None else np.array([m.max() for m in maps])
+    given = [read_map(file) for file in part.files] or None
+    maps = None if given is None else _scored_maps(given, part.masks.masks)
+    own = part.scores if maps is None or protocol.image_score == "method" else None
+    scores = np.array([m.max() for m in maps or ()] if own is None else own)
     labels = [sample.label for sample in part.samples]
     evaluation = evaluate(
         maps,
-        part.masks.masks,
+        None if maps is None else part.masks.masks,
         labels,
         scores,
-        names=[str(file) for file in part.files],
+        names=[str(file) for file in part.files or (s.image for s in part.samples)],
         published=protocol.published,
     )
     values = {k: v for k, v in evaluation.values.items() if k in Row.__dataclass_fields__}
@@ -141,6 +148,7 @@ def score_maps(part: Submitted, protocol: Protocol) -> dict[str, Any]:
         **values,
         "published": canonical(dict(evaluation.published)),
         "undefined": canonical(dict(evaluation.undefined)),
+        "maps": map_kind(given),
         "n_test": len(labels),
         "n_anomalous": sum(labels),
         "n_unmasked": len(part.masks.unmasked),
@@ -148,6 +156,14 @@ def score_maps(part: Submitted, protocol: Protocol) -> dict[str, Any]:
         "regions": evaluation.counts.get("regions", part.masks.regions),
         "regions_lost": part.masks.regions_lost,
     }
+
+
+def _scored_maps(given: Sequence[NDArray[Any]], masks: Sequence[Mask | None]) -> list[NDArray[Any]]:
+    """The maps at the sizes of their masks, all of one type."""
+    maps = [_fitted(one, mask) for one, mask in zip(given, masks, strict=True)]
+    # A file may hold fewer digits than the others; the widest type holds all of them.
+    widest = np.result_type(*{one.dtype for one in maps})
+    return [one.astype(widest, copy=False) for one in maps]
 
 
 def make_row(cell: Cell, scores: dict[str, Any], *, commit: str, env: str, command: str) -> Row:

@@ -162,13 +162,14 @@ class Cflow(Method):
         """With aggregation "test": maps from the levels' maxima over the whole test set."""
         if self.aggregation == "train":
             return raw
-        levels = [raw.maps[:, i, :h, :w] for i, (h, w) in enumerate(self._sizes)]
+        stacked = raw.require_maps()
+        levels = [stacked[:, i, :h, :w] for i, (h, w) in enumerate(self._sizes)]
         maxima = torch.stack([q.double().max() for q in levels])
         # Image by image: the maps in float64 are the only large array.
         total = torch.cat(
             [
                 probability_map([q[i : i + 1] for q in levels], maxima, self._image_size)
-                for i in range(len(raw.maps))
+                for i in range(len(stacked))
             ]
         )
         return Prediction(total.max() - total)

@@ -16,7 +16,14 @@ from PIL import Image
 from bench.api import Sample
 from bench.deploy.checkpoint import Model, load_model, save_model
 from bench.deploy.fitting import Options, fit_model
-from bench.deploy.inference import image_scores, in_chunks, output_names, overlay, predict_images
+from bench.deploy.inference import (
+    Predicted,
+    image_scores,
+    in_chunks,
+    output_names,
+    overlay,
+    predict_images,
+)
 from bench.errors import BenchError, ConfigError, DataError, StoreError
 from bench.files.manifest import file_digest
 from bench.files.map_files import read_map, write_map
@@ -27,6 +34,8 @@ from bench.weights.loading import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
 
     from bench.api import Split
 
@@ -112,6 +121,11 @@ def pictures(folder: Path) -> list[Path]:
     return sorted(folder.parent.glob("data/test/*.png"))
 
 
+def drawn(found: Predicted) -> NDArray[np.float32]:
+    assert found.map is not None
+    return found.map
+
+
 @pytest.mark.parametrize("name", sorted(SMALL))
 def test_a_loaded_model_predicts_the_same_bits_without_reading_any_weights(
     name: str, make: Make, monkeypatch: pytest.MonkeyPatch
@@ -127,7 +141,7 @@ def test_a_loaded_model_predicts_the_same_bits_without_reading_any_weights(
     for (_, ours), (_, theirs) in zip(
         in_chunks(model, samples, 3), in_chunks(loaded, samples, 3), strict=True
     ):
-        assert torch.equal(ours.maps, theirs.maps)
+        assert torch.equal(ours.require_maps(), theirs.require_maps())
         assert torch.equal(image_scores(model, ours), image_scores(loaded, theirs))
     assert loaded.train == model.train
     assert loaded.notes == ()
@@ -139,8 +153,8 @@ def test_a_bright_square_scores_above_the_training_images(saved: tuple[Model, Pa
     found = list(predict_images(load_model(folder, "cpu"), pictures(folder)))
     assert model.train is not None
     assert [one.score > model.train.score_max for one in found[2:]] == [True, True]
-    assert found[3].map.shape == (SIZE, SIZE)
-    assert found[3].map[10:30, 10:30].mean() > found[3].map[40:, 40:].mean()
+    assert drawn(found[3]).shape == (SIZE, SIZE)
+    assert drawn(found[3])[10:30, 10:30].mean() > drawn(found[3])[40:, 40:].mean()
 
 
 def test_norms_and_input_statistics_of_other_weights_come_back(
@@ -160,7 +174,7 @@ def test_norms_and_input_statistics_of_other_weights_come_back(
     model, folder = make("padim")
     (one,) = predict_images(model, pictures(folder)[:1])
     (other,) = predict_images(load_model(folder, "cpu"), pictures(folder)[:1])
-    assert np.array_equal(one.map, other.map)
+    assert np.array_equal(drawn(one), drawn(other))
 
 
 def test_maps_lie_where_the_crop_saw_the_image(make: Make, tmp_path: Path) -> None:
@@ -169,9 +183,9 @@ def test_maps_lie_where_the_crop_saw_the_image(make: Make, tmp_path: Path) -> No
     wide = tmp_path / "wide.png"
     Image.new("RGB", (200, 100), "grey").save(wide)
     (found,) = predict_images(load_model(folder, "cpu"), [wide])
-    assert found.map.shape == (100, 200)
-    assert found.map.dtype == np.float32
-    seen = np.isfinite(found.map)
+    assert drawn(found).shape == (100, 200)
+    assert drawn(found).dtype == np.float32
+    seen = np.isfinite(drawn(found))
     assert seen[10:90, 60:140].all()
     assert seen.sum() == 80 * 80
     assert overlay(found, None).size == (200, 100)
@@ -184,7 +198,7 @@ def test_a_transductive_method_has_no_threshold_and_sees_all_images_at_once(make
     assert card["threshold"]["value"] is None
     found = list(predict_images(load_model(folder, "cpu"), pictures(folder), batch=1))
     # The least likely pixel of all images has the highest score, the most likely one 0.
-    assert min(one.map.min() for one in found) == pytest.approx(0, abs=1e-6)
+    assert min(drawn(one).min() for one in found) == pytest.approx(0, abs=1e-6)
     assert overlay(found[0], None).size == (SIZE, SIZE)
 
 
@@ -195,7 +209,7 @@ def test_overlays_mark_what_exceeds_the_training_maps(saved: tuple[Model, Path])
     marked = (picture == (230, 159, 0)).all(-1)
     assert marked.any()
     assert model.train is not None
-    assert (found.map[marked] > model.train.map_max).all()
+    assert (drawn(found)[marked] > model.train.map_max).all()
 
 
 def edit(folder: Path, **changes: Any) -> None:

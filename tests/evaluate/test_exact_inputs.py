@@ -49,7 +49,7 @@ MIXED = [*good()["masks"][:3], good()["masks"][3] * np.uint8(255)]
 
 BAD: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {
     "empty set": (changed(maps=[], masks=[], labels=[]), DataError, "no anomaly maps"),
-    "no maps": (changed(maps=None), DataError, "maps are given as NoneType"),
+    "no maps": (changed(maps=None), DataError, "masks were given without maps"),
     "one mask value": (changed(masks=1), DataError, "masks are given as int"),
     "ragged map": (changed(maps=[[[1.0, 2.0], [3.0]]] * 4), DataError, "image 0 is not an array"),
     "no labels": (changed(labels=None), DataError, "no labels were given"),
@@ -57,7 +57,7 @@ BAD: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {
     "few masks": (changed(masks=good()["masks"][:3]), DataError, "3 masks for 4 maps"),
     "few labels": (changed(labels=[0, 1]), DataError, r"labels have shape \(2,\)"),
     "label 2": (changed(labels=[0, 0, 1, 2]), DataError, "1 labels .* image 3"),
-    "few names": (changed(names=["a"]), DataError, "1 names for 4 maps"),
+    "few names": (changed(names=["a"]), DataError, "1 names for 4 images"),
     "mask size": (
         changed(masks=[np.zeros((8, 8), np.uint8)] * 4),
         DataError,
@@ -94,7 +94,7 @@ BAD: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {
         DataError,
         "NaN .* image score of image 1",
     ),
-    "few image scores": (changed(image_scores=[0.1]), DataError, "4 maps need"),
+    "few image scores": (changed(image_scores=[0.1]), DataError, "4 images need"),
     "grey": (changed(masks=GREY), DataError, "image 3 has 3 values"),
     "two foregrounds": (changed(masks=MIXED), DataError, r"\[1.0, 255.0\].*image 3"),
     "text mask": (changed(masks=[np.full((8, 9), "a")] * 4), DataError, "image 0 has type <U1"),

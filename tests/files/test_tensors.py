@@ -140,6 +140,47 @@ def test_without_shuffle_the_order_is_that_of_the_samples(samples: list[Sample])
     assert torch.equal(got, one_by_one)
 
 
+def test_held_out_images_are_the_others_in_order_and_noted(samples: list[Sample]) -> None:
+    images = image_set(samples, Protocol("x", resize=(16, 20)))
+    rest, held = images.hold_out(0.3, "validation")
+    whole = torch.cat(list(images.batches(7)))
+    parts = [torch.cat(list(part.batches(7))) for part in (rest, held)]
+    places = [[int((whole == x).flatten(1).all(1).nonzero()) for x in part] for part in parts]
+    assert [len(rest), len(held)] == [4, 3]
+    assert sorted(places[0] + places[1]) == list(range(7))
+    assert all(place == sorted(place) for place in places)
+    assert images.held_out == {samples[index].image for index in places[1]}
+    assert images.image_size == rest.image_size == held.image_size
+
+
+def test_held_out_images_come_back_with_seed_and_purpose(samples: list[Sample]) -> None:
+    def held(seed: int, purpose: str) -> list[Path]:
+        images = image_set(samples, Protocol("x", resize=(16, 20)), seed=seed)
+        return sorted(images.hold_out(0.3, purpose) and images.held_out)
+
+    assert held(0, "validation") == held(0, "validation")
+    assert len({tuple(held(seed, "validation")) for seed in range(5)}) > 1
+    assert len({tuple(held(0, purpose)) for purpose in "abcde"}) > 1
+
+
+def test_a_part_is_shuffled_by_its_own_count_of_passes(samples: list[Sample]) -> None:
+    one, other = (image_set(samples, Protocol("x", resize=(16, 20))) for _ in range(2))
+    list(one.batches(2, shuffle=True))
+    first, second = (images.hold_out(0.3, "validation")[0] for images in (one, other))
+    for _ in range(2):
+        passes = [torch.cat(list(part.batches(2, shuffle=True))) for part in (first, second)]
+        assert torch.equal(*passes)
+
+
+def test_parts_read_no_file_again(samples: list[Sample]) -> None:
+    images = image_set(samples, Protocol("x", resize=(16, 20)))
+    list(images.batches(7))
+    for sample in samples:
+        sample.image.unlink()
+    rest, held = images.hold_out(0.3, "validation")
+    assert sum(len(x) for part in (rest, held) for x in part.batches(2)) == 7
+
+
 def test_the_last_batch_is_smaller_or_dropped(samples: list[Sample]) -> None:
     images = image_set(samples, Protocol("x"))
     assert [len(batch) for batch in images.batches(3)] == [3, 3, 1]

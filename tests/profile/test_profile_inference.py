@@ -13,6 +13,7 @@ from bench.api import Method, Prediction
 from bench.errors import DataError, MethodError
 from bench.profile import FitMeter, profile
 from bench.profile.full import Feed, predict_full
+from bench.profile.mode import prediction_mode
 from bench.rows.row import COMPLEXITY, columns
 from bench.settings.speed import SPEEDS
 
@@ -228,7 +229,8 @@ class Finished(Levels):
     """The same, with the step that puts levels together."""
 
     def finish(self, raw: Prediction) -> Prediction:
-        return Prediction(raw.maps.sum(1), raw.maps.amax((1, 2, 3)))
+        maps = raw.require_maps()
+        return Prediction(maps.sum(1), maps.amax((1, 2, 3)))
 
 
 def test_the_step_ends_with_maps_at_their_sizes_and_scores() -> None:
@@ -242,6 +244,50 @@ def test_the_step_takes_the_highest_value_where_a_method_gives_no_score() -> Non
     pixels = images(2, 8)
     maps, scores = predict_full(Levels(flat=True), pixels, [(4, 4)] * 2, CPU)
     assert torch.equal(scores, torch.stack(maps).amax((1, 2)))
+
+
+class ScoresAlone(Method):
+    """An image-level method that follows the gradient of its input once."""
+
+    needs_gradients = True
+
+    def __init__(self) -> None:
+        self.net = torch.nn.Conv2d(3, 4, 3).requires_grad_(False)
+
+    def fit(self, train: Images, run: Run) -> Iterator[Mapping[str, float]]:
+        yield {}
+
+    def predict(self, images: Tensor) -> Prediction:
+        images.requires_grad_()
+        energy = self.net(images).square().sum((1, 2, 3))
+        (slope,) = torch.autograd.grad(energy.sum(), images)
+        return Prediction(None, slope.square().sum((1, 2, 3)))
+
+
+def test_a_method_that_differentiates_and_gives_no_maps_is_measured() -> None:
+    speed = replace(BRIEF, max_batch=2)
+    found = profile(ScoresAlone(), images(), [], (6, 6), speed, CPU)
+    assert found["fps"] > 0
+    forward = 2 * 3 * 4 * 9 * 4 * 4  # of a 6x6 image
+    assert found["gflops"] * 1e9 == pytest.approx(2 * forward)  # and back, to the input alone
+
+
+def test_the_step_without_maps_returns_the_scores() -> None:
+    with prediction_mode(ScoresAlone()):
+        maps, scores = predict_full(ScoresAlone(), images(2, 8), [(8, 8)] * 2, CPU)
+    assert maps == []
+    assert scores.shape == (2,)
+
+
+@pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+def test_gradients_are_on_for_a_method_that_asks_and_off_for_others(around: Any) -> None:
+    with around():
+        before = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        with prediction_mode(ScoresAlone()):
+            assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (True, False)
+        with prediction_mode(Levels()):
+            assert torch.is_inference_mode_enabled()
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
 
 
 def test_maps_are_brought_to_size_bilinearly() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import itertools
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,7 +147,35 @@ def test_the_level_of_a_single_category_may_be_left_out(parts: Parts, folder: Pa
     whole, inner = good(folder, parts), good(folder / "all", parts)
     assert maps_digest([whole]) == maps_digest([inner])
     _, problems = check(folder / "all", parts, is_only=False)
-    assert problems == [f"missing: {folder / 'all' / 'all'}: no maps of category all (6 images)"]
+    (problem,) = problems
+    assert problem.startswith(f"missing: {folder / 'all' / 'all'}: no maps of category all")
+    assert problem.endswith("(6 images), and no scores.csv of it")
+
+
+@pytest.mark.parametrize("place", ["all/scores.csv", "scores.csv", "of all/scores.csv"])
+def test_image_scores_alone_give_the_image_metrics(
+    parts: Parts, tmp_path: Path, place: str
+) -> None:
+    folder, _, name = place.rpartition("/")
+    prefix = "all/" if folder == "of all" else ""
+    values = [0.1, 0.2, 0.15, 0.6, 0.3, 0.9]
+    file = tmp_path / "theirs" / folder.removeprefix("of ").removeprefix("all" if prefix else "")
+    file.mkdir(parents=True, exist_ok=True)
+    lines = [f"{prefix}{key},{value}" for key, value in zip(keys(parts), values, strict=True)]
+    (file / name).write_text("\n".join(["file,score", *lines]))
+    for rule in ("method", "max"):
+        part = good(tmp_path / "theirs", parts)
+        columns = score_maps(part, replace(PROTOCOL, image_score=rule))
+        assert columns["image_auroc"] == pytest.approx(7 / 8)
+        assert columns["pixel_auroc"] is None
+        assert columns["maps"] == "none"
+        assert len(maps_digest([part])) == 64
+
+
+def test_maps_of_one_value_each_are_marked(parts: Parts, tmp_path: Path) -> None:
+    for number, key in enumerate(keys(parts)):
+        write_map(tmp_path / "theirs" / f"{key}.npy", np.full((8, 10), 0.1 * number, np.float32))
+    assert score_maps(good(tmp_path / "theirs", parts), PROTOCOL)["maps"] == "constant"
 
 
 def test_the_file_format_changes_no_score(

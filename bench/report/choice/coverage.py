@@ -86,7 +86,7 @@ def cover(
         for name, rows in variants.items()
     }
     every = sorted({category for each in chosen.values() for category in each.rows})
-    reasons = {name: "has no such value" for name, each in chosen.items() if not each.rows}
+    reasons = {name: _lack(variants[name]) for name, each in chosen.items() if not each.rows}
     if is_score:
         leaking = [n for n, each in chosen.items() if any(row.n_leaked for row in each.every_row)]
         reasons |= dict.fromkeys(leaking, LEAKING)
@@ -106,6 +106,13 @@ def cover(
         shared=tuple(shared),
         missing=tuple(c for c in every if c not in shared),
     )
+
+
+def _lack(rows: Sequence[Row]) -> str:
+    """Why no row has a value: it has image scores, so a score that it lacks is one of maps."""
+    text = "has no such value"
+    is_image_level = all(row.maps == "none" and row.image_auroc is not None for row in rows)
+    return f"{text}: the method gives no maps" if is_image_level else text
 
 
 def data_states(rows: Iterable[Row]) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import PluginError
 from bench.plan import discovery
+from bench.rows.row import OWN, UNRECORDED
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -16,7 +17,11 @@ MEANINGS = {
     "†": "epoch chosen on the test set",
     "‡": "transductive: an image's score depends on the other test images",
     "§": "random encoder weights: for tests, never beside published numbers",
+    "△": "holds a frozen network of the method's own: its weights are not those of the harness",
+    "▲": "holds frozen parameters that came from nowhere: what it was trained on cannot be told",
     "◊": "submitted: maps made elsewhere, evaluated here; nothing else of it was measured",
+    "○": "image level: gives no maps, and its own image scores count whatever the protocol takes",
+    "●": "maps are constant within every image: pixel metrics only repeat the image scores",
     "¶": "not timed by speed-1: figures are rough",
     "!": "leak: test images are training images too; never best",
 }
@@ -36,7 +41,7 @@ NAMED = {"oracle": "†", "transductive": "‡"}
 ROUGH = "¶"
 """Says nothing about scores, memory and sizes."""
 
-OF_SCORES = "†‡!"
+OF_SCORES = "†‡○●!"
 """Say something about scores alone."""
 
 
@@ -60,8 +65,14 @@ def marks(row: Row) -> dict[str, str]:
         found.append("‡")
     if row.pretrained == "random":
         found.append("§")
+    if OWN in row.weights:
+        found.append("△")
+    if UNRECORDED in row.weights:
+        found.append("▲")
     if row.kind == "submitted":
         found.append("◊")
+    if row.maps:
+        found.append({"none": "○", "constant": "●"}[row.maps])
     if row.speed and row.speed.split(" ")[0] != "speed-1":
         found.append("¶")
     if row.n_leaked:

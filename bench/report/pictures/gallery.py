@@ -63,12 +63,16 @@ class _Row:
 
 @dataclass(frozen=True)
 class _Sheet:
-    """The figure and what all rows share."""
+    """The figure and what all rows share.
+
+    Attributes:
+        colours: of the maps; None: the method gives none.
+    """
 
     figure: Figure
     width: float
     height: float
-    colours: Normalize
+    colours: Normalize | None
     threshold: float | None
 
     def axes(self, left: float, top: float, width: float, height: float) -> Any:
@@ -121,19 +125,22 @@ def render(
     """
     if not panels:
         raise DataError("nothing to draw: no panel was given")
-    width = MARGIN + TEXT + len(COLUMNS) * (CELL + GAP) + BAR
-    titles = textwrap.wrap(title, 95)
+    colours = _scale(panels)
+    columns = COLUMNS if colours is not None else COLUMNS[:2]
+    width = MARGIN + TEXT + len(columns) * (CELL + GAP) + BAR
+    wide = (width - 2 * MARGIN) / (MARGIN + TEXT + len(COLUMNS) * (CELL + GAP) + BAR - 2 * MARGIN)
+    titles = textwrap.wrap(title, int(95 * wide))
     head = MARGIN + 0.26 * len(titles) + 0.42
     rows = _rows(panels, head)
     foot = rows[-1].top + rows[-1].height + NOTE + 0.1
-    notes = textwrap.wrap(caption, 150)
+    notes = textwrap.wrap(caption, int(150 * wide))
     height = foot + 0.32 + LINE * len(notes) + MARGIN / 2
-    sheet = _Sheet(Figure((width, height), DPI), width, height, _scale(panels), threshold)
+    sheet = _Sheet(Figure((width, height), DPI), width, height, colours, threshold)
     for i, line in enumerate(titles):
         sheet.write(
             MARGIN, MARGIN + 0.26 * i, line, width - 2 * MARGIN, fontsize=12, fontweight="bold"
         )
-    for column, name in enumerate(COLUMNS):
+    for column, name in enumerate(columns):
         sheet.write(
             _left(column) + CELL / 2, head - 0.2, name, CELL, ha="center", fontweight="bold"
         )
@@ -201,9 +208,12 @@ def _fold(name: str, most: int) -> list[str]:
     return lines
 
 
-def _scale(panels: Sequence[Panel]) -> Normalize:
+def _scale(panels: Sequence[Panel]) -> Normalize | None:
     """One colour scale for all maps: from the 1st to the 99.9th percentile of their pixels."""
-    values = np.concatenate([p.map.ravel() for p in panels]).astype(np.float64)
+    maps = [p.map.ravel() for p in panels if p.map is not None]
+    if not maps:
+        return None
+    values = np.concatenate(maps).astype(np.float64)
     low, high = (float(v) for v in np.percentile(values, [1, 99.9]))
     return Normalize(low, high) if high > low else Normalize(low - 0.5, low + 0.5)
 
@@ -213,27 +223,39 @@ def _draw(sheet: _Sheet, row: _Row) -> None:
     for i, line in enumerate([*row.name, *row.facts]):
         weight = "bold" if i < len(row.name) else "normal"
         sheet.write(MARGIN, row.top + LINE * i, line, TEXT - GAP, fontweight=weight)
-    plain, truth, heat, found = (
-        sheet.axes(_left(column), row.top, CELL, row.height) for column in range(len(COLUMNS))
-    )
     size = image.shape[:2]
-    for axes in (plain, truth, found):
-        axes.imshow(image, extent=_extent(size), interpolation="nearest")
+    _, truth = (_image(sheet, row, column, image) for column in range(2))
+    if panel.mask is not None:
+        _contour(truth, panel.mask != 0, 0.5, size, TRUTH)
+    _note(truth, _truth_note(panel))
+    if panel.map is not None:
+        _draw_map(sheet, row, image, panel.map)
+
+
+def _image(sheet: _Sheet, row: _Row, column: int, image: NDArray[Any]) -> Any:
+    """Axes that show the image."""
+    axes = sheet.axes(_left(column), row.top, CELL, row.height)
+    axes.imshow(image, extent=_extent(image.shape), interpolation="nearest")
+    axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
+    return axes
+
+
+def _draw_map(sheet: _Sheet, row: _Row, image: NDArray[Any], anomaly_map: NDArray[Any]) -> None:
+    """The map in colour, and its contour on the image."""
+    size = image.shape[:2]
+    heat = sheet.axes(_left(2), row.top, CELL, row.height)
     heat.imshow(
-        panel.map,
+        anomaly_map,
         extent=_extent(size),
         cmap=COLOURS,
         norm=sheet.colours,
         interpolation="nearest",
     )
-    for axes in (plain, truth, heat, found):
-        axes.set(xlim=(0, size[1]), ylim=(size[0], 0))
-    if panel.mask is not None:
-        _contour(truth, panel.mask != 0, 0.5, size, TRUTH)
-    _note(truth, _truth_note(panel))
+    heat.set(xlim=(0, size[1]), ylim=(size[0], 0))
+    found = _image(sheet, row, 3, image)
     if sheet.threshold is not None:
-        _contour(found, panel.map, sheet.threshold, size, FOUND)
-        _note(found, f"{_share(panel.map >= sheet.threshold)} of pixels above threshold")
+        _contour(found, anomaly_map, sheet.threshold, size, FOUND)
+        _note(found, f"{_share(anomaly_map >= sheet.threshold)} of pixels above threshold")
     else:
         _note(found, "no threshold: no anomalous pixel")
 
@@ -281,6 +303,8 @@ def _colour_bar(sheet: _Sheet, rows: Sequence[_Row]) -> None:
     """One bar for all rows, beside the first ones; arrows where colours are cut off."""
     from matplotlib.cm import ScalarMappable
 
+    if sheet.colours is None:
+        return
     height = min(rows[-1].top + rows[-1].height - rows[0].top, 4.0)
     axes = sheet.axes(_left(len(COLUMNS)) + 0.08, rows[0].top, 0.16, height)
     bar = sheet.figure.colorbar(

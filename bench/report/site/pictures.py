@@ -223,9 +223,11 @@ def gallery(folder: Path, row: Row, target: Path, file: str) -> Gallery | None:
         # A third of the bytes of the PNG, with the colours of the maps as they were.
         image.convert("RGB").save(target, "WEBP", quality=90)
     drawn.unlink()
+    has_maps = any(panel.map is not None for panel in panels)
+    parts = "image, truth, anomaly map and contour of the map on the image"
     alt = (
-        f"{len(panels)} test images of {place}, failures first: image, truth, anomaly map and "
-        "contour of the map on the image"
+        f"{len(panels)} test images of {place}, failures first: "
+        f"{parts if has_maps else 'image and truth'}"
     )
     return Gallery(file, width, height, alt, f"{place}. {caption}")
 

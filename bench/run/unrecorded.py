@@ -1,0 +1,49 @@
+"""Frozen parameters whose values no row could tell: neither the harness nor `fit` made them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+    from bench.api import Method
+    from bench.run.context import CellRun
+
+
+def unrecorded(method: Method, run: CellRun) -> dict[str, Tensor]:
+    """Parameters without gradient that came from no call of the run, by name.
+
+    To be asked between `prepare` and `fit`: what a method freezes after training is its own work.
+    """
+    known = {id(p) for module in run.handed_out for p in module.parameters()}
+    return {
+        name: parameter
+        for name, parameter in _parameters(method)
+        if not parameter.requires_grad and id(parameter) not in known
+    }
+
+
+def warning(found: dict[str, Tensor]) -> str:
+    """What a reader should know of them, as one line."""
+    numbers = sum(p.numel() for p in found.values())
+    return (
+        f"{numbers:,} frozen parameters came from nowhere, first {next(iter(found))}: get the "
+        "network from run.backbone or run.network, or record it by run.module(network, name)"
+    )
+
+
+def _parameters(method: Method) -> Iterator[tuple[str, Tensor]]:
+    """Of all modules that the method holds or counts, each once."""
+    held = {k: v for k, v in vars(method).items() if isinstance(v, nn.Module)}
+    others = [module for module in method.modules() if all(module is not h for h in held.values())]
+    seen: set[int] = set()
+    for name, module in [*held.items(), *((type(m).__name__, m) for m in others)]:
+        for key, parameter in module.named_parameters():
+            if id(parameter) not in seen:
+                seen.add(id(parameter))
+                yield f"{name}.{key}", parameter

@@ -1,0 +1,116 @@
+"""Predictions of a test set: what is refused, and how an epoch is chosen without maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.api import Method, MethodError, Prediction, Sample
+from bench.evaluate import evaluate
+from bench.files.tensors import ImageSet
+from bench.rows.row import map_kind
+from bench.run.scoring import Scored, predict
+from bench.settings.protocol import PROTOCOLS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from bench.api import Images, Run
+
+
+class Says(Method):
+    """Predicts what it is told."""
+
+    def __init__(self, say: Callable[[Tensor], Prediction], gradients: bool = False) -> None:
+        self.say = say
+        self.gradients = gradients
+
+    @property
+    def needs_gradients(self) -> bool:  # type: ignore[override]
+        return self.gradients
+
+    def fit(self, train: Images, run: Run) -> Iterator[Mapping[str, float]]:
+        yield {}
+
+    def predict(self, images: Tensor) -> Prediction:
+        return self.say(images)
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> ImageSet:
+    """Three images of 8 x 8 pixels."""
+    rng = np.random.default_rng(0)
+    for index in range(3):
+        pixels = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    samples = [Sample(tmp_path / f"{index}.png", 0, "good") for index in range(3)]
+    protocol = PROTOCOLS["standard"]
+    return ImageSet(samples, protocol, method_size=None, device=torch.device("cpu"), seed=0)
+
+
+def test_scores_alone_come_back_in_order(three: ImageSet) -> None:
+    found = predict(Says(lambda x: Prediction(None, x.mean((1, 2, 3)))), three, 2)
+    assert found.maps is None
+    assert found.scores is not None
+    assert torch.allclose(found.scores, torch.cat(list(three.batches(3))).mean((1, 2, 3)))
+
+
+def test_nothing_at_all_is_refused(three: ImageSet) -> None:
+    with pytest.raises(MethodError, match="neither maps nor scores"):
+        predict(Says(lambda _: Prediction(None)), three, 2)
+
+
+@pytest.mark.parametrize("what", ["maps", "scores"])
+def test_what_some_batches_lack_is_refused(three: ImageSet, what: str) -> None:
+    def say(images: Tensor) -> Prediction:
+        parts: dict[str, Any] = {"maps": images[:, 0], "scores": images[:, 0, 0, 0]}
+        return Prediction(**{**parts, **({what: None} if len(images) == 1 else {})})
+
+    with pytest.raises(MethodError, match=f"{what} in 1 of 2 batches"):
+        predict(Says(say), three, 2)
+
+
+@pytest.mark.parametrize("what", ["maps", "scores"])
+def test_what_holds_its_graph_is_refused(three: ImageSet, what: str) -> None:
+    def say(images: Tensor) -> Prediction:
+        grown = images.clone().requires_grad_() * 2
+        maps, scores = grown[:, 0], grown[:, 0, 0, 0]
+        return Prediction(
+            maps if what == "maps" else maps.detach(),
+            scores if what == "scores" else scores.detach(),
+        )
+
+    with pytest.raises(MethodError, match=f"{what} hold the graph"):
+        predict(Says(say, gradients=True), three, 2)
+
+
+@pytest.mark.parametrize("shape", [(2,), (3, 1)])
+def test_scores_of_another_shape_are_refused(three: ImageSet, shape: tuple[int, ...]) -> None:
+    with pytest.raises(MethodError, match="image scores of shape"):
+        predict(Says(lambda _: Prediction(None, torch.zeros(shape))), three, 3)
+
+
+def test_an_oracle_takes_the_best_image_auroc_where_there_are_no_maps() -> None:
+    labels = np.array([0, 0, 1, 1])
+    tries = [[0.1, 0.9, 0.2, 0.3], [0.1, 0.2, 0.8, 0.9], [0.1, 0.2, 0.15, 0.9]]
+    scored = [
+        Scored(
+            n, evaluate(None, None, labels, np.array(s)), Prediction(None, torch.tensor(s)), None
+        )
+        for n, s in enumerate(tries)
+    ]
+    assert max(scored, key=lambda s: s.standing).epoch == 1
+
+
+def test_maps_are_constant_only_if_every_one_is() -> None:
+    flat = torch.tensor([1.0, 2.0])[:, None, None].expand(-1, 3, 3)
+    assert map_kind(flat) == "constant"
+    assert map_kind([*flat.numpy(), np.eye(2)]) == ""
+    assert map_kind(None) == "none"
