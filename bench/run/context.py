@@ -92,7 +92,7 @@ class CellRun(Run):
         Returns:
             a warning; empty where there are none.
         """
-        found = unrecorded(method, self)
+        found = unrecorded(method, self.handed_out)
         if not found:
             return ""
         self.identities.append(f"{UNRECORDED}{state_digest(found)}")

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from torch import Tensor
 
     from bench.api import Method
-    from bench.run.context import CellRun
 
 
-def unrecorded(method: Method, run: CellRun) -> dict[str, Tensor]:
+def unrecorded(method: Method, handed_out: Iterable[nn.Module]) -> dict[str, Tensor]:
     """Parameters without gradient that came from no call of the run, by name.
 
     To be asked between `prepare` and `fit`: what a method freezes after training is its own work.
     """
-    known = {id(p) for module in run.handed_out for p in module.parameters()}
+    known = {id(p) for module in handed_out for p in module.parameters()}
     return {
         name: parameter
         for name, parameter in _parameters(method)

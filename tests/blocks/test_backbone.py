@@ -21,6 +21,7 @@ def test_channels_and_strides_are_those_of_the_maps(name: str) -> None:
     for feature, channels, stride in zip(
         features, backbone.channels, backbone.strides, strict=True
     ):
+        assert stride is not None
         assert feature.shape == (2, channels, 64 // stride, 96 // stride)
 
 

@@ -103,6 +103,8 @@ def test_panels_come_back_as_they_were(tmp_path: Path) -> None:
         assert (old.mask is None) == (new.mask is None)
         if old.mask is not None and new.mask is not None:
             assert np.array_equal(old.mask, new.mask)
+        assert old.map is not None
+        assert new.map is not None
         # Half precision of the common range of a million.
         assert np.allclose(old.map, new.map, atol=1e6 * 2**-11)
         for key in ("name", "score", "label", "defect", "reason"):
@@ -113,7 +115,9 @@ def test_a_missing_threshold_stays_missing(tmp_path: Path) -> None:
     save_panels(tmp_path / "panels.npz", [panel(map=np.ones((4, 4)))], None)
     panels, threshold = load_panels(tmp_path / "panels.npz")
     assert threshold is None
-    assert np.array_equal(panels[0].map, np.ones((4, 4)))
+    shown = panels[0].map
+    assert shown is not None
+    assert np.array_equal(shown, np.ones((4, 4)))
 
 
 def test_ten_panels_of_256_pixels_take_less_than_4_mb(tmp_path: Path) -> None:
@@ -136,6 +140,7 @@ def test_large_panels_are_reduced_without_losing_thin_defects(tmp_path: Path) ->
     save_panels(tmp_path / "panels.npz", [panel((300, 1100), mask=mask, map=mask * 1.0)], 1.0)
     small = load_panels(tmp_path / "panels.npz")[0][0]
     assert small.image.shape == (140, 512, 3)
+    assert small.map is not None
     assert small.map.shape == (140, 512)
     assert small.mask is not None
     assert small.mask.any(axis=1).all()
