@@ -17,6 +17,7 @@ from bench.errors import StoreError
 from bench.plan import discovery
 from bench.plan.request import dataset_root, plan_request
 from bench.rows import provenance
+from bench.rows.schema import former_id
 from bench.rows.store import ResultStore
 from bench.run.executors import InProcessExecutor, LocalExecutor, usable_cores
 from bench.run.job import Done, Failure, Job
@@ -141,10 +142,12 @@ def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> No
     results = settings.paths.results
     cell = outcome.job.cell.id
     log = results / "failures" / f"{cell}.txt"
+    former = log.with_name(f"{former_id(outcome.job.cell)}.txt")
     part = outcome.job.artifacts
     if isinstance(outcome, Failure):
         head = f"{outcome.job.cell.label}\n{outcome.cause}\n\n"
         replace_file(log, (head + outcome.log).encode(errors="backslashreplace"))
+        former.unlink(missing_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         return
     target = _artifacts(settings, cell)
@@ -159,7 +162,8 @@ def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> No
         text = json.dumps(outcome.environment, indent=1, sort_keys=True) + "\n"
         replace_file(environment, text.encode())
     store.put(outcome.row)
-    log.unlink(missing_ok=True)
+    for file in (log, former):
+        file.unlink(missing_ok=True)
 
 
 def device_slots(settings: Settings) -> list[dict[str, str]]:
