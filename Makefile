@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest golden gate lint types check hooks site dist clean
+.PHONY: help install demo test test-lowest golden gate lint types defaults check hooks site dist clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ lint: install ## ruff, format and rules
 
 types: install ## mypy --strict
 	$(BIN)/mypy
+
+defaults: install ## versions and defaults on record, after a plugin or a field was added
+	$(BIN)/python -m bench.plan.defaults
 
 check: lint types test gate ## lint, types, test and gate: what a change must pass
 

@@ -23,7 +23,7 @@ def replace_file(file: Path, content: bytes) -> None:
             os.fsync(stream.fileno())
         temporary.chmod(0o644)
         temporary.replace(file)
-        _flush_folder(file.parent)
+        flush_folder(file.parent)
     except OSError as error:
         if temporary is not None:
             with suppress(OSError):
@@ -32,7 +32,13 @@ def replace_file(file: Path, content: bytes) -> None:
         raise StoreError(f"{file} cannot be written ({reason}); what was there is kept") from error
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_file(file: Path) -> None:
+    """Make the content of a file survive a power cut."""
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
+
+
+def flush_folder(folder: Path) -> None:
     """Make a rename survive a power cut, on systems that can."""
     if os.name != "posix":
         return

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.report.site import build_site, load_site_data
+from bench.rows.csv_file import sort_rows, write_csv
 from bench.rows.row import Row
-from bench.rows.store import ResultStore, sort_rows, write_csv
+from bench.rows.store import ResultStore
 from bench.settings.protocol import PROTOCOLS
 
 if TYPE_CHECKING:

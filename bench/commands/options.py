@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from bench.errors import ConfigError, StoreError
 from bench.rows.text import some
 from bench.settings.config import parse_value
@@ -56,8 +58,12 @@ class MapFormat(str, Enum):
 
 
 def find_row(rows: list[Row], cell: str, folder: Path) -> Row:
-    """The row whose cell starts with the text."""
+    """The row whose cell starts with the text, now or, as a paper may cite it, formerly."""
     found = [row for row in rows if row.cell.startswith(cell)]
+    if not found:
+        found = [r for r in rows if any(old.startswith(cell) for old in r.formerly.split())]
+        for row in found if len(found) == 1 else ():
+            typer.echo(f"note: cell {cell} is called {row.cell} now", err=True)
     if not found:
         if not rows:
             raise StoreError(f"{folder} holds no row yet; try `bench run --method padim`")

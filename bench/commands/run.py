@@ -11,7 +11,7 @@ from rich.console import Console
 
 from bench.commands.options import integers, pairs, split
 from bench.errors import ConfigError
-from bench.plan.cells import canonical
+from bench.plan.identity import canonical
 from bench.plan.request import Planned, Request, plan_request
 from bench.report.choice.summary import tables
 from bench.rows.store import ResultStore

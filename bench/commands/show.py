@@ -29,8 +29,9 @@ def show(
     """Draw test images of a cell: image, truth, anomaly map, contour; failures first."""
     settings = load_settings()
     folder = settings.results_folder(results)
-    row = find_row(ResultStore(folder).rows(), cell, folder)
-    artifacts = folder / "artifacts" / row.cell
+    store = ResultStore(folder)
+    row = find_row(store.rows(), cell, folder)
+    artifacts = store.artifacts(row)
     if not (artifacts / "panels.npz").is_file():
         raise StoreError(
             f"{row.cell} has a row but no images in {artifacts}{_absence(row, folder, settings)}"

@@ -49,8 +49,9 @@ def export(
 ) -> None:
     """Write maps that `bench run --save-maps` kept as OUT/CATEGORY/test/DEFECT/NAME.tiff."""
     folder = results or load_settings().paths.results
-    rows = ResultStore(folder).rows()
-    kept = [row for row in rows if (folder / "artifacts" / row.cell / "maps").is_dir()]
+    store = ResultStore(folder)
+    rows = store.rows()
+    kept = [row for row in rows if (store.artifacts(row) / "maps").is_dir()]
     chosen = [find_row(rows, text, folder) for text in split(cell)] or kept
     if not chosen:
         raise StoreError(f"{folder} holds no maps; `bench run --save-maps` keeps them")
@@ -58,8 +59,7 @@ def export(
     for row in chosen:
         if row.maps == "none":
             raise StoreError(f"{row.cell}: {row.method} gives no maps; there is nothing to export")
-        artifacts = folder / "artifacts" / row.cell
-        done = export_maps(artifacts, row.category, out, f".{format_.value}")
+        done = export_maps(store.artifacts(row), row.category, out, f".{format_.value}")
         sizes = ", ".join(f"{width} x {height}" for height, width in sorted(done.sizes))
         typer.echo(
             f"{out / row.category}: {done.maps} maps of {sizes} pixels from cell {row.cell}, "

@@ -14,7 +14,7 @@ from tabulate import tabulate
 from bench.commands.options import Formats, integers
 from bench.disk import replace_file
 from bench.errors import BenchError, ConfigError
-from bench.plan.cells import canonical
+from bench.plan.identity import canonical
 from bench.plan.request import Request
 from bench.report.paper.matching import Matcher
 from bench.report.paper.paper_formats import render

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import ConfigError, nearest
+from bench.plan.identity import cell_id, differing, plain
 from bench.settings.config import fits, literals
 from bench.settings.protocol import Protocol, make_protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from bench.plan.discovery import Plugin
     from bench.settings.config import Settings
 
 BACKBONE_FIELDS = ("backbone", "stem")
 """Fields of a method that name a pretrained network; "none" and "" mean that it uses none."""
-
-
-def canonical(value: Any) -> str:
-    """JSON with sorted keys and no spaces: the same text for the same value."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 @dataclass(frozen=True)
@@ -41,17 +36,24 @@ class Cell:
     protocol: Protocol
     pretrained: str  # "pretrained", "random", "none" (no backbone), or "file:<12 hex>"
     data: str  # fingerprint of the category's files
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # of the method's parameters
 
     @property
     def id(self) -> str:
-        """First 12 hex digits of SHA-256 over canonical JSON.
+        """What the cell is known by: its names, and the settings that are not defaults.
 
         The protocol counts by its fields, not its name; the data set's options by what they make
-        of the data, which the fingerprint covers.
+        of the data, which the fingerprint covers. A field with a default, as one that is added
+        later has, counts where it is another.
         """
-        identity = self.to_json() | {"protocol": self.protocol.identity()}
-        del identity["dataset_params"]
-        return hashlib.sha256(canonical(identity).encode()).hexdigest()[:12]
+        added = {f.name: f.default for f in fields(self) if f.default is not MISSING}
+        return cell_id(
+            self,
+            self.protocol.version,
+            params=differing(self.params, self.defaults),
+            protocol=differing(self.protocol.identity(), self.protocol.defaults()),
+            others=differing({name: getattr(self, name) for name in added}, added),
+        )
 
     @property
     def label(self) -> str:
@@ -60,19 +62,10 @@ class Cell:
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for a worker."""
-        return {
-            "method": self.method,
-            "method_version": self.method_version,
-            "params": dict(self.params),
-            "dataset": self.dataset,
-            "dataset_version": self.dataset_version,
-            "dataset_params": dict(self.dataset_params),
-            "category": self.category,
-            "seed": self.seed,
-            "protocol": {"name": self.protocol.name, **self.protocol.identity()},
-            "pretrained": self.pretrained,
-            "data": self.data,
-        }
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        protocol = {"name": self.protocol.name, **self.protocol.identity()}
+        mappings = {k: dict(v) for k, v in values.items() if isinstance(v, Mapping)}
+        return {**values, **mappings, "protocol": protocol}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Cell:
@@ -173,6 +166,7 @@ def plan(
         place = f"{category.dataset.name}/{category.name}"
         for method in methods:
             params = resolve_params(method, settings, overrides.get(method.name, {}), place)
+            defaults = plain(method.defaults())
             cells += [
                 Cell(
                     method=method.name,
@@ -186,6 +180,7 @@ def plan(
                     protocol=protocol,
                     pretrained=weights if uses_backbone(params) else "none",
                     data=category.data,
+                    defaults=defaults,
                 )
                 for seed in seeds
             ]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import ConfigError, StoreError, nearest
 from bench.rows.changes import Change, Environments, changes
-from bench.rows.row import SCORE, Row
-from bench.rows.store import ResultStore, newest
+from bench.rows.row import SCORE, Row, newest
+from bench.rows.store import ResultStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

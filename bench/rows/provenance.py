@@ -9,7 +9,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from bench.plan.cells import canonical
+from bench.plan.identity import canonical
 
 PACKAGES = (
     "flawbench",

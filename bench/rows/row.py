@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-SCHEMA = 1
+SCHEMA = 2
+"""2: identities leave out the defaults; see `bench.rows.schema`."""
 
 OWN = "[own]@"
 """In `weights`, behind the name of a frozen network that the method built itself."""
@@ -21,8 +22,8 @@ COMPLEXITY = "complexity"
 PROVENANCE = "provenance"
 
 
-def _column(group: str, **default: Any) -> Any:
-    return field(metadata={"group": group}, **default)
+def _column(group: str, *, since: int = 1, **default: Any) -> Any:
+    return field(metadata={"group": group, "since": since}, **default)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,6 +129,7 @@ class Row:
     threads: int | None = _column(PROVENANCE, default=None)
     command: str = _column(PROVENANCE, default="")
     started: str = _column(PROVENANCE, default="")
+    formerly: str = _column(PROVENANCE, since=2, default="")  # older ids of the cell
 
     extra: Mapping[str, str] = field(default_factory=dict)
     """Columns that this version does not know; they survive a rewrite."""
@@ -141,6 +143,17 @@ def map_kind(maps: Iterable[Any] | None) -> str:
     if maps is None:
         return "none"
     return "constant" if all(bool((one == one[0, 0]).all()) for one in maps) else ""
+
+
+def newest(a: Row, b: Row) -> Row:
+    """Of two rows of one cell, the one that started later."""
+    return b if b.started > a.started else a
+
+
+def succeed(row: Row, older: Row) -> Row:
+    """The row, known by the former ids of the one that it replaces too."""
+    ids = dict.fromkeys([*row.formerly.split(), *older.formerly.split()])
+    return replace(row, formerly=" ".join(ids))
 
 
 def columns(group: str | None = None) -> list[str]:

@@ -16,7 +16,7 @@ from bench.errors import DataError
 from bench.files.manifest import find_leaks, find_shared_groups
 from bench.files.tensors import ImageSet, check_samples, load_masks
 from bench.plan import discovery
-from bench.plan.cells import canonical
+from bench.plan.identity import canonical
 from bench.profile import FitMeter, profile
 from bench.rows import provenance
 from bench.rows.row import Row, columns, map_kind

@@ -13,10 +13,12 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from bench.disk import replace_file
-from bench.errors import StoreError
+from bench.errors import ConfigError, StoreError
 from bench.plan import discovery
+from bench.plan.identity import differing
 from bench.plan.request import dataset_root, plan_request
 from bench.rows import provenance
+from bench.rows.schema import former_id
 from bench.rows.store import ResultStore
 from bench.run.executors import InProcessExecutor, LocalExecutor, usable_cores
 from bench.run.job import Done, Failure, Job
@@ -24,12 +26,13 @@ from bench.run.progress import RunProgress
 from bench.settings.speed import speed_protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from types import FrameType
 
     from rich.console import Console
 
+    from bench.plan.cells import Cell
     from bench.plan.request import Planned, Request
     from bench.rows.row import Row
     from bench.settings.config import Settings
@@ -52,6 +55,8 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
     with store.lock():
         existing = {row.cell: row for row in store.rows()}
         cells = [cell for part in planned for cell in part.cells]
+        if not request.force:
+            refuse_changed_defaults(cells, existing)
         todo = [c for c in cells if request.force or c.id not in existing]
         skipped = len(cells) - len(todo)
         if skipped:
@@ -67,6 +72,23 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
         done = {o.row.cell: o.row for o in outcomes if isinstance(o, Done)}
     rows = [row for cell in cells if (row := done.get(cell.id) or existing.get(cell.id))]
     return Result(rows, failures, skipped, interrupted=len(outcomes) < len(jobs))
+
+
+def refuse_changed_defaults(cells: Sequence[Cell], existing: Mapping[str, Row]) -> None:
+    """Refuse to take a row for that of a cell whose defaults changed under the same version.
+
+    Raises:
+        ConfigError: names the field, both values and what to do.
+    """
+    for cell in cells:
+        made = json.loads(existing[cell.id].params) if cell.id in existing else {}
+        both = {name: value for name, value in cell.params.items() if name in made}
+        for name, value in differing(both, made).items():
+            raise ConfigError(
+                f"{cell.label}: row {cell.id} was made with {name} = {made[name]!r}, and now the "
+                f"default is {value!r}; a default that changes needs a new `version` of "
+                f"{cell.method}, or --force replaces the row"
+            )
 
 
 def make_jobs(
@@ -141,10 +163,12 @@ def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> No
     results = settings.paths.results
     cell = outcome.job.cell.id
     log = results / "failures" / f"{cell}.txt"
+    former = log.with_name(f"{former_id(outcome.job.cell)}.txt")
     part = outcome.job.artifacts
     if isinstance(outcome, Failure):
         head = f"{outcome.job.cell.label}\n{outcome.cause}\n\n"
         replace_file(log, (head + outcome.log).encode(errors="backslashreplace"))
+        former.unlink(missing_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         return
     target = _artifacts(settings, cell)
@@ -159,7 +183,8 @@ def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> No
         text = json.dumps(outcome.environment, indent=1, sort_keys=True) + "\n"
         replace_file(environment, text.encode())
     store.put(outcome.row)
-    log.unlink(missing_ok=True)
+    for file in (log, former):
+        file.unlink(missing_ok=True)
 
 
 def device_slots(settings: Settings) -> list[dict[str, str]]:

@@ -10,7 +10,7 @@ import torch
 from bench.api import Method, MethodError, Prediction
 from bench.evaluate import Evaluation, evaluate
 from bench.files.tensors import ImageSet, TestMasks, fit_maps
-from bench.plan.cells import canonical
+from bench.plan.identity import canonical
 from bench.profile.mode import prediction_mode
 from bench.rows.row import Row, map_kind
 

@@ -28,7 +28,7 @@ from bench.files.map_layout import (
 )
 from bench.files.masks import aspect_differs
 from bench.files.tensors import check_samples, fit_maps, load_masks
-from bench.plan.cells import Cell, canonical
+from bench.plan.identity import canonical
 from bench.rows.row import Row, map_kind
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
     from bench.api import Dataset, Sample
     from bench.files.masks import Mask, TestMasks
+    from bench.plan.cells import Cell
     from bench.settings.protocol import Protocol
 
 KIND = "submitted"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from bench.errors import ConfigError, nearest
 
@@ -31,7 +31,10 @@ class Protocol:
         image_score: the method's own image score, or the maximum of the map.
         epoch: which epoch's numbers the row carries. The oracles choose it on the test set.
         published: extra metrics under their published definitions ("aupro_pyramidflow", ...).
+        version: of the defaults; one that changes takes the next number with it.
     """
+
+    version: ClassVar[int] = 1
 
     name: str
     resize: int | tuple[int, int] | Literal["method"] = (256, 256)
@@ -44,10 +47,15 @@ class Protocol:
     published: tuple[str, ...] = ()
 
     def identity(self) -> dict[str, Any]:
-        """The fields that make a cell: all but the name, as JSON values."""
+        """Every field but the name, as JSON values."""
         values = asdict(self)
         del values["name"]
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """The default of every field but the name, as JSON values."""
+        return cls("").identity()
 
     @property
     def is_oracle(self) -> bool:

@@ -2,11 +2,14 @@
 
     python tests/faults/kill_anywhere.py --rounds 200           # a writer of rows, killed 200 times
     python tests/faults/kill_anywhere.py --rounds 200 --runs 5  # and `bench run`, killed 5 times
+    python tests/faults/kill_anywhere.py --rounds 0 --upgrades  # an upgrade, at each of its steps
 
 A round forks a writer that stores rows as the driver does (artifacts, environment, row) and says
 each time that a row is stored; after a few of them it is killed, anywhere within the next. Then
 every row that was said to be stored must be there, in its last state or a later one, and every
-file must parse. Exit code 1 if anything was lost, is corrupt, or is left running.
+file must parse. An upgrade of an older results folder is killed before each thing that it does to
+the disk; readers must find its old state or its new one, and the next writer must end it. Exit code
+1 if anything was lost, is corrupt, or is left running.
 """
 
 from __future__ import annotations
@@ -27,8 +30,11 @@ import psutil
 
 from bench.errors import BenchError
 from bench.plan.cells import Cell
+from bench.rows.csv_file import read_csv, read_schemas, sort_rows, write_csv
 from bench.rows.row import Row
-from bench.rows.store import ResultStore, read_csv
+from bench.rows.schema import upgraded
+from bench.rows.store import ResultStore
+from bench.rows.upgrade import STAGE, current
 from bench.run.driver import _keep
 from bench.run.job import Done, Failure, Job
 from bench.settings.config import Paths, Settings
@@ -183,6 +189,91 @@ def kill_writers(rounds: int, tally: Tally) -> None:
         tally.finished += steps
 
 
+METHODS = ("cflow", "padim", "pyramidflow")
+DISK = ("open", "os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "os.symlink")
+"""What Python reports before it does it (`sys.addaudithook`)."""
+
+
+def make_old(results: Path) -> list[Row]:
+    """A results folder of schema 1, with artifacts and logs; its rows in the present schema."""
+    rows = []
+    for number in range(6):
+        row = replace(
+            outcome(results, number, number)[1],
+            schema=1,
+            cell=f"{number:012x}",
+            method=METHODS[number % 3],
+            params=json.dumps({"batch": number}),
+        )
+        rows.append(row)
+        artifacts = results / "artifacts" / row.cell
+        (artifacts / "maps").mkdir(parents=True)
+        (artifacts / "history.json").write_text(row.category, encoding="utf-8")
+        (artifacts / "maps" / "0.npy").write_text(row.category, encoding="utf-8")
+    for method in METHODS:
+        own = [row for row in rows if row.method == method]
+        write_csv(results / "made" / f"{method}.csv", own)
+    (results / "failures").mkdir()
+    (results / "failures" / f"{rows[0].cell}.txt").write_text("failed again", encoding="utf-8")
+    return sort_rows(upgraded(row) for row in rows)
+
+
+def kill_upgrades(tally: Tally) -> None:
+    """Kill an upgrade before its first step, its second, and so on until one is through."""
+    is_through = False
+    while not is_through:
+        with tempfile.TemporaryDirectory(prefix="kill-") as folder:
+            results = Path(folder) / "results"
+            expected = make_old(results)
+            is_through = killed_at(results, tally.rounds) == 0
+            tally.rounds += 1
+            tally.interrupted_writes += (results / STAGE).exists()
+            examine_upgrade(results, expected, tally)
+            with ResultStore(results).lock():
+                left = list(results.glob(".upgrade*"))
+            examine_upgrade(results, expected, tally)
+            tally.corrupt += len(left)
+            found = {path.name for path in (results / "artifacts").iterdir()}
+            tally.corrupt += len(found ^ {row.cell for row in expected})
+            tally.finished += len(expected)
+
+
+def killed_at(results: Path, step: int) -> int:
+    """Upgrade in a process that kills itself before that step; its exit status."""
+    pid = os.fork()
+    if pid == 0:
+        steps = 0
+
+        def count(event: str, values: tuple[object, ...]) -> None:
+            nonlocal steps
+            # What deletes a folder names its files without the folder.
+            is_ours = event != "open" or str(values[0]).startswith(str(results))
+            if event in DISK and is_ours:
+                if steps == step:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                steps += 1
+
+        sys.addaudithook(count)
+        with ResultStore(results).lock():
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def examine_upgrade(results: Path, expected: list[Row], tally: Tally) -> None:
+    """Every row and artifact must be there, and the files all be old or all be new."""
+    store = ResultStore(results)
+    rows = store.rows()
+    tally.lost += sum(row not in rows for row in expected) + max(0, len(rows) - len(expected))
+    states = {schema for file in store.files() for schema in read_schemas(current(file))}
+    tally.corrupt += len(states) != 1
+    for row in expected:
+        for name in ("history.json", "maps/0.npy"):
+            file = store.artifacts(row) / name
+            tally.lost += not file.is_file() or file.read_text(encoding="utf-8") != row.category
+    logs = [log.read_text(encoding="utf-8") for log in (results / "failures").iterdir()]
+    tally.lost += logs != ["failed again"]
+
+
 PROJECT = {
     "bench.toml": "[run]\nspeed = 'one'\nprotocol = 'small'\n[protocols.small]\nresize = [64, 64]\n"
     "[speed.one]\nwarmup_steps_cpu = 1\nmin_steps_cpu = 1\nmin_s_cpu = 0\nmax_batch = 1\n"
@@ -257,17 +348,21 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=200, help="kills of a writer")
     parser.add_argument("--runs", type=int, default=0, help="kills of `bench run`")
     parser.add_argument("--seed", type=int, default=None, help="of the random points")
+    parser.add_argument("--upgrades", action="store_true", help="kill an upgrade at each step")
     given = parser.parse_args()
     random.seed(given.seed)
-    writers, runs = Tally(), Tally()
+    writers, runs, upgrades = Tally(), Tally(), Tally()
     if given.rounds:
         kill_writers(given.rounds, writers)
         print(f"writer: {writers.text()}", flush=True)
     if given.runs:
         kill_runs(given.runs, runs)
         print(f"bench run: {runs.text()}", flush=True)
-    both = (writers, runs)
-    total = replace(writers, **{k: sum(getattr(t, k) for t in both) for k in vars(writers)})
+    if given.upgrades:
+        kill_upgrades(upgrades)
+        print(f"upgrade: {upgrades.text()}", flush=True)
+    every = (writers, runs, upgrades)
+    total = replace(writers, **{k: sum(getattr(t, k) for t in every) for k in vars(writers)})
     print(f"rows finished {total.finished}, rows lost {total.lost}, files corrupt {total.corrupt}")
     return 1 if total.lost or total.corrupt or total.orphans else 0
 

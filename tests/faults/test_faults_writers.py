@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import bench.rows.csv_file
 import bench.rows.store
 import bench.run.driver
 from bench.errors import StoreError
@@ -61,7 +62,7 @@ def test_the_killing_would_find_a_writer_that_is_not_atomic(
 
     script = load_script()
     random.seed(0)
-    monkeypatch.setattr(bench.rows.store, "replace_file", in_place)
+    monkeypatch.setattr(bench.rows.csv_file, "replace_file", in_place)
     monkeypatch.setattr(bench.run.driver, "replace_file", in_place)
     tally = script.Tally()
     # A writer that finds a spoiled file is refused and does not start; it was counted before.
@@ -69,6 +70,28 @@ def test_the_killing_would_find_a_writer_that_is_not_atomic(
         while not tally.lost + tally.corrupt and tally.rounds < 400:
             script.kill_writers(20, tally)
     assert tally.lost + tally.corrupt > 0
+
+
+def test_an_upgrade_killed_at_any_step_leaves_the_old_state_or_the_new_one() -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--rounds", "0", "--upgrades"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.search(r"upgrade: (\d+) kills: .* 0 rows lost, 0 files corrupt", done.stdout)
+    assert found is not None, done.stdout
+    assert int(found[1]) > 100  # as many as an upgrade has steps
+
+
+def test_the_killing_would_find_an_upgrade_file_by_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    script = load_script()
+    monkeypatch.setattr(bench.rows.store, "current", lambda file: file)
+    monkeypatch.setattr(script, "current", lambda file: file)
+    tally = script.Tally()
+    script.kill_upgrades(tally)
+    assert tally.corrupt > 0
 
 
 @pytest.mark.slow

@@ -9,7 +9,8 @@ import pytest
 
 from bench.errors import ConfigError
 from bench.plan import discovery
-from bench.plan.cells import Cell, canonical, resolve_params, split_overrides, uses_backbone
+from bench.plan.cells import Cell, resolve_params, split_overrides, uses_backbone
+from bench.plan.identity import canonical
 from bench.settings.config import Settings
 from bench.settings.protocol import Protocol
 

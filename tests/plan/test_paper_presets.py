@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from bench.plan import discovery
-from bench.plan.cells import canonical, resolve_params
+from bench.plan.cells import resolve_params
+from bench.plan.identity import canonical
 from bench.report.choice.kinds import FITS
 from bench.report.paper.matching import Matcher
 from bench.report.paper.published import MEANS, load_published

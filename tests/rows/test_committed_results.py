@@ -12,8 +12,9 @@ import pytest
 from bench.plan import discovery
 from bench.report.choice.quantities import SCORES
 from bench.report.compare.intervals import image_score
+from bench.rows.csv_file import read_csv, sort_rows
 from bench.rows.row import COMPLEXITY, Row, columns
-from bench.rows.store import ResultStore, read_csv, sort_rows
+from bench.rows.store import ResultStore
 from bench.settings.config import load_settings
 from tests.row_maker import make_row
 
@@ -94,7 +95,7 @@ def test_the_environment_of_every_row_is_there() -> None:
 def test_stored_image_scores_give_the_score_of_their_row() -> None:
     for folder in FOLDERS:
         for row in ResultStore(folder).rows():
-            file = folder / "artifacts" / row.cell / "scores.npz"
+            file = ResultStore(folder).artifacts(row) / "scores.npz"
             if file.is_file():
                 with np.load(file) as stored:
                     scores, labels = stored["scores"], stored["labels"].astype(bool)

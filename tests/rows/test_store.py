@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import StoreError
+from bench.rows.csv_file import read_csv, write_csv
 from bench.rows.row import columns
-from bench.rows.store import ResultStore, merge, read_csv, write_csv
+from bench.rows.store import ResultStore, merge
 from tests.row_maker import make_row
 
 if TYPE_CHECKING:
@@ -104,8 +105,8 @@ def damage(file: Path, old: str, new: str) -> None:
         ("0.750000", "nan", ":2: column 'image_auroc' holds 'nan'"),
         ("image_auroc", "image_aurok", ":1: column 'image_auroc' is missing"),
         ("0123456789ab", "0123,456789ab", ":2: .* values for .* columns"),
-        ("\n1,", "\n9,", "schema 9 is newer"),
-        ("\n1,", "\n0,", ":2: column 'schema' holds '0', not 1; restore the file"),
+        ("\n2,", "\n9,", "schema 9 is newer"),
+        ("\n2,", "\n0,", ":2: column 'schema' holds '0', not 1 to 2; restore the file"),
         ("true", "yes", "column 'noisy' holds 'yes'"),
         ("0.750000", "1.7", "column 'image_auroc' holds '1.7', not a fraction .*; restore the"),
         ("12.5", "-3", "column 'fps' holds '-3', not a number from 0; restore the file"),

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bench.plan.cells import canonical
+from bench.plan.defaults import protocol_defaults
+from bench.plan.identity import canonical
 from bench.report.choice import quantities as q
 from bench.report.choice.coverage import data_states
 from bench.report.choice.marks import NOISY, NOISY_MEANING, ROUGH, marks
 from bench.report.choice.settings_text import options_text, settings_notes
 from bench.report.choice.variants import variants
+from bench.rows.settings import defaults_of, options_key, protocol_key
 from bench.rows.text import device, plain, some
 
 if TYPE_CHECKING:
@@ -72,8 +74,10 @@ def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
     result = []
     for group, place in zip(together, places, strict=True):
         alike = [other[0] for other, name in zip(together, places, strict=True) if name == place]
-        told = differing([options_of(row) for row in alike])
-        named = [*_named(options_of(group[0]), told), options_text(group[0], told)]
+        options = options_of(alike)
+        told = differing(options)
+        own = options[[row is group[0] for row in alike].index(True)]
+        named = [*_named(own, told), options_text(group[0], told)]
         name = "; ".join(filter(None, [place, *named]))
         for part, note in _by_data(group):
             found, settings = variants(part)
@@ -91,8 +95,8 @@ def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
 
 def scored_alike(row: Row) -> tuple[object, ...]:
     """Equal for two rows whose scores may be compared, if they are of the same data."""
-    options = (row.dataset_version, row.dataset_params, row.protocol, row.protocol_fields)
-    return (row.schema, row.dataset, *options)
+    options = (row.dataset_version, options_key(row), row.protocol)
+    return (row.dataset, *options, protocol_key(row.protocol_fields))
 
 
 def machine(row: Row) -> str:
@@ -101,14 +105,27 @@ def machine(row: Row) -> str:
     return ", ".join(filter(None, (device(row), row.speed, memory)))
 
 
-def options_of(row: Row) -> dict[str, Any]:
-    """The parts of `scored_alike` but the names of data set and protocol, by name."""
-    return {
-        "schema": row.schema,
-        "data set version": row.dataset_version,
-        **json.loads(row.dataset_params),
-        **json.loads(row.protocol_fields),
-    }
+def options_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Of each row the parts of `scored_alike` but the names of data set and protocol, by name.
+
+    What one row does not state and another does was added since: it has its default.
+    """
+    stated = [_stated(row) for row in rows]
+    names = {name for each in stated for name in each}
+    return [
+        {name: value for name, value in {**_unstated(row), **own}.items() if name in names}
+        for row, own in zip(rows, stated, strict=True)
+    ]
+
+
+def _stated(row: Row) -> dict[str, Any]:
+    options = {**json.loads(row.dataset_params), **json.loads(row.protocol_fields)}
+    return {"data set version": row.dataset_version, **options}
+
+
+def _unstated(row: Row) -> dict[str, Any]:
+    known = defaults_of("datasets", row.dataset, row.dataset_version) or {}
+    return {**known, **protocol_defaults()}
 
 
 def differing(options: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -48,7 +48,6 @@ FITS = Verdict(Step.FITS)
 _KIND = {
     "method_version": "version {} of the method, not {}",
     "dataset_version": "version {} of the data set, not {}",
-    "schema": "schema {} of the row, not {}",
     "kind": "{}, not {}",
     "pretrained": "weights {}, not {}",
     "weights": "weights {}, not {}",
@@ -97,7 +96,7 @@ def _kind(row: Row) -> tuple[object, ...]:
 
 def _preference(row: Row) -> tuple[object, ...]:
     is_file = row.pretrained.startswith("file:")
-    versions = (row.method_version, row.dataset_version, row.schema)
+    versions = (row.method_version, row.dataset_version)
     return (*versions, row.kind == MEASURED, not is_file)
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import PluginError
-from bench.plan import discovery
 from bench.rows.row_values import MEASURED
+from bench.rows.settings import defaults_of
 from bench.rows.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
-    from bench.plan.discovery import Kind
     from bench.rows.row import Row
 
 OTHERS = "others at their defaults"
@@ -46,7 +44,7 @@ def settings_of(variants: Mapping[str, Sequence[Row]], told: Mapping[str, str], 
     """The same of one variant, in one text; says it where all are defaults."""
     first = variants[name][0]
     parts = filter(None, (told.get(name), _rest(_by_method(variants)[first.method])[name]))
-    is_known = _defaults("methods", first.method, first.method_version) is not None
+    is_known = defaults_of("methods", first.method, first.method_version) is not None
     is_measured = first.kind == MEASURED
     return "; ".join(parts) or (DEFAULTS if is_known and is_measured else "")
 
@@ -58,7 +56,7 @@ def options_text(row: Row, without: Collection[str] = ()) -> str:
         without: options that are named elsewhere.
     """
     options: dict[str, Any] = json.loads(row.dataset_params)
-    defaults = _defaults("datasets", row.dataset, row.dataset_version)
+    defaults = defaults_of("datasets", row.dataset, row.dataset_version)
     others = {name: value for name, value in sorted(options.items()) if name not in without}
     changed = [
         f"{name} = {plain(value)}"
@@ -88,7 +86,7 @@ def _rest(of_method: Mapping[str, Sequence[Row]]) -> dict[str, str]:
 
 def _changed(rows: Sequence[Row], told: Collection[str]) -> str:
     first = rows[0]
-    defaults = _defaults("methods", first.method, first.method_version)
+    defaults = defaults_of("methods", first.method, first.method_version)
     parts = unlike(rows, defaults or {}, told)
     if not parts:
         return ""
@@ -97,18 +95,6 @@ def _changed(rows: Sequence[Row], told: Collection[str]) -> str:
         return f"{', '.join(parts)}; {unknown}"
     names = {name for row in rows for name in json.loads(row.params)} - set(told)
     return "; ".join([", ".join(parts), *([OTHERS] if len(parts) < len(names) else [])])
-
-
-def _defaults(kind: Kind, name: str, version: int) -> dict[str, Any] | None:
-    """As JSON brings them back; None where that version of the plugin is not here."""
-    try:
-        plugin = discovery.describe(kind, name)
-    except PluginError:
-        return None
-    if plugin.version != version:
-        return None
-    found: dict[str, Any] = json.loads(json.dumps(plugin.defaults()))
-    return found
 
 
 def unlike(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from bench.rows.settings import defaults_of, params_key
 from bench.rows.text import plain
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def configurations(rows: Sequence[Row]) -> list[list[Row]]:
     """
     sets: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        sets.setdefault((*_fixed(row), row.params), []).append(row)
+        sets.setdefault((*_fixed(row), params_key(row)), []).append(row)
     found: list[list[Row]] = []
     for group in sorted(sets.values(), key=lambda group: -len(_categories(group))):
         free = [
@@ -99,17 +100,16 @@ _OWN = ("method version", "encoder weights", "kind of row")
 
 
 def _named(row: Row) -> dict[str, str]:
-    params: dict[str, Any] = json.loads(row.params)
     own = (f"version {row.method_version}", row.pretrained, row.kind)
     return {
         **dict(zip(_OWN, own, strict=True)),
-        **{k: plain(v) for k, v in params.items()},
+        **{k: plain(v) for k, v in _params(row).items()},
     }
 
 
 def is_set_by_category(configuration: Sequence[Row]) -> bool:
     """Whether the parameters of a configuration are not the same in all its rows."""
-    return len({row.params for row in configuration}) > 1
+    return len({params_key(row) for row in configuration}) > 1
 
 
 def _fixed(row: Row) -> tuple[object, ...]:
@@ -123,5 +123,11 @@ def _categories(rows: Sequence[Row]) -> set[str]:
 
 def _distance(a: Row, b: Row) -> int:
     """How many parameters differ."""
-    left, right = json.loads(a.params), json.loads(b.params)
+    left, right = _params(a), _params(b)
     return sum(left.get(name) != right.get(name) for name in {*left, *right})
+
+
+def _params(row: Row) -> dict[str, Any]:
+    """Every parameter; one that was added since the row was made has its default."""
+    known = defaults_of("methods", row.method, row.method_version) or {}
+    return {**known, **json.loads(row.params)}

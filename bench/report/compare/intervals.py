@@ -10,6 +10,7 @@ from scipy import stats
 
 from bench.npz import DAMAGED
 from bench.report.choice import quantities as q
+from bench.rows.upgrade import artifacts_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def image_samples(rows: Sequence[Row], metric: str, artifacts: Path) -> NDArray[
     """
     drawn = []
     for row in rows:
-        scores, labels = _stored(artifacts / row.cell / "scores.npz")
+        scores, labels = _stored(artifacts_of(artifacts, row) / "scores.npz")
         value = q.quantity(row, metric)
         # A file of another run than the row would give an interval around another number.
         if value is None or not abs(image_score(metric, scores, labels) - value) < 1e-4:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from bench.plan.cells import canonical
+from bench.plan.identity import canonical
 from bench.report.choice import quantities as q
 from bench.report.choice.marks import NAMED, OF_SCORES, ROUGH, caution, data_notes, marks
 from bench.report.paper import captions

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Board:
-    """One data set under one protocol; rows of two schemas are apart.
+    """One data set, with its options, under one protocol.
 
     Attributes:
         anchor: of its heading.
@@ -78,15 +78,14 @@ def _place(row: Row) -> tuple[object, ...]:
 
 def _titles(rows: Sequence[Row]) -> list[str]:
     """The protocol of each; where boards of a data set share it, also in what they differ."""
-    shared: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for row in rows:
-        shared.setdefault((row.dataset, row.protocol), []).append(options_of(row))
     titles = []
     for row in rows:
-        own = options_of(row)
+        shared = [r for r in rows if (r.dataset, r.protocol) == (row.dataset, row.protocol)]
+        options = options_of(shared)
+        own = options[[other is row for other in shared].index(True)]
         differ = [
             f"{name} {_word(own[name]) if name in own else 'not stated'}"
-            for name in sorted(differing(shared[row.dataset, row.protocol]))
+            for name in sorted(differing(options))
         ]
         titles.append(f"{row.protocol} ({', '.join(differ)})" if differ else row.protocol)
     return titles

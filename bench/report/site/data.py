@@ -14,7 +14,10 @@ from bench.report.site.parameters import read_json
 from bench.report.site.plugins import Plugins, load_plugins
 from bench.report.site.printed import PrintedLine, Printer
 from bench.report.site.printed_marks import load_marks
-from bench.rows.store import ResultStore, newest, sort_rows
+from bench.rows.csv_file import sort_rows
+from bench.rows.row import newest
+from bench.rows.store import ResultStore
+from bench.rows.upgrade import artifacts_of
 from bench.settings.config import find_project
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ class SiteData:
         plugins: methods and data sets, where they are installed.
         printer: makes lines and tables of what papers print.
         environments: `env/<key>.json` of every key that a row names and a folder holds.
-        artifacts: folder of a cell's artifacts, for cells that have one.
+        artifacts: the folder that holds a cell's, for cells that have some.
     """
 
     rows: Sequence[Row]
@@ -169,5 +172,5 @@ def _artifacts(folders: Sequence[Path], cells: Mapping[str, Row]) -> dict[str, P
     for folder in folders:
         place = folder / "artifacts"
         if place.is_dir():
-            found |= {e.name: e for e in sorted(place.iterdir()) if e.name in cells and e.is_dir()}
+            found |= {c: place for c, row in cells.items() if artifacts_of(place, row).is_dir()}
     return found

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.plan.cells import canonical
+from bench.plan.identity import canonical
 from bench.report.choice.coverage import choose, data_states
 from bench.report.choice.marks import NOISY, NOISY_MEANING, marks
 from bench.report.choice.quantities import (

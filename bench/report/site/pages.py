@@ -42,9 +42,10 @@ from bench.report.site.shown import (
     mixed,
     printed_columns,
 )
+from bench.rows.csv_file import write_csv
 from bench.rows.row import MAIN_SCORES
-from bench.rows.store import write_csv
 from bench.rows.text import figure, percent
+from bench.rows.upgrade import artifacts_of
 from bench.settings.shipped import builtin_root
 
 if TYPE_CHECKING:
@@ -321,9 +322,10 @@ class _Site:
         """Of each category the first seed that has artifacts."""
         found: dict[str, Pictures] = {}
         for row in line.rows:
-            folder = self.data.artifacts.get(row.cell)
-            if folder is None or row.category in found:
+            place = self.data.artifacts.get(row.cell)
+            if place is None or row.category in found:
                 continue
+            folder = artifacts_of(place, row)
             file = f"images/{slug(row.cell)}.webp"
             drawn = self.galleries and (folder / "panels.npz").is_file()
             pictures = draw(folder, row, self._target(file) if drawn else None, file)

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.errors import ConfigError
-from bench.rows.store import ResultStore, write_csv
+from bench.rows.csv_file import write_csv
+from bench.rows.store import ResultStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable

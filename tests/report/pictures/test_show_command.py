@@ -10,8 +10,8 @@ import pytest
 from bench.commands.show import show
 from bench.errors import StoreError
 from bench.report.rerun import rerun
+from bench.rows.csv_file import write_csv
 from bench.rows.panels import Panel, save_panels
-from bench.rows.store import write_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,7 @@ from bench.report.paper.published import MEANS, load_published
 from bench.report.site import build_site, load_site_data
 from bench.report.site.printed import Printer
 from bench.report.site.printed_marks import load_marks
-from bench.rows.store import write_csv
+from bench.rows.csv_file import write_csv
 from bench.settings.protocol import PROTOCOLS
 from tests.row_maker import make_row
 

@@ -15,7 +15,7 @@ from bench.report.site.boards import Board, boards
 from bench.report.site.lines import COLUMNS, Line
 from bench.report.site.names import PRIORS, backbone, prior, protocol_words, slug
 from bench.report.site.plugins import Plugins, load_plugins
-from bench.settings.protocol import PROTOCOLS
+from bench.settings.protocol import PROTOCOLS, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,10 +55,39 @@ def test_options_of_a_data_set_are_kept_apart(site_row: SiteRow) -> None:
 
 
 def test_rows_that_comparisons_keep_apart_are_on_boards_of_their_own(site_row: SiteRow) -> None:
-    old, new = site_row(), site_row(schema=site_row().schema + 1)
+    old, new = site_row(), site_row(dataset_version=site_row().dataset_version + 1)
     assert len(groups([old, new])) == 2
     titles = [board.title for board in boards([old, new])]
-    assert titles == [f"standard (schema {row.schema})" for row in (old, new)]
+    assert titles == [f"standard (data set version {row.dataset_version})" for row in (old, new)]
+
+
+def test_a_row_from_before_a_field_was_added_stands_with_the_others(site_row: SiteRow) -> None:
+    fields, options = Protocol("standard").identity(), {"bad": 16, "size": 256}
+    new = site_row(
+        dataset="synthetic",
+        category="weave",
+        protocol_fields=json.dumps(fields),
+        dataset_params=json.dumps(options),
+        params=json.dumps({"sigma": 4.0, "dimensions": 100}),
+    )
+    fields.pop("epoch")
+    older = replace(
+        new,
+        cell="f" * 12,
+        schema=1,
+        category="stone",
+        protocol_fields=json.dumps(fields),
+        dataset_params=json.dumps({"bad": 16}),
+        params=json.dumps({"dimensions": 100}),
+    )
+    other = replace(new, cell="e" * 12, params=json.dumps({"dimensions": 50}))
+    board = one_board([new, older])
+    assert [line.categories for line in board.all_lines] == [("stone", "weave")]
+    (group,) = groups([new, older])
+    assert group.place == "synthetic, protocol standard"
+    assert list(group.variants) == ["padim"]
+    (group,) = groups([new, older, other])
+    assert group.settings == {"padim #1": "dimensions=100", "padim #2": "dimensions=50"}
 
 
 def test_options_are_at_their_default_only_where_that_version_of_the_data_set_is_known(
