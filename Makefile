@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-lowest golden gate lint types defaults check hooks site dist clean
+.PHONY: help install demo test test-lowest golden gpu gate lint types defaults check hooks site dist clean
 
 help: ## this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ $(LOWEST)/.installed: pyproject.toml hatch_build.py
 GOLDEN ?= tests/golden
 golden: install ## the golden tests on the files of GOLDEN=DIR, and the largest error of each
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/methods tests/evaluate --golden $(GOLDEN) --numprocesses 2 --dist loadfile
+
+# Exit code 3: no GPU here.
+gpu: install ## on a machine with a GPU: its tests, ratios and rows, in gpu/ (eight minutes)
+	@$(BIN)/python benchmarks/gpu.py
 
 GATE := .cache/gate
 gate: install ## trains a small preset again and compares with results/baseline

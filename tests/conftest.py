@@ -54,6 +54,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device; `make gpu` runs it where there is one")
     golden_files.session.record = golden_files.Record()
     for mark in item.iter_markers("golden_lacks"):
         pytest.skip(golden_files.session.lacks(*mark.args))

@@ -1,0 +1,93 @@
+"""`make gpu`: refuses without a GPU; ends steps at their limit, resumes, and reports each."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """benchmarks/gpu.py on a machine that claims a GPU, with three steps of its own."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import gpu
+
+    class Facts:
+        name, total_memory = "Imagined", 80e9
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: Facts)
+    told = {"good": "print('fine')", "bad": "raise SystemExit(5)", "slow": "input()"}
+
+    def steps(_out: Path, has_weights: bool) -> list[Any]:
+        return [gpu.Step(name, [sys.executable, "-c", code], 0.2) for name, code in told.items()]
+
+    monkeypatch.setattr(gpu, "steps", steps)
+    return gpu
+
+
+def main(script: ModuleType, monkeypatch: pytest.MonkeyPatch, arguments: Sequence[str]) -> int:
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *arguments])
+    code: int = script.main()
+    return code
+
+
+def test_steps_are_reported_and_a_finished_one_is_not_run_again(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = ["--out", str(tmp_path)]
+    assert main(script, monkeypatch, arguments) == 1
+    text = (tmp_path / "report.md").read_text()
+    assert "# Imagined, 80 GB" in text
+    for line in ("| good | passed |", "| bad | failed (5) |", "| slow | failed (1) |", "fine"):
+        assert line in text
+    before = (tmp_path / "good.txt").stat().st_mtime_ns
+    assert main(script, monkeypatch, arguments) == 1
+    assert (tmp_path / "good.txt").stat().st_mtime_ns == before
+    main(script, monkeypatch, [*arguments, "--fresh"])
+    assert (tmp_path / "good.txt").stat().st_mtime_ns > before
+
+
+def test_when_the_minutes_are_over_the_rest_waits(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    arguments = ["--out", str(tmp_path)]
+    assert main(script, monkeypatch, [*arguments, "--minutes", "0"]) == script.OUT_OF_TIME
+    assert (tmp_path / "report.md").read_text().count("| not run |") == 3
+    assert main(script, monkeypatch, arguments) == 1
+
+
+def test_every_method_is_tested_and_has_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import gpu
+
+    from bench.plan import discovery
+
+    names = {step.name for step in gpu.steps(Path("gpu"), has_weights=False)}
+    assert {f"rows of {method}" for method in discovery.sources("methods")} <= names
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_one_line_says_so_and_the_exit_code_is_3() -> None:
+    done = subprocess.run(
+        [sys.executable, "benchmarks/gpu.py"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 3
+    assert done.stderr == "make gpu: torch sees no CUDA device here; nothing was run\n"
