@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +13,7 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
 ROOT = Path(__file__).parents[2]
 
