@@ -1,4 +1,4 @@
-"""The mode in which a method predicts: without gradients, unless it says that it needs them."""
+"""The mode in which a method predicts: evaluation, and no gradients unless it asks for them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def prediction_mode(method: Method) -> Iterator[None]:
-    """Inference mode; outside it and with gradients, whatever is around, if the method asks."""
-    if not method.needs_gradients:
-        with torch.inference_mode():
-            yield
-        return
-    with torch.inference_mode(False), torch.enable_grad():
-        yield
+    """Evaluation mode and inference mode; gradients, whatever is around, if the method asks.
+
+    On the way out every module is in its former mode again: training may go on.
+    """
+    modes = [(part, part.training) for module in method.modules() for part in module.modules()]
+    try:
+        for part, _ in modes:
+            part.training = False
+        if not method.needs_gradients:
+            with torch.inference_mode():
+                yield
+        else:
+            with torch.inference_mode(False), torch.enable_grad():
+                yield
+    finally:
+        for part, training in modes:
+            part.training = training

@@ -69,3 +69,65 @@ def test_bad_input_is_one_line(bench: Bench, arguments: tuple[str, ...], message
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+PARTS = '''"""Holds everything that a run hands out."""
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from bench.api import Method, Prediction
+
+
+@dataclass
+class Parts(Method):
+    backbone: str = "test_resnet"
+
+    def prepare(self, run):
+        names = ("layer1.0.bn2", "layer2")
+        self.teacher = run.backbone(self.backbone, names)
+        self.numbered = run.backbone(self.backbone, (1, 2))
+        self.student = run.network(self.backbone, names)
+        with torch.random.fork_rng(devices=[]):
+            self.edges = run.module(nn.Conv2d(3, 1, 3, padding=1), "edges")
+
+    def fit(self, train, run):
+        self.gallery = run.scratch("gallery", (len(train), 3))
+        optimiser = torch.optim.SGD(self.student.parameters(), lr=0.01)
+        loss = sum(f.square().mean() for f in self.student(next(iter(train.batches(4)))))
+        loss.backward()
+        optimiser.step()
+        for index, image in enumerate(train.batches(1)):
+            self.gallery[index] = image.mean((0, 2, 3))
+        yield {"loss": float(loss.detach())}
+
+    def predict(self, images):
+        pairs = zip(self.teacher(images), self.student(images))
+        level = sum((a - b).square().mean((1, 2, 3)) for a, b in pairs)
+        level = level + self.numbered(images)[1].mean((1, 2, 3)) + self.gallery.mean()
+        return Prediction(self.edges(images)[:, 0] * level[:, None, None])
+'''
+
+
+@pytest.mark.slow
+def test_everything_that_a_run_hands_out_is_saved_and_loaded(project: Path, bench: Bench) -> None:
+    (project / "methods" / "parts.py").write_text(PARTS, encoding="utf-8")
+    options = ("-d", "tiny", "-c", "left", "--device", "cpu", "--threads", "1", "--random-weights")
+    fitted = bench("fit", "-m", "parts", *options, "--out", "model")
+    assert fitted.returncode == 0, fitted.stderr
+    card = json.loads((project / "model" / "model.json").read_text())
+    assert [entry["layers"] for entry in card["backbones"]] == [["layer1.0.bn2", "layer2"], [1, 2]]
+    assert [name.partition("@")[0] for name in card["weights"]] == [
+        "test_resnet[random:0]",
+        "test_resnet[random:0]",
+        "edges[own]",
+    ]
+    images = sorted((project / ".cache").rglob("left/train/good/*.png"))
+    done = bench("predict", "--model", "model", *map(str, images))
+    assert done.returncode == 0, done.stderr
+    scores = [float(line["score"]) for line in csv.DictReader(io.StringIO(done.stdout))]
+    # A copy that had forgotten a part would not reach the training images' own maximum.
+    assert max(scores) == card["threshold"]["value"]

@@ -290,6 +290,17 @@ def test_gradients_are_on_for_a_method_that_asks_and_off_for_others(around: Any)
         assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == before
 
 
+def test_modules_are_in_evaluation_mode_and_back_in_their_own_afterwards() -> None:
+    method = ScoresAlone()
+    method.net.train()
+    with prediction_mode(method):
+        assert not method.net.training
+    assert method.net.training
+    with pytest.raises(ZeroDivisionError), prediction_mode(method):
+        raise ZeroDivisionError
+    assert method.net.training
+
+
 def test_maps_are_brought_to_size_bilinearly() -> None:
     pixels = images(1, 8)
     maps, _ = predict_full(Levels(flat=True), pixels, [(8, 8)], CPU)
