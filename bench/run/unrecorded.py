@@ -18,6 +18,8 @@ def unrecorded(method: Method, handed_out: Iterable[nn.Module]) -> dict[str, Ten
     """Parameters without gradient that came from no call of the run, by name.
 
     To be asked between `prepare` and `fit`: what a method freezes after training is its own work.
+    Constants are no network and are passed over: parameters of a module that trains others (the
+    permutation of a coupling), and of a class that the method's own code defines.
     """
     known = {id(p) for module in handed_out for p in module.parameters()}
     return {
@@ -37,12 +39,16 @@ def warning(found: dict[str, Tensor]) -> str:
 
 
 def _parameters(method: Method) -> Iterator[tuple[str, Tensor]]:
-    """Of all modules that the method holds or counts, each once."""
+    """Of all modules that the method holds or counts and that are frozen as a whole, each once."""
     held = {k: v for k, v in vars(method).items() if isinstance(v, nn.Module)}
     others = [module for module in method.modules() if all(module is not h for h in held.values())]
     seen: set[int] = set()
-    for name, module in [*held.items(), *((type(m).__name__, m) for m in others)]:
-        for key, parameter in module.named_parameters():
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                yield f"{name}.{key}", parameter
+    for root, module in [*held.items(), *((type(m).__name__, m) for m in others)]:
+        for name, part in module.named_modules(prefix=root):
+            trains = any(p.requires_grad for p in part.parameters())
+            if trains or type(part).__module__.startswith(type(method).__module__):
+                continue
+            for key, parameter in part.named_parameters(name, recurse=False):
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield key, parameter

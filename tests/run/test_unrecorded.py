@@ -47,6 +47,16 @@ def run() -> CellRun:
     return CellRun(cell, torch.device("cpu"), (32, 32), Weights("random"))
 
 
+class Rotation(nn.Module):
+    """A fixed matrix of the method's own code, beside a library's block that trains another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.eye(3), requires_grad=False)
+        self.block = nn.PReLU()
+        self.block.register_parameter("order", nn.Parameter(torch.ones(3), requires_grad=False))
+
+
 @dataclass
 class Teacher(Method):
     """Holds a frozen network from somewhere."""
@@ -63,6 +73,8 @@ class Teacher(Method):
             self.net = run.module(made, "edges")
         elif self.origin == "trained":
             self.net = made
+        elif self.origin == "constant":
+            self.net = Rotation()
         else:
             self.net = made.requires_grad_(False)
         self.around = nn.Sequential(self.net)
@@ -84,7 +96,7 @@ def test_frozen_parameters_from_nowhere_are_noted_and_marked(run: CellRun) -> No
     assert "▲" in marks(make_row(weights=identity))
 
 
-@pytest.mark.parametrize("origin", ["backbone", "network", "module", "trained"])
+@pytest.mark.parametrize("origin", ["backbone", "network", "module", "trained", "constant"])
 def test_parameters_with_an_origin_are_not_noted(run: CellRun, origin: str) -> None:
     method = Teacher(origin)
     method.prepare(run)
