@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
+    "Auxiliary",
     "BenchError",
     "ConfigError",
     "DataError",
     "Dataset",
+    "ImageFolder",
     "Images",
     "MaskRule",
     "Method",
@@ -192,6 +194,32 @@ class Images(ABC):
         raise MethodError(f"{type(self).__name__} cannot hold images out")
 
 
+ImageFolder = str
+"""Annotation of a field that names a folder of auxiliary pictures: `textures: ImageFolder = ""`.
+
+The digest of the files, not the path, is part of the cell; `Run.auxiliary` reads them. Inside the
+method the field holds "NAME@<digest>", or "" where no folder was named."""
+
+
+class Auxiliary(ABC):
+    """Pictures beside the training images, from a folder that a field names."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def pictures(self, indices: Sequence[int], size: tuple[int, int]) -> Tensor:
+        """(B, 3, H, W) float32 in [0, 1] on the run's device, resized bilinearly, antialiased.
+
+        Args:
+            indices: B numbers from 0 to `len(self) - 1`.
+            size: (height, width); both sides are forced.
+
+        Raises:
+            DataError: a picture that cannot be read.
+        """
+
+
 class Run(ABC):
     """What the harness offers a method: device, seeds, networks with recorded weights, room.
 
@@ -272,6 +300,17 @@ class Run(ABC):
             MethodError: the disk has no room for it; the message gives both sizes.
         """
         raise MethodError(f"{type(self).__name__} offers no scratch")
+
+    def auxiliary(self, field: str) -> Auxiliary:
+        """The pictures of the folder that a field of type `ImageFolder` names; asked for in `fit`.
+
+        Args:
+            field: its name.
+
+        Raises:
+            MethodError: the field names no folder.
+        """
+        raise MethodError(f"{type(self).__name__} offers no auxiliary pictures")
 
 
 class Method(ABC):

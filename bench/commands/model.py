@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.options import MapFormat, pairs
+from bench.commands.options import AuxiliaryRoot, MapFormat, pairs, with_auxiliary
 from bench.errors import ConfigError, StoreError
 from bench.plan import discovery
 from bench.plan.request import Planned, Request, plan_request
@@ -45,6 +45,7 @@ def fit(
         typer.Option("--set", help="key=value for the method; NAME.key=value for one plugin."),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    auxiliary_root: AuxiliaryRoot = None,
     device: Device = None,
     weights: Annotated[
         Path | None, typer.Option(help="Backbone weights: .safetensors or a state dict.")
@@ -70,7 +71,7 @@ def fit(
     }
     settings = load_settings(preset=preset)
     run = replace(settings.run, **{k: v for k, v in given.items() if v is not None})
-    settings = replace(settings, run=run)
+    settings = with_auxiliary(replace(settings, run=run), auxiliary_root)
     request = Request(
         methods=[method],
         datasets=[dataset],
@@ -85,7 +86,8 @@ def fit(
 
     _limit_threads(run.threads)
     planned.dataset.prepare([cell.category])
-    options = Options(_weights(settings, weights), run.device, run.loaders, run.batch)
+    folders = planned.folders.get(cell.id, {})
+    options = Options(_weights(settings, weights), run.device, run.loaders, run.batch, folders)
     model = fit_model(cell, planned.dataset, options, lambda text: typer.echo(text, err=True))
     code = discovery.describe("methods", method).code()
     save_model(out, model, code=code, commit=provenance.commit(settings.project))

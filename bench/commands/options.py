@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench.errors import ConfigError, StoreError
 from bench.rows.text import some
-from bench.settings.config import parse_value
+from bench.settings.config import Settings, parse_value
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from bench.rows.row import Row
+
+
+AuxiliaryRoot = Annotated[
+    Path | None,
+    typer.Option("--auxiliary-root", help="Folder of the auxiliary pictures that fields name."),
+]
+
+
+def with_auxiliary(settings: Settings, root: Path | None) -> Settings:
+    """The settings with another folder of auxiliary pictures, if one is given."""
+    if root is None:
+        return settings
+    return replace(settings, paths=replace(settings.paths, auxiliary=root.absolute()))
 
 
 def split(values: list[str] | None) -> list[str]:

@@ -10,9 +10,12 @@ from typing import Annotated
 import typer
 from tabulate import tabulate
 
-from bench.errors import ConfigError
+from bench.commands.options import AuxiliaryRoot, with_auxiliary
+from bench.errors import ConfigError, DataError
+from bench.files.picture_folder import list_pictures
 from bench.plan import discovery
-from bench.settings.config import FILE, load_settings
+from bench.plan.auxiliary import picture_fields, picture_folder
+from bench.settings.config import FILE, Settings, load_settings
 
 
 def list_plugins(
@@ -30,11 +33,32 @@ def list_plugins(
         typer.echo(tabulate([[f"  {p.name}", p.summary] for p in plugins], tablefmt="plain"))
         for error in errors:
             typer.echo(f"  broken: {error}")
+        for plugin in plugins:
+            for line in _pictures(settings, plugin):
+                typer.echo(f"  {line}")
         typer.echo("")
     typer.echo("protocols: " + ", ".join(settings.protocols))
     typer.echo("presets:")
     lines = [[f"  {name}", table.get("summary", "")] for name, table in settings.presets.items()]
     typer.echo(tabulate(lines, tablefmt="plain"))
+
+
+def _pictures(settings: Settings, plugin: discovery.Plugin) -> list[str]:
+    """Which auxiliary pictures a method would read as the settings are, or why it could not."""
+    table = settings.methods.get(plugin.name, {}) if plugin.kind == "methods" else {}
+    lines = []
+    for name in picture_fields(plugin):
+        value = table.get(name, plugin.fields[name].default)
+        what = f"{plugin.name}.{name}"
+        if not value:
+            lines.append(f"{what}: no folder of pictures is named; the method's fall-back")
+            continue
+        folder = picture_folder(settings, str(value))
+        try:
+            lines.append(f"{what}: {len(list_pictures(folder, what))} pictures in {folder}")
+        except DataError as error:
+            lines.append(f"missing: {error}")
+    return lines
 
 
 _TOML = """# Settings of this project; see the shipped bench.toml for every key and its default.
@@ -96,11 +120,14 @@ def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
     typer.echo(f"try: cd {folder} && bench run --method mean_image --preset quick")
 
 
-def test_plugin(name: Annotated[str, typer.Argument(help="A method.")]) -> None:
+def test_plugin(
+    name: Annotated[str, typer.Argument(help="A method.")],
+    auxiliary_root: AuxiliaryRoot = None,  # noqa: PT028 - a command, not a test
+) -> None:
     """Run a method on a small synthetic category and check what it returns."""
     from bench.run.plugin_test import check_method
 
-    settings = load_settings(preset="quick")
+    settings = with_auxiliary(load_settings(preset="quick"), auxiliary_root)
     settings = replace(settings, run=replace(settings.run, weights="random", device="cpu"))
     problems = check_method(settings, name, typer.echo)
     for problem in problems:

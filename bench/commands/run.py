@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.commands.options import integers, pairs, split
+from bench.commands.options import AuxiliaryRoot, integers, pairs, split, with_auxiliary
 from bench.errors import ConfigError
 from bench.plan.identity import canonical
 from bench.plan.request import Planned, Request, plan_request
@@ -46,6 +46,7 @@ def run(
         typer.Option("--set", help="key=value for a method; NAME.key=value for one plugin."),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    auxiliary_root: AuxiliaryRoot = None,
     results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     weights: Annotated[
@@ -93,7 +94,7 @@ def run(
         "weights": "random" if random_weights else None,
     }
     given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
-    settings = replace(settings, run=replace(settings.run, **given))
+    settings = with_auxiliary(replace(settings, run=replace(settings.run, **given)), auxiliary_root)
     if results is not None:
         settings = replace(settings, paths=replace(settings.paths, results=results.absolute()))
     request = Request(
@@ -150,9 +151,23 @@ def _print_plan(settings: Settings, planned: list[Planned], console: Console) ->
     console.print(tabulate(lines, headers), markup=False, highlight=False, soft_wrap=True)
     for text in _parameters(cells):
         console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
+    for text in _folders(planned):
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     todo = sum(c.id not in finished for c in cells)
     console.print(
         f"\n{counted(len(cells), 'cell')}, {todo} to run; results in {settings.paths.results}"
+    )
+
+
+def _folders(planned: list[Planned]) -> list[str]:
+    """Where the auxiliary pictures of each method lie, once."""
+    return list(
+        dict.fromkeys(
+            f"{cell.method}.{name}: {folder}"
+            for part in planned
+            for cell in part.cells
+            for name, folder in part.folders.get(cell.id, {}).items()
+        )
     )
 
 

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from tabulate import tabulate
 
-from bench.commands.options import Formats, integers
+from bench.commands.options import AuxiliaryRoot, Formats, integers, with_auxiliary
 from bench.disk import replace_file
 from bench.errors import BenchError, ConfigError
 from bench.plan.identity import canonical
@@ -38,6 +38,7 @@ def table(
     out: Annotated[Path | None, typer.Option(help="File to write; else the terminal.")] = None,
     results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
+    auxiliary_root: AuxiliaryRoot = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each cell.")] = None,
 ) -> None:
@@ -45,7 +46,7 @@ def table(
 
     Exit code 0, or 1 where cells failed with --run.
     """
-    settings = load_settings()
+    settings = with_auxiliary(load_settings(), auxiliary_root)
     if results is not None:
         if not run and not results.is_dir():
             raise ConfigError(f"--results {results} is not a folder; --run makes it")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bench.api import Method, MethodError
@@ -21,7 +21,8 @@ from bench.run.context import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from bench.api import Dataset, Sample
     from bench.plan.cells import Cell
@@ -30,12 +31,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """What fitting needs beside the cell."""
+    """What fitting needs beside the cell.
+
+    Attributes:
+        folders: of auxiliary pictures, by the field that names them.
+    """
 
     weights: Weights
     device: str = "auto"
     loaders: int = 0
     batch: int = 8
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
 
 def fit_model(
@@ -64,7 +70,7 @@ def fit_model(
         seed=seed_of(cell.seed, "train"),
         workers=options.loaders,
     )
-    run = CellRun(cell, device, train.image_size, options.weights)
+    run = CellRun(cell, device, train.image_size, options.weights, options.folders)
     method.prepare(run)
     if warning := run.note_unrecorded(method):
         report(warning)

@@ -43,8 +43,8 @@ class Cell:
         """What the cell is known by: its names, and the settings that are not defaults.
 
         The protocol counts by its fields, not its name; the data set's options by what they make
-        of the data, which the fingerprint covers. A field with a default, as one that is added
-        later has, counts where it is another.
+        of the data, which the fingerprint covers; a folder of pictures by its digest. A field with
+        a default, as one that is added later has, counts where it is another.
         """
         added = {f.name: f.default for f in fields(self) if f.default is not MISSING}
         return cell_id(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ NAMES = (
     *("category", "seed", "pretrained", "data"),
 )
 """Fields of a cell, and columns of its row, that always count."""
+
+
+_FOLDER = re.compile(r"[^@]*@([0-9a-f]{12})")
+"""What stands for a folder of pictures: its name on one machine, and the digest of its files."""
 
 
 def canonical(value: Any) -> str:
@@ -51,9 +56,17 @@ def cell_id(named: object, protocol_version: int, **settings: Mapping[str, Any])
         settings: `params`, `protocol` and whatever else decides a number, each without defaults.
     """
     names = {name: getattr(named, name) for name in NAMES}
-    counted = {name: values for name, values in settings.items() if values}
+    counted = {name: _without_names(values) for name, values in settings.items() if values}
     identity = {**names, "protocol_version": protocol_version, **counted}
     return hashlib.sha256(canonical(identity).encode()).hexdigest()[:12]
+
+
+def _without_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """With the digest alone of each folder of pictures, whatever it is called here."""
+    folders = {
+        k: m for k, v in values.items() if isinstance(v, str) and (m := _FOLDER.fullmatch(v))
+    }
+    return {k: f"@{folders[k][1]}" if k in folders else v for k, v in values.items()}
 
 
 def _same(value: Any, default: Any) -> bool:

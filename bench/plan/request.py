@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import ConfigError, nearest
 from bench.files.manifest import file_digest, fingerprint
 from bench.plan import discovery
+from bench.plan.auxiliary import Auxiliary
 from bench.plan.cells import BACKBONE_FIELDS, Category, plan, resolve_params, split_overrides
 from bench.settings.speed import speed_protocol
 from bench.weights.packages import is_known_file
@@ -46,11 +47,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Planned:
-    """A data set's plugin, its object, and the cells planned on it."""
+    """A data set's plugin, its object, and the cells planned on it.
+
+    Attributes:
+        folders: by cell and field, the folders of auxiliary pictures that its method names.
+    """
 
     plugin: Plugin
     dataset: Dataset
     cells: list[Cell]
+    folders: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
 
 
 def dataset_root(settings: Settings, plugin: Plugin, data_root: Path | None = None) -> Path:
@@ -90,6 +96,7 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
     if request.data_root is not None and len(datasets) != 1:
         raise ConfigError("--data-root names the folder of one data set; select one --dataset")
     overrides = split_overrides(request.overrides, [*methods, *datasets])
+    auxiliary = Auxiliary(settings)
     planned = []
     for plugin in datasets:
         dataset, params = open_dataset(settings, plugin, overrides[plugin.name], request.data_root)
@@ -109,7 +116,7 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
             settings,
             overrides,
         )
-        planned.append(Planned(plugin, dataset, cells))
+        planned.append(_with_folders(Planned(plugin, dataset, cells), methods, auxiliary))
     _refuse_unknown(request.categories, planned)
     cells = [cell for part in planned for cell in part.cells]
     if request.weights_file is not None and all(cell.pretrained == "none" for cell in cells):
@@ -118,6 +125,19 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
             f"it is set; its field is {' or '.join(BACKBONE_FIELDS)}"
         )
     return planned
+
+
+def _with_folders(planned: Planned, methods: Sequence[Plugin], auxiliary: Auxiliary) -> Planned:
+    """The plan with digests in place of the folders that fields name, and these beside it."""
+    by_name = {method.name: method for method in methods}
+    cells, folders = [], {}
+    for cell in planned.cells:
+        method = by_name[cell.method]
+        named = replace(cell, params=auxiliary.named(method, cell.params))
+        cells.append(named)
+        if found := auxiliary.folders(method, cell.params):
+            folders[named.id] = found
+    return replace(planned, cells=cells, folders=folders)
 
 
 def _check_settings(settings: Settings) -> None:

@@ -25,6 +25,7 @@ _ESCAPED = {
     "△": r"$\triangle$",
     "▲": r"$\blacktriangle$",
     "○": r"$\circ$",
+    "◇": r"$\lozenge$",
     "●": r"$\bullet$",
     "`": r"\textasciigrave{}",
     "<": r"\textless{}",

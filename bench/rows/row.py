@@ -118,6 +118,7 @@ class Row:
     # provenance
     kind: str = _column(PROVENANCE, default="measured")
     weights: str = _column(PROVENANCE, default="none")
+    auxiliary: str = _column(PROVENANCE, default="")  # textures=dtd@<12 hex>, or =none
     weights_source: str = _column(PROVENANCE, default="")
     weights_statistics: str = _column(PROVENANCE, default="")  # of the images in training
     data: str = _column(PROVENANCE)

@@ -16,6 +16,7 @@ from bench.errors import DataError
 from bench.files.manifest import find_leaks, find_shared_groups
 from bench.files.tensors import ImageSet, check_samples, load_masks
 from bench.plan import discovery
+from bench.plan.auxiliary import picture_fields
 from bench.plan.identity import canonical
 from bench.profile import FitMeter, profile
 from bench.rows import provenance
@@ -69,7 +70,8 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     report({"phase": "reading"})
     method = make_method(cell)
     train, test = read_category(job, method, device, report)
-    run = CellRun(cell, device, train.image_size, _weights(job))
+    folders = {name: Path(folder) for name, folder in job.auxiliary.items()}
+    run = CellRun(cell, device, train.image_size, _weights(job), folders)
     _load_libraries(cell)
     meter = FitMeter(device)
     scored, history = fit(job, method, run, meter, train, test, report)
@@ -86,6 +88,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
         **score_columns(cell, method, scored, train, test),
         **{k: v for k, v in complexity.items() if k in known},
         weights=", ".join(dict.fromkeys(run.identities)) or "none",
+        auxiliary=_auxiliary(cell),
         weights_source=_joined(run.backbones, "source"),
         weights_statistics=_joined(run.backbones, "statistics"),
         data=cell.data,
@@ -231,6 +234,12 @@ def _load_libraries(cell: Cell) -> None:
     torch.compiler.reset()  # loads the compiler, as optimisers and the FLOP counter do
     if cell.pretrained != "none":
         importlib.import_module("timm")
+
+
+def _auxiliary(cell: Cell) -> str:
+    """Which pictures each field that may name a folder of them stands for."""
+    fields = picture_fields(discovery.describe("methods", cell.method))
+    return ", ".join(f"{name}={cell.params[name] or 'none'}" for name in fields)
 
 
 def _joined(backbones: Sequence[nn.Module], name: str) -> str:

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from bench.api import Method, MethodError, Run
+from bench.api import Auxiliary, Method, MethodError, Run
 from bench.plan import discovery
 from bench.rows.row import OWN, UNRECORDED
+from bench.run.auxiliary import PictureFolder
 from bench.run.scratch import mapped_zeros
 from bench.run.unrecorded import unrecorded, warning
 from bench.weights.loading import Weights, fresh_network, load_backbone, state_digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -40,13 +42,23 @@ class CellRun(Run):
     """
 
     def __init__(
-        self, cell: Cell, device: torch.device, image_size: tuple[int, int], weights: Weights
+        self,
+        cell: Cell,
+        device: torch.device,
+        image_size: tuple[int, int],
+        weights: Weights,
+        folders: Mapping[str, Path] | None = None,
     ) -> None:
+        """
+        Args:
+            folders: of auxiliary pictures, by the field that names them.
+        """
         self.cell = cell
         self.device = device
         self.seed = cell.seed
         self.image_size = image_size
         self.weights = weights
+        self.folders = dict(folders or {})
         self.backbones: list[nn.Module] = []
         self.identities: list[str] = []
         self.fresh: list[nn.Module] = []
@@ -97,6 +109,15 @@ class CellRun(Run):
             return ""
         self.identities.append(f"{UNRECORDED}{state_digest(found)}")
         return warning(found)
+
+    def auxiliary(self, field: str) -> Auxiliary:
+        what = f"{self.cell.method}.{field}"
+        if field not in self.folders:
+            raise MethodError(
+                f"{what} names no folder of pictures; give --set {what}=FOLDER, relative to "
+                "[paths].auxiliary, and annotate the field as ImageFolder"
+            )
+        return PictureFolder(self.folders[field], what, self.device)
 
     def scratch(self, name: str, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
         return mapped_zeros(name, shape, dtype or torch.float32)

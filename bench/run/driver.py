@@ -119,6 +119,7 @@ def make_jobs(
             },
             speed=speed,
             artifacts=_artifacts(settings, cell.id).with_suffix(".part"),
+            auxiliary={k: str(v) for k, v in part.folders.get(cell.id, {}).items()},
             save_maps=request.save_maps,
             allow_leaks=request.allow_leaks,
             command=request.command,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ class Job:
     weights: Mapping[str, str | None]  # kind, file, folder
     speed: Mapping[str, Any]
     artifacts: Path  # made by the worker, moved into place by the driver
+    auxiliary: Mapping[str, str] = field(default_factory=dict)  # folders of pictures by field
     save_maps: bool = False
     allow_leaks: bool = False
     command: str = ""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def unrecorded(method: Method, handed_out: Iterable[nn.Module]) -> dict[str, Tensor]:
-    """Parameters without gradient that came from no call of the run, by name.
+    """Parameters without gradient that are of none of the networks that the run handed out.
 
     To be asked between `prepare` and `fit`: what a method freezes after training is its own work.
     Constants are no network and are passed over: parameters of a module that trains others (the

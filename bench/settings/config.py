@@ -45,6 +45,7 @@ class Paths:
     data: Path = Path("data")  # holds one folder for each data set
     results: Path = Path("results")
     cache: Path = Path(".cache")
+    auxiliary: Path = Path("auxiliary")  # holds folders of pictures that fields of methods name
     weights: Path | None = None  # files <timm name>.safetensors or .pth, looked up first
 
 
@@ -258,7 +259,7 @@ def fits(value: Any, annotation: str) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if annotation == "bool":
         return isinstance(value, bool)
-    if annotation == "str":
+    if annotation == "str" or annotation.split(".")[-1] == "ImageFolder":
         return isinstance(value, str)
     if annotation.startswith(("tuple", "list", "Sequence")):
         return isinstance(value, (list, tuple))
@@ -275,10 +276,10 @@ def literals(annotation: str) -> list[str]:
 
 
 def _apply_environment(settings: Settings) -> Settings:
-    """BENCH_DATA, BENCH_RESULTS, BENCH_CACHE, BENCH_WEIGHTS name folders; BENCH_DEVICE a device."""
+    """BENCH_DATA, _RESULTS, _CACHE, _AUXILIARY and _WEIGHTS name folders, BENCH_DEVICE a device."""
     named = {
         key: os.environ[f"BENCH_{key.upper()}"]
-        for key in ("data", "results", "cache", "weights", "device")
+        for key in ("data", "results", "cache", "auxiliary", "weights", "device")
         if os.environ.get(f"BENCH_{key.upper()}")
     }
     if "device" in named:

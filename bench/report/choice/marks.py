@@ -19,6 +19,7 @@ MEANINGS = {
     "§": "random encoder weights: for tests, never beside published numbers",
     "△": "holds a frozen network of the method's own: its weights are not those of the harness",
     "▲": "holds frozen parameters that came from nowhere: what it was trained on cannot be told",
+    "◇": "without the auxiliary pictures that the method is published with: its fall-back",
     "◊": "submitted: maps made elsewhere, evaluated here; nothing else of it was measured",
     "○": "image level: gives no maps, and its own image scores count whatever the protocol takes",
     "●": "maps are constant within every image: pixel metrics only repeat the image scores",
@@ -69,6 +70,8 @@ def marks(row: Row) -> dict[str, str]:
         found.append("△")
     if UNRECORDED in row.weights:
         found.append("▲")
+    if row.auxiliary.endswith("=none") or "=none, " in row.auxiliary:
+        found.append("◇")
     if row.kind == "submitted":
         found.append("◊")
     if row.maps:

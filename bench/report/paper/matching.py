@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import discovery
+from bench.plan.auxiliary import picture_fields
 from bench.plan.cells import resolve_params
 from bench.report.choice.kinds import (
     FITS,
@@ -123,7 +124,9 @@ class Matcher:
         if changed := _changed(self._options, _parsed(row.dataset_params)):
             return Verdict(Step.DATASET, f"data set with {changed}")
         measured = _parsed(row.params)
-        if changed := _changed(self.params(spec_row, row.category), measured):
+        pictures = picture_fields(self.plugin(spec_row)) if spec_row.method else []
+        wanted = _without_folders(self.params(spec_row, row.category), pictures)
+        if changed := _changed(wanted, _without_folders(measured, pictures)):
             return Verdict(Step.PARAMETERS, f"other parameters, as {changed}")
         named = self.overrides(spec_row, row.category)
         if absent := [key for key in named if key not in measured]:
@@ -194,6 +197,11 @@ def _parsed(text: str) -> dict[str, Any]:
     """JSON of a row's column; few texts stand in many rows. Not to be changed."""
     values: dict[str, Any] = json.loads(text)
     return values
+
+
+def _without_folders(params: Mapping[str, Any], pictures: Sequence[str]) -> dict[str, Any]:
+    """Whether each folder of pictures is named: a row has its digest, a table its name here."""
+    return {k: ("pictures" if v else "") if k in pictures else v for k, v in params.items()}
 
 
 def _changed(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:

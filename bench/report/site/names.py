@@ -64,11 +64,13 @@ def backbone(row: Row) -> str:
 
 
 def prior(row: Row) -> str:
-    """What the encoder was trained on, by the tag of its weights.
+    """What a method has seen beside the training images, by the tag of its encoder's weights.
 
     timm's tags name the data: "tv_in1k" is ImageNet-1k alone, "ns_jft_in1k" and every tag without
-    "in1k" are more. A weights file says nothing of its training.
+    "in1k" are more. A weights file says nothing of its training. Auxiliary pictures are extra data.
     """
+    if "@" in row.auxiliary:
+        return EXTRA
     found = networks(row)
     if not found or row.pretrained == "random":
         return NONE
