@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,24 +35,13 @@ from bench.plugins.methods.cutpaste.localise import (
     spread,
 )
 from bench.plugins.methods.cutpaste.network import Classifier, Trainer, rate
+from tests.golden_files import golden
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "cutpaste.npz")
-CFG = json.loads(str(GOLDEN["cfg"]))
+GOLDEN = golden("cutpaste")
 PLAIN = Shapes((0.02, 0.15), 0.3, (2, 16), (10, 25), 45, 0)
-
-
-def tensor(name: str) -> Tensor:
-    return torch.from_numpy(np.array(GOLDEN[name]))
-
-
-def cases(prefix: str) -> list[str]:
-    """Names of the cases "prefix/<n>" in the file."""
-    depth = prefix.count("/") + 2
-    found = {"/".join(k.split("/")[:depth]) for k in GOLDEN.files if k.startswith(f"{prefix}/")}
-    return sorted(found)
 
 
 class Replay:
@@ -87,34 +74,25 @@ def picture(index: int) -> Image.Image:
     return Image.fromarray(pictures[index % len(pictures)])
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        c
-        for kind in ("cutpaste", "scar")
-        for how in ("plain", "jitter")
-        for c in cases(f"augment/{kind}_{how}")
-    ],
-)
+@pytest.mark.parametrize("case", GOLDEN.cases("augment/*/*/image"))
 def test_altered_pictures_are_exact(case: str) -> None:
-    alter = scar if "/scar_" in case else cut_paste
-    found = alter(picture(int(case.rsplit("/", 1)[1])), PLAIN, replay(case))
-    assert np.array_equal(np.asarray(found), GOLDEN[f"{case}/image"])
+    kind, number = case.split("/")
+    alter = scar if kind.startswith("scar") else cut_paste
+    found = alter(picture(int(number)), PLAIN, replay(f"augment/{case}"))
+    GOLDEN.check(f"augment/{case}/image", np.asarray(found))
 
 
 def test_both_kinds_of_one_picture_are_drawn_one_after_the_other() -> None:
     draws = replay("augment/3way")
-    assert np.array_equal(
-        np.asarray(cut_paste(picture(0), PLAIN, draws)), GOLDEN["augment/3way/cutpaste"]
-    )
-    assert np.array_equal(np.asarray(scar(picture(0), PLAIN, draws)), GOLDEN["augment/3way/scar"])
+    GOLDEN.check("augment/3way/cutpaste", np.asarray(cut_paste(picture(0), PLAIN, draws)))
+    GOLDEN.check("augment/3way/scar", np.asarray(scar(picture(0), PLAIN, draws)))
     assert next(draws.draws, None) is None
 
 
 def test_the_change_of_colours_of_a_whole_picture_is_exact() -> None:
     draws: Any = Replay([], GOLDEN["augment/jitter_whole/params"])
     found = change_colours(picture(1), draws.jitter(0.1))
-    assert np.array_equal(np.asarray(found), GOLDEN["augment/jitter_whole/image"])
+    GOLDEN.check("augment/jitter_whole/image", np.asarray(found))
 
 
 class Encoder(nn.Module):
@@ -173,31 +151,29 @@ def names_of(network: nn.Module, encoder: str) -> dict[str, str]:
 
 @pytest.fixture
 def resnet() -> Classifier:
+    cfg = GOLDEN.cfg()
     net = timm.create_model("resnet18", features_only=True, out_indices=(4,))
-    hidden = (*[512] * CFG["head_layer"], 128)
+    hidden = (*[512] * cfg["head_layer"], 128)
     network = Classifier(Encoder(net), 512, hidden, GOLDEN["net/eval_logits"].shape[1])
     names = names_of(network, "resnet18")
-    assert sorted(names) == CFG["names"]
-    recipe(network, CFG["net_seed"], names)
+    assert sorted(names) == cfg["names"]
+    recipe(network, cfg["net_seed"], names)
     return network
-
-
-def relative(found: Tensor, wanted: Tensor) -> float:
-    return float((found - wanted).abs().max() / wanted.abs().max())
 
 
 def test_embeddings_and_logits_match_in_both_modes(resnet: Classifier) -> None:
     with torch.no_grad():
         for mode in ("eval", "train"):
-            logits, embedding = resnet.train(mode == "train")(tensor("net/image"))
-            assert relative(embedding, tensor(f"net/{mode}_embedding")) < 1e-5
-            assert relative(logits, tensor(f"net/{mode}_logits")) < 1e-5
+            logits, embedding = resnet.train(mode == "train")(GOLDEN.tensor("net/image"))
+            GOLDEN.check(f"net/{mode}_embedding", embedding, relative=1e-5)
+            GOLDEN.check(f"net/{mode}_logits", logits, relative=1e-5)
 
 
-@pytest.mark.parametrize("case", [k.split("/")[0] for k in GOLDEN.files if "input_uint8" in k])
+@pytest.mark.parametrize("case", GOLDEN.cases("*/input_uint8"))
 def test_training_matches_step_by_step(case: str) -> None:
-    cfg = CFG[case]
-    network = Classifier(Encoder(StandIn()), 512, (*[512] * cfg["head_layer"], 128), cfg["classes"])
+    cfg = GOLDEN.cfg()[case]
+    hidden = (*[512] * cfg["head_layer"], 128)
+    network = Classifier(Encoder(StandIn()), 512, hidden, cfg["classes"])
     names = names_of(network, "resnet18")
     recipe(network, cfg["net_seed"], names)
     trainer = Trainer(
@@ -210,98 +186,93 @@ def test_training_matches_step_by_step(case: str) -> None:
     )
     labels = torch.arange(cfg["classes"]).repeat_interleave(cfg["batch"])
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
-    for step, pixels in enumerate(tensor(f"{case}/input_uint8")):
-        figures = trainer.step((pixels.float() / 255 - mean) / std, labels)
-        assert float(figures["loss"]) == pytest.approx(GOLDEN[f"{case}/loss"][step], rel=1e-5)
-        assert float(figures["accuracy"]) == pytest.approx(GOLDEN[f"{case}/accuracy"][step])
-        after = rate(cfg["lr"], step + 1, cfg["steps"])
-        assert after == pytest.approx(GOLDEN[f"{case}/lr_after_step"][step], abs=1e-12)
+    inputs = (GOLDEN.tensor(f"{case}/input_uint8").float() / 255 - mean) / std
+    figures = [trainer.step(batch, labels) for batch in inputs]
+    for name in ("loss", "accuracy"):
+        GOLDEN.check(f"{case}/{name}", [float(f[name]) for f in figures], relative=1e-5)
+    after = [rate(cfg["lr"], step + 1, cfg["steps"]) for step in range(len(inputs))]
+    GOLDEN.check(f"{case}/lr_after_step", after, absolute=1e-12)
     state = network.state_dict()
     for theirs, ours in names.items():
         prefix, found = f"{case}/final/{theirs}", state[ours].double()
-        if prefix in GOLDEN.files:
-            assert relative(found, tensor(prefix).double()) < 1e-4
+        if prefix in GOLDEN:
+            GOLDEN.check(prefix, found, relative=1e-4)
             continue
+        # Of a large tensor about 300 entries, and two sums of all.
         every = found.flatten()[:: max(1, found.numel() // 300)]
-        assert relative(every, tensor(f"{prefix}/every").double()) < 1e-4
-        sums = torch.stack([found.sum(), found.abs().sum()])
-        assert relative(sums, tensor(f"{prefix}/sums")) < 1e-4
+        GOLDEN.check(f"{prefix}/every", every, relative=1e-4)
+        GOLDEN.check(f"{prefix}/sums", [found.sum(), found.abs().sum()], relative=1e-4)
 
 
-@pytest.mark.parametrize("case", cases("schedule"))
+@pytest.mark.parametrize("case", GOLDEN.cases("schedule/*"))
 def test_the_rate_of_each_step_matches(case: str) -> None:
-    wanted = GOLDEN[case]
-    found = [rate(wanted[0], step, len(wanted)) for step in range(len(wanted))]
-    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12)
+    name = f"schedule/{case}"
+    peak, steps = float(GOLDEN[name][0]), len(GOLDEN[name])
+    GOLDEN.check(name, [rate(peak, step, steps) for step in range(steps)], absolute=1e-12)
 
 
-@pytest.mark.parametrize("case", cases("density"))
+@pytest.mark.parametrize("case", GOLDEN.cases("density/*/train"))
 def test_densities_match(case: str) -> None:
-    train, test = on_sphere(tensor(f"{case}/train")), on_sphere(tensor(f"{case}/test"))
+    prefix = f"density/{case}"
+    train, test = (on_sphere(GOLDEN.tensor(f"{prefix}/{part}")) for part in ("train", "test"))
     covariance, shrinkage = ledoit_wolf(train.double())
-    assert shrinkage == pytest.approx(float(GOLDEN[f"{case}/shrinkage"]), abs=1e-6)
-    assert relative(covariance, tensor(f"{case}/covariance").double()) < 1e-5
+    GOLDEN.check(f"{prefix}/shrinkage", shrinkage, absolute=1e-6)
+    GOLDEN.check(f"{prefix}/covariance", covariance, relative=1e-5)
     mean, precision = fit_gauss(train)
-    assert relative(mean, tensor(f"{case}/mean").double()) < 1e-5
-    assert relative(precision, tensor(f"{case}/precision").double()) < 1e-5
-    assert relative(gauss_score(test, mean, precision), tensor(f"{case}/distance").double()) < 1e-5
-    assert relative(kernel_score(test, train, 1.0), tensor(f"{case}/kde_score")) < 1e-5
+    GOLDEN.check(f"{prefix}/mean", mean, relative=1e-5)
+    GOLDEN.check(f"{prefix}/precision", precision, relative=1e-5)
+    GOLDEN.check(f"{prefix}/distance", gauss_score(test, mean, precision), relative=1e-5)
+    GOLDEN.check(f"{prefix}/kde_score", kernel_score(test, train, 1.0), relative=1e-5)
 
 
-@pytest.mark.parametrize("case", [k for k in GOLDEN.files if "/gauss_kernel" in k])
-def test_weights_of_a_patchs_pixels_match(case: str) -> None:
-    wanted = tensor(case)
-    torch.testing.assert_close(gaussian_window(len(wanted)), wanted, rtol=0, atol=1e-12)
+KERNELS = [int(k.removeprefix("gauss_kernel")) for k in GOLDEN.names("localise/*") if "kernel" in k]
 
 
-@pytest.mark.parametrize(
-    "size", [k.removeprefix("localise/scores") for k in GOLDEN.files if "/scores" in k]
-)
-def test_scores_spread_over_pixels_match_but_for_the_published_bias(size: str) -> None:
-    scores = tensor(f"localise/scores{size}")[:, 0]
-    (name,) = (k for k in GOLDEN.files if k.startswith("localise/upsampled"))
-    wanted = tensor(name)[:, 0].double()
-    side = 32
+@pytest.mark.parametrize("side", KERNELS)
+def test_weights_of_a_patchs_pixels_match(side: int) -> None:
+    GOLDEN.check(f"localise/gauss_kernel{side}", gaussian_window(side), absolute=1e-12)
+
+
+@pytest.mark.parametrize("name", [k for k in GOLDEN.names("localise/*") if "upsampled" in k])
+def test_scores_spread_over_pixels_match_but_for_the_published_bias(name: str) -> None:
+    (source,) = (k for k in GOLDEN.names("localise/*") if k.startswith("scores"))
+    scores = GOLDEN.tensor(f"localise/{source}")[:, 0].double()
+    wanted = GOLDEN.tensor(f"localise/{name}")[:, 0].double()
+    side = max(KERNELS)
     stride = (wanted.shape[-1] - side) // (scores.shape[-1] - 1)
-    found = spread(scores.double(), gaussian_window(side), stride)
+    found = spread(scores, gaussian_window(side), stride)
     bias = (wanted - found).mean()
-    assert relative(found + bias, wanted) < 1e-6
+    GOLDEN.check(f"localise/{name}", found + bias, wanted=wanted, relative=1e-6)
 
 
 def test_patches_are_squares_of_the_picture() -> None:
-    (name,) = (k for k in GOLDEN.files if k.startswith("localise/image"))
-    found = patches(tensor(name), 32, 4).flatten(0, 2).double().sum((1, 2, 3))
-    torch.testing.assert_close(found, tensor("localise/patches_correct_sums"), rtol=1e-5, atol=1e-3)
-    wrong = tensor("localise/patches_published_sums")
+    (name,) = (k for k in GOLDEN.names("localise/*") if k.startswith("image"))
+    found = patches(GOLDEN.tensor(f"localise/{name}"), 32, 4).flatten(0, 2).double().sum((1, 2, 3))
+    GOLDEN.check("localise/patches_correct_sums", found, relative=1e-5)
+    wrong = GOLDEN.tensor("localise/patches_published_sums")
     assert float((found - wrong).abs().max()) > 1  # theirs mix positions of the whole picture
 
 
 def test_grad_cam_matches() -> None:
-    """Theirs has a head without biases and a layer before the ReLU."""
-    cfg = CFG["gradcam"]
-    images = tensor("gradcam/image")
+    """Theirs has a head without biases, and looks at a layer before its ReLU."""
+    cfg = GOLDEN.cfg()["gradcam"]
+    images, dims = GOLDEN.tensor("gradcam/image"), cfg["dims"]
     encoder = StandIn()
-    dims = cfg["dims"]
     layers: list[nn.Module] = []
     for inside, outside in zip((512, *dims), dims[:-1], strict=False):
         layers += [nn.Linear(inside, outside, bias=False), nn.BatchNorm1d(outside), nn.ReLU()]
     head = nn.Sequential(*layers, nn.Linear(dims[-2], dims[-1]))
-    network = nn.ModuleDict(
-        {
-            "encoder": encoder,
-            "head": head,
-            "out": nn.Linear(dims[-1], GOLDEN["gradcam/logits"].shape[1]),
-        }
-    ).eval()
+    out = nn.Linear(dims[-1], GOLDEN["gradcam/logits"].shape[1])
+    network = nn.ModuleDict({"encoder": encoder, "head": head, "out": out}).eval()
     names = {k: k for k in network.state_dict() if not k.endswith("num_batches_tracked")}
     recipe(network, cfg["net_seed"], names)
     activations = encoder.before_the_last_relu(images).detach().requires_grad_(True)
-    logits = network["out"](head(functional.relu(activations).mean((2, 3))))
-    assert relative(logits.detach(), tensor("gradcam/logits")) < 1e-5
+    logits = out(head(functional.relu(activations).mean((2, 3))))
+    GOLDEN.check("gradcam/logits", logits, relative=1e-5)
     chosen = logits.argmax(1)
-    assert torch.equal(chosen, tensor("gradcam/class"))
+    GOLDEN.check("gradcam/class", chosen)
     (gradients,) = torch.autograd.grad(logits.gather(1, chosen[:, None]).sum(), activations)
     maps = grad_cam(activations.detach(), gradients)
-    assert relative(maps, tensor("gradcam/map")[:, 0]) < 1e-5
+    GOLDEN.check("gradcam/map", maps[:, None], relative=1e-5)
     size = (images.shape[-2], images.shape[-1])
-    assert relative(enlarge(maps, size), tensor("gradcam/map_upsampled")[:, 0]) < 1e-5
+    GOLDEN.check("gradcam/map_upsampled", enlarge(maps, size)[:, None], relative=1e-5)
