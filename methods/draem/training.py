@@ -63,7 +63,7 @@ class Trainer:
         self.reconstruction = reconstruction
         self.discrimination = discrimination
         parameters = [*reconstruction.parameters(), *discrimination.parameters()]
-        self.optimizer = torch.optim.Adam(parameters, lr=lr)
+        self.optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
 
     def set_rate(self, lr: float) -> None:
         """Use this learning rate from the next step on."""
