@@ -7,20 +7,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
-from bench.api import IMAGENET_MEAN, IMAGENET_STD
+from bench.api import IMAGENET_MEAN, IMAGENET_STD, Sample
 from bench.evaluate import evaluate
+from bench.files import opencv
+from bench.files.tensors import ImageSet, load_masks
 from bench.plugins.methods.draem import Draem
 from bench.plugins.methods.draem import operations as ops
 from bench.plugins.methods.draem.networks import Discrimination, Reconstruction
 from bench.plugins.methods.draem.perlin import perlin, rotate
 from bench.plugins.methods.draem.synthesis import Settings, paste
 from bench.plugins.methods.draem.training import Trainer, focal_loss, rate, ssim_loss
+from bench.settings.protocol import PROTOCOLS
 from tests.golden_files import golden
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -239,6 +244,41 @@ def test_turned_noise_matches(case: str) -> None:
     degrees = torch.tensor([float(case.removeprefix("noise_rotated_"))])
     noise = GOLDEN.tensor("augment/noise")[None, None]
     GOLDEN.check(f"augment/{case}", rotate(noise, degrees)[0, 0], absolute=0.02)
+
+
+def _read(folder: Path, rgb: Any, mask: Any, side: int) -> tuple[Tensor, NDArray[np.uint8]]:
+    """(3, H, W) levels and the mask of a picture under the protocol `draem`."""
+    for name, values in (("x.png", rgb), ("mask.png", mask)):
+        Image.fromarray(values).save(folder / name)
+    sample = Sample(folder / "x.png", 1, "bad", folder / "mask.png", mask_rule=">=128")
+    protocol, size = PROTOCOLS["draem"], (side, side)
+    images = ImageSet([sample], protocol, method_size=size, device=torch.device("cpu"), seed=0)
+    (found,) = load_masks([sample], protocol, images.image_size, size).masks
+    assert found is not None
+    return torch.from_numpy(images.raw(0).copy()).permute(2, 0, 1), found
+
+
+@pytest.mark.parametrize("case", GOLDEN.cases("prep/*/raw_rgb"))
+def test_pixels_and_masks_equal_those_of_the_published_reader(case: str, tmp_path: Path) -> None:
+    grey = GOLDEN[f"prep/{case}/mask_times_255"]
+    raw = GOLDEN[f"prep/{case}/raw_rgb"], GOLDEN[f"prep/{case}/raw_mask"]
+    GOLDEN.check(f"prep/{case}/mask_times_255", opencv.resize(raw[1], grey.shape))
+    pixels, mask = _read(tmp_path, *raw, len(grey))
+    GOLDEN.check(f"prep/{case}/image_bgr", pixels.flip(0))
+    # Its test divides by 255 and cuts to whole numbers.
+    GOLDEN.check(f"prep/{case}/mask_times_255", mask, wanted=grey // 255)
+
+
+def test_masks_are_scored_as_published(tmp_path: Path) -> None:
+    masks, labels = GOLDEN["test/masks"], GOLDEN["test/labels"]
+    raw = GOLDEN["test/raw_rgb"]
+    wanted = np.unpackbits(GOLDEN["test/mask_as_scored_packed"], axis=-1)
+    found = np.zeros_like(wanted)
+    for i in np.flatnonzero(labels):
+        height, width = masks[i].shape
+        picture = Image.fromarray(raw[i]).resize((width, height))
+        found[i] = _read(tmp_path, np.asarray(picture), masks[i], raw.shape[1])[1]
+    GOLDEN.check("test/mask_as_scored_packed", found, wanted=wanted)
 
 
 def test_the_published_test_run_gives_its_numbers(tiny: Callable[[], Draem]) -> None:
