@@ -100,13 +100,13 @@ class OneByOne:
         if random.random() > 1 - s.anomaly_share:
             altered, mask = unit, np.zeros_like(mask)
         planes = [np.transpose(x, (2, 0, 1)).astype(np.float32) for x in (unit, altered, mask)]
-        first, second, third = (torch.from_numpy(plane) for plane in planes)
-        return first, second, third
+        return torch.from_numpy(planes[0]), torch.from_numpy(planes[1]), torch.from_numpy(planes[2])
 
     def turned(self, planes: Tensor) -> Tensor:
         """(C, H, W) turned by up to `rotate_degrees`."""
         degrees = self.random.uniform(-self.settings.rotate_degrees, self.settings.rotate_degrees)
-        return rotate(planes[None], torch.tensor([degrees]))[0]
+        found: Tensor = rotate(planes[None], torch.tensor([degrees]))[0]
+        return found
 
 
 def plain_ssim_loss(redrawn: Tensor, target: Tensor) -> Tensor:
@@ -119,7 +119,8 @@ def plain_ssim_loss(redrawn: Tensor, target: Tensor) -> Tensor:
     variance_a, variance_b = mean(redrawn**2) - a**2, mean(target**2) - b**2
     covariance = mean(redrawn * target) - a * b
     top = (2 * a * b + 0.01**2) * (2 * covariance + 0.03**2)
-    return 1 - (top / ((a**2 + b**2 + 0.01**2) * (variance_a + variance_b + 0.03**2))).mean()
+    below = (a**2 + b**2 + 0.01**2) * (variance_a + variance_b + 0.03**2)
+    return 1 - (top / below).mean()
 
 
 def plain_focal_loss(logits: Tensor, mask: Tensor) -> Tensor:

@@ -247,7 +247,9 @@ def _enclosed(mask: NDArray[np.bool_], size: tuple[int, int]) -> Mask:
 
     The published DRAEM reader divides by 255 and cuts to whole numbers.
     """
-    return (opencv.resize(mask.astype(np.uint8) * 255, size) == 255).astype(np.uint8)
+    grey = opencv.resize(mask.astype(np.uint8) * np.uint8(255), size)
+    whole: Mask = (grey == 255).astype(np.uint8)
+    return whole
 
 
 def _centres(native: int, size: int) -> NDArray[np.intp]:

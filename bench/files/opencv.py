@@ -30,7 +30,8 @@ def resize(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
     values >>= 4
     upper = values[above] * near[:, None, None] >> 16
     lower = values[below] * far[:, None, None] >> 16
-    return ((upper + lower + 2) >> 2).astype(np.uint8).reshape(*size, *pixels.shape[2:])
+    levels: NDArray[np.uint8] = ((upper + lower + 2) >> 2).astype(np.uint8)
+    return levels.reshape(*size, *pixels.shape[2:])
 
 
 def _neighbours(native: int, size: int) -> list[tuple[NDArray[np.intp], NDArray[Any]]]:

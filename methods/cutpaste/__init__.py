@@ -116,6 +116,11 @@ class CutPaste(Method):
                 f"cutpaste: area = {self.area} and aspect = {self.aspect}; a patch is a share of "
                 "the picture between 0 and 1, and its least aspect ratio at most 1"
             )
+        if self.localise == "gradcam" and self.steps == 0:
+            raise MethodError(
+                "cutpaste: localise = 'gradcam' explains what was learned, and steps = 0 learns "
+                "nothing; choose 'none' or 'patch'"
+            )
         if self.patch % 2:
             raise MethodError(f"cutpaste: patch = {self.patch} must be even")
 
@@ -139,7 +144,7 @@ class CutPaste(Method):
             initialise_head(self.classifier, generator)
         else:
             initialise(self.classifier, generator)
-        self.classifier.to(run.device).eval().requires_grad_(False)
+        self.classifier.to(run.device).eval()
 
     def fit(self, train: Images, run: Run) -> Iterator[Mapping[str, float]]:
         """Train the network, and fit the density after each epoch.
@@ -172,9 +177,10 @@ class CutPaste(Method):
                     seeds = torch.randint(2**62, (self.batch,), generator=generator).tolist()
                     altered = list(pool.map(self._alter, chosen, seeds))
                     figures.append(trainer.step(_inputs(altered, run.device), labels))
-                self.classifier.eval().requires_grad_(False)
+                self.classifier.eval()
                 yield self._close(epoch, figures, train)
 
+    @torch.no_grad()
     def predict(self, images: Tensor) -> Prediction:
         """Image scores; with localise "gradcam" maps too, with "patch" maps alone."""
         size = (images.shape[-2], images.shape[-1])
@@ -192,7 +198,7 @@ class CutPaste(Method):
         return max(1, -(-self.steps // self.steps_per_epoch))
 
     @property
-    def needs_gradients(self) -> bool:
+    def needs_gradients(self) -> bool:  # type: ignore[override]
         """True with localise "gradcam"."""
         return self.localise == "gradcam"
 
@@ -316,8 +322,8 @@ class CutPaste(Method):
 
     def _embed(self, images: Tensor) -> Tensor:
         """(B, C) embeddings of length 1."""
-        parts = [self.classifier.features(part).mean((2, 3)) for part in images.split(_CHUNK)]
-        return on_sphere(torch.cat(parts))
+        chunks = torch.split(images, _CHUNK)
+        return on_sphere(torch.cat([self.classifier.features(c).mean((2, 3)) for c in chunks]))
 
     def _score(self, embedding: Tensor) -> Tensor:
         """(B,) scores of (B, C) embeddings of any length."""

@@ -113,7 +113,7 @@ def scar(picture: Image.Image, shapes: Shapes, draws: Draws) -> Image.Image:
     top = int(draws.uniform(0, picture.height - height))
     left = int(draws.uniform(0, picture.width - width))
     # Sizes are not whole numbers: Pillow rounds right and lower edge, half to even.
-    patch = picture.crop((left, top, left + width, top + height))  # type: ignore[arg-type]
+    patch = picture.crop((left, top, left + width, top + height))
     patch = change_colours(patch, draws.jitter(shapes.jitter))
     degrees = draws.uniform(-shapes.scar_degrees, shapes.scar_degrees)
     patch = patch.convert("RGBA").rotate(degrees, expand=True)

@@ -113,7 +113,7 @@ class Trainer:
         logits, _ = self.network(inputs)
         loss = functional.cross_entropy(logits, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.done += 1
         accuracy = (logits.detach().argmax(1) == labels).float().mean()

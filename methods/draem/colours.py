@@ -57,7 +57,8 @@ def _encoded(light: NDArray[Any]) -> NDArray[Any]:
 
 def _whole(values: NDArray[Any]) -> Planes:
     """Rounded and cut to 0 to 255."""
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    levels: Planes = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return levels
 
 
 _LIGHT = _decoded(np.arange(256) / 255)
@@ -83,7 +84,8 @@ def to_hsv(rgb: Planes) -> Planes:
     np.copyto(turned, green - blue, where=value == red)
     hue = (turned * _RECIPROCALS[30][spread] + 2048) >> 12
     hue += 180 * (hue < 0)
-    return np.stack([hue, saturation, value]).astype(np.uint8)
+    planes: Planes = np.stack([hue, saturation, value]).astype(np.uint8)
+    return planes
 
 
 def from_hsv(hsv: Planes) -> Planes:
@@ -93,7 +95,8 @@ def from_hsv(hsv: Planes) -> Planes:
     """
     saturation, value = hsv[1:].astype(np.float32) * np.float32(1 / 255)
     unit = value * (1 - saturation * _ramps(hsv[0].astype(np.float32)))
-    return (unit * np.float32(255)).astype(np.uint8)
+    levels: Planes = (unit * np.float32(255)).astype(np.uint8)
+    return levels
 
 
 def _ramps(hue: Floats) -> Floats:
@@ -121,7 +124,9 @@ def to_hls(rgb: Planes) -> Planes:
     np.copyto(hue, (blue - red) * scale + 120, where=top == green)
     np.copyto(hue, (green - blue) * scale, where=top == red)
     np.copyto(hue, hue + 360, where=hue < 0)
-    planes = np.rint(np.stack([hue / 2, total / 2 * 255, saturation * 255])).astype(np.uint8)
+    planes: Planes = np.rint(np.stack([hue / 2, total / 2 * 255, saturation * 255])).astype(
+        np.uint8
+    )
     planes[0] %= 180
     return planes
 
@@ -170,7 +175,8 @@ def to_lab(rgb: Planes) -> Planes:
     lightness = (296 * y - 1336934 + half) >> 15
     a = (500 * (x - y) + (128 << 15) + half) >> 15
     b = (200 * (y - z) + (128 << 15) + half) >> 15
-    return np.clip(np.stack([lightness, a, b]), 0, 255).astype(np.uint8)
+    planes: Planes = np.clip(np.stack([lightness, a, b]), 0, 255).astype(np.uint8)
+    return planes
 
 
 def from_lab(lab: Planes) -> Planes:

@@ -64,12 +64,14 @@ def solarise(pixels: Pixels, threshold: float) -> Pixels:
 
 def posterise(pixels: Pixels, bits: int) -> Pixels:
     """The highest `bits` of each level stay."""
-    return pixels & np.uint8(256 - 2 ** (8 - bits))
+    kept: Pixels = pixels & np.uint8(256 - 2 ** (8 - bits))
+    return kept
 
 
 def invert(pixels: Pixels) -> Pixels:
     """255 minus each level."""
-    return np.uint8(255) - pixels
+    inverted: Pixels = np.uint8(255) - pixels
+    return inverted
 
 
 def autocontrast(pixels: Pixels, cutoff: int) -> Pixels:

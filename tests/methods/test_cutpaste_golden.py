@@ -66,7 +66,7 @@ class Replay:
 def replay(case: str) -> Any:
     draws = GOLDEN[f"{case}/draws"].tolist()
     aspect = GOLDEN[f"{case}/log_aspect_draw"].tolist()
-    return Replay([*draws[:1], *aspect, *draws[1:]], GOLDEN[f"{case}/jitter"])
+    return Replay([*draws[:1], *aspect, *draws[1:]], GOLDEN[f"{case}/jitter"].tolist())
 
 
 def picture(index: int) -> Image.Image:
@@ -90,7 +90,7 @@ def test_both_kinds_of_one_picture_are_drawn_one_after_the_other() -> None:
 
 
 def test_the_change_of_colours_of_a_whole_picture_is_exact() -> None:
-    draws: Any = Replay([], GOLDEN["augment/jitter_whole/params"])
+    draws: Any = Replay([], GOLDEN["augment/jitter_whole/params"].tolist())
     found = change_colours(picture(1), draws.jitter(0.1))
     GOLDEN.check("augment/jitter_whole/image", np.asarray(found))
 

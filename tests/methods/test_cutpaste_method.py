@@ -54,15 +54,16 @@ def fit(make_images: Any, make_run: Any) -> Callable[..., CutPaste]:
 
 def scores_of(method: CutPaste, images: Tensor) -> Tensor:
     with torch.inference_mode():
-        prediction = method.predict(images)
-    assert prediction.scores is not None
-    return prediction.scores
+        scores: Tensor | None = method.predict(images).scores
+    assert scores is not None
+    return scores
 
 
 def embeddings(method: CutPaste, images: Tensor) -> Tensor:
     with torch.no_grad():
-        vectors = method.classifier(images)[1]
-    return vectors / vectors.norm(dim=1, keepdim=True)
+        vectors: Tensor = method.classifier(images)[1]
+        unit: Tensor = vectors / vectors.norm(dim=1, keepdim=True)
+    return unit
 
 
 @pytest.mark.parametrize("variant", ["3way", "cutpaste", "scar", "union"])
@@ -312,6 +313,7 @@ def test_a_saved_state_predicts_the_same(
         ({"area": (0.2, 0.1)}, "a patch is a share of the picture"),
         ({"aspect": 2.0}, "its least aspect ratio at most 1"),
         ({"patch": 33}, "patch = 33 must be even"),
+        ({"localise": "gradcam", "steps": 0}, "steps = 0 learns nothing"),
         ({"localise": "patch", "patch": 128}, "64 x 64 pixels are smaller than patch = 128"),
         ({"scar_height": (10.0, 80.0)}, "64 x 64 pixels have no room for a patch of 84"),
     ],

@@ -106,7 +106,7 @@ def test_ssim_loss_matches(case: str) -> None:
     redrawn = GOLDEN.tensor(f"{prefix}/reconstruction").double().requires_grad_()
     target = GOLDEN.tensor(f"{prefix}/target").double()
     loss = ssim_loss(redrawn, target)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     GOLDEN.check(f"{prefix}/value", loss, absolute=1e-6)
     GOLDEN.check(f"{prefix}/grad", redrawn.grad, relative=2e-6)
     GOLDEN.check(f"{prefix}/l2", ((redrawn - target) ** 2).mean(), relative=1e-6)
@@ -117,7 +117,7 @@ def test_focal_loss_matches(case: str) -> None:
     prefix = f"loss/focal/{case}"
     logits = GOLDEN.tensor(f"{prefix}/logits").double().requires_grad_()
     loss = focal_loss(logits, GOLDEN.tensor(f"{prefix}/mask").double())
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     GOLDEN.check(f"{prefix}/value", loss, relative=1e-6)
     GOLDEN.check(f"{prefix}/grad", logits.grad, relative=1e-6)
 

@@ -66,7 +66,8 @@ def fit(make_images: Any, make_run: Any) -> Callable[..., Draem]:
 
 def maps_of(method: Draem, images: Tensor) -> Tensor:
     with torch.inference_mode():
-        return method.predict(images).maps
+        maps: Tensor = method.predict(images).maps
+    return maps
 
 
 def test_training_lowers_the_losses(fit: Callable[..., Draem]) -> None:

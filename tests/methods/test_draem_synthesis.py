@@ -136,7 +136,7 @@ def test_masks_have_the_distribution_of_the_published_draws(bank: ProceduralText
 
 def test_opacity_lies_between_its_bounds(bank: ProceduralTextures) -> None:
     """With beta_max 0 the texture covers the picture: both batches have the same textures."""
-    fields = {"anomaly_share": 1.0, "rotate_share": 0.0}
+    fields: dict[str, Any] = {"anomaly_share": 1.0, "rotate_share": 0.0}
     opaque, sheer = samples(bank, beta_max=0.0, **fields), samples(bank, beta_max=0.8, **fields)
     assert torch.equal(opaque.mask, sheer.mask)
     betas = []
