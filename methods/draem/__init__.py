@@ -221,7 +221,7 @@ class _Folder:
         return len(self.found)
 
     def pictures(self, index: list[int]) -> NDArray[np.uint8]:
-        unit = self.found.pictures(index, self.size)
+        unit = self.found.pictures(index, self.size).cpu()
         pixels: NDArray[np.uint8] = (
             (unit * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
         )
