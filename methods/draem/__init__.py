@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 
     from .synthesis import Textures
 
-FEWEST_TEXTURES = 10
-"""A folder with fewer pictures is taken for a mistake."""
-
 
 @dataclass
 class Draem(Method):
@@ -123,7 +120,7 @@ class Draem(Method):
         """Train both networks; yield losses and rate after each epoch.
 
         Raises:
-            MethodError: too few textures, or a loss that is not finite; names the epoch.
+            MethodError: a loss that is not finite; names the epoch.
         """
         synthesis = Synthesis(
             self._textures(train.image_size, run), self._settings, run.generator("draem anomalies")
@@ -187,14 +184,7 @@ class Draem(Method):
     def _textures(self, size: tuple[int, int], run: Run) -> Textures:
         if not self.textures:
             return ProceduralTextures(self.bank, size, run.generator("draem textures"))
-        found = run.auxiliary("textures")
-        if len(found) < FEWEST_TEXTURES:
-            raise MethodError(
-                f"draem: {self.textures} holds {len(found)} pictures, and at least "
-                f"{FEWEST_TEXTURES} are needed; get the Describable Textures Dataset (5640 "
-                "pictures), or leave textures empty for procedural ones"
-            )
-        return _Folder(found, size)
+        return _Folder(run.auxiliary("textures"), size)
 
     def _figures(self, epoch: int, losses: Tensor) -> dict[str, float]:
         """Mean losses of an epoch from (steps, 3) of its steps."""

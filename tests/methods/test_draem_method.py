@@ -171,12 +171,6 @@ def test_textures_of_a_folder_are_used(fit: Callable[..., Draem]) -> None:
     assert maps_of(method, pictures(1)).isfinite().all()
 
 
-@pytest.mark.parametrize("count", [0, 9])
-def test_a_folder_of_few_textures_is_refused(count: int, fit: Callable[..., Draem]) -> None:
-    with pytest.raises(MethodError, match=rf"dtd holds {count} pictures, and at least 10 are"):
-        fit(pictures(4), folder=Folder(count), textures="dtd")
-
-
 def test_a_saved_state_predicts_the_same(fit: Callable[..., Draem], make_run: Any) -> None:
     method = fit(pictures(4))
     state = {name: value.clone() for name, value in method.state().items()}
