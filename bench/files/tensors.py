@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from bench.api import IMAGENET_MEAN, IMAGENET_STD, Images
 from bench.errors import DataError
+from bench.files import opencv
 from bench.files.audit import audit
 from bench.files.geometry import Geometry, Size, centre_box
 from bench.files.held_out import split_indices
@@ -186,7 +187,7 @@ class ImageSet(Images):
         if cropped != self.image_size:
             raise DataError(f"{path}: changed since it was listed; run again")
         if resized != native:
-            image = image.resize(resized[::-1], _FILTERS[self.geometry.protocol.resample])
+            image = _resized(image, resized, self.geometry.protocol.resample)
         top, left, bottom, right = centre_box(resized, cropped)
         pixels: NDArray[np.uint8] = np.array(image)[top:bottom, left:right].copy()
         pixels.setflags(write=False)
@@ -215,6 +216,12 @@ class ImageSet(Images):
 def _seed(seed: int, purpose: str, *numbers: int) -> int:
     text = "/".join(map(str, (seed, purpose, *numbers)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+
+
+def _resized(image: Image.Image, size: Size, resample: str) -> Image.Image:
+    if resample == "opencv":
+        return Image.fromarray(opencv.resize(np.asarray(image), size))
+    return image.resize(size[::-1], _FILTERS[resample])
 
 
 def check_samples(samples: Sequence[Sample]) -> list[str]:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Epoch = Literal["last", "oracle", "oracle-per-metric"]
-Resample = Literal["nearest", "bilinear"]
-ImageResample = Literal["bilinear", "bicubic", "lanczos"]
+Resample = Literal["nearest", "bilinear", "enclosed"]
+ImageResample = Literal["bilinear", "bicubic", "lanczos", "opencv"]
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,14 @@ class Protocol:
         name: how tables call it; not part of a cell's identity.
         resize: (height, width) exactly; an int: the shorter side; "method": the method's own
             `input_size` (an int or a pair).
-        resample: filter of the image resize, antialiased.
+        resample: filter of the image resize, antialiased but for "opencv": bilinear between the
+            four nearest pixels, as OpenCV does by default.
         crop: side of the centre crop after the resize; the share of regions lost is in the row.
         mask_size: size at which pixels are scored: that of the input after resize and crop, the
             mask's own ("native"), or its shorter side. Maps are brought to it bilinearly.
-        mask_resample: "bilinear" is then rounded, as the PyramidFlow code does.
+        mask_resample: "bilinear" is then rounded, as the PyramidFlow code does; "enclosed" keeps
+            the pixels that are wholly anomalous by bilinear interpolation without antialiasing,
+            as the DRAEM code does.
         image_score: the method's own image score, or the maximum of the map.
         epoch: which epoch's numbers the row carries. The oracles choose it on the test set.
         published: extra metrics under their published definitions ("aupro_pyramidflow", ...).
@@ -140,6 +143,10 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         # datasets/mvtec.py and main.py of xiahaifeng1995/PaDiM at 616004b: 256, centre crop 224.
         Protocol("padim", resize=256, resample="lanczos", crop=224, image_score="max"),
+        # data_loader.py of VitjanZ/DRAEM at 2dbf673: OpenCV's resize, masks cut to whole numbers.
+        Protocol("draem", resize="method", resample="opencv", mask_resample="enclosed"),
+        # Runinho/pytorch-cutpaste at 10d8bf7: Pillow's default filter, image scores alone.
+        Protocol("cutpaste", resize="method", resample="bicubic"),
         # The standard protocol with the best epoch chosen on the test set, to show the difference.
         Protocol("oracle", epoch="oracle"),
     )

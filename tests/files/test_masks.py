@@ -168,6 +168,19 @@ def test_bilinear_masks_may_vanish_as_published_and_are_counted(tmp_path: Path) 
     assert (found.kept, found.regions, found.regions_lost) == (0, 0, 1)
 
 
+def test_enclosed_masks_shrink_by_the_pixels_that_are_partly_normal(tmp_path: Path) -> None:
+    square = sample(tmp_path, blocks((64, 64), (16, 16, 32, 32)))
+    protocol = Protocol("x", resize=(16, 16), mask_resample="enclosed")
+    # Of every four pixels the middle two count: 16 to 31 cover four of them whole.
+    assert only(load_masks([square], protocol, (16, 16))).sum() == 16
+    odd = sample(tmp_path, blocks((64, 64), (18, 18, 32, 32)), "odd")
+    assert only(load_masks([odd], protocol, (16, 16))).sum() == 9
+    grown = Protocol("x", resize=(128, 128), mask_resample="enclosed")
+    assert only(load_masks([square], grown, (128, 128))).sum() == 30**2
+    same = Protocol("x", resize=(64, 64), mask_resample="enclosed")
+    assert only(load_masks([square], same, (64, 64))).sum() == 16**2
+
+
 def test_a_small_region_beside_a_large_one_is_counted_as_lost(tmp_path: Path) -> None:
     both = sample(tmp_path, blocks((64, 64), (0, 0, 32, 32), (49, 49, 50, 50)))
     for resample in ("nearest", "bilinear"):

@@ -86,6 +86,15 @@ def test_raw_pixels_are_those_of_the_tensor(samples: list[Sample]) -> None:
     assert torch.allclose(shown, torch.from_numpy(images.raw(3).copy()).float(), atol=1e-3)
 
 
+def test_opencvs_resize_takes_the_four_nearest_pixels(tmp_path: Path) -> None:
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[::4] = 200  # between the rows that a quarter of the size looks at
+    pixels[1::4] = 100
+    Image.fromarray(pixels).save(tmp_path / "x.png")
+    found = image_set([Sample(tmp_path / "x.png", 0, "good")], Protocol("x", (4, 4), "opencv"))
+    assert (found.raw(0) == 50).all()
+
+
 @pytest.mark.parametrize("cache_mb", [0, 1])
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_batches_do_not_depend_on_cache_or_workers(
