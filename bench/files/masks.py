@@ -204,8 +204,10 @@ def _scored(
     if protocol.mask_resample == "nearest":
         labels = _nearest(labels, resized, tally)
         scaled = (labels > 0).astype(np.uint8)
-    else:
+    elif protocol.mask_resample == "bilinear":
         scaled = _rounded(labels > 0, resized)
+    else:
+        scaled = _covered(labels > 0, resized)
     top, left, bottom, right = crop
     view = np.ascontiguousarray(scaled[top:bottom, left:right])
     tally.lost += count - _surviving(labels, scaled, crop)
@@ -237,6 +239,15 @@ def _rounded(mask: NDArray[np.bool_], size: tuple[int, int]) -> Mask:
     scaled: NDArray[np.float32] = np.asarray(grey.resize(size[::-1], Image.Resampling.BILINEAR))
     rounded: Mask = scaled.round().astype(np.uint8)
     return rounded
+
+
+def _covered(mask: NDArray[np.bool_], size: tuple[int, int]) -> Mask:
+    """Antialiased in whole grey values, then only the white pixels, as PatchCore's reader does."""
+    if mask.shape == size:
+        return mask.astype(np.uint8)
+    grey = Image.fromarray(mask.astype(np.uint8) * 255)
+    scaled: NDArray[np.uint8] = np.asarray(grey.resize(size[::-1], Image.Resampling.BILINEAR))
+    return (scaled == 255).astype(np.uint8)
 
 
 def _centres(native: int, size: int) -> NDArray[np.intp]:
