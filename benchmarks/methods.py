@@ -3,7 +3,7 @@
     python benchmarks/methods.py [--device cuda] [--only padim] [--threads 2]
 
 Each ratio is taken inside one process, both sides alternating; the references are written from
-the specification in benchmarks/pyramidflow.py, cflow.py and padim.py, which also run alone.
+the specification in the script of each method beside this one, which also runs alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from bench.rows.provenance import cpu_name
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-METHODS = ("pyramidflow", "cflow", "padim")
+METHODS = ("pyramidflow", "cflow", "padim", "patchcore", "spade")
 AT_MOST = "(at most)"
 """End of a comparison's name whose goal is an upper limit."""
 
