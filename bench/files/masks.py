@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
 
 from bench.errors import DataError
-from bench.files import opencv
 from bench.files.geometry import Geometry, centre_box, shorter_side
 from bench.files.images import binarise, image_size, mask_values
+from bench.files.mask_readers import READERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -205,10 +204,8 @@ def _scored(
     if protocol.mask_resample == "nearest":
         labels = _nearest(labels, resized, tally)
         scaled = (labels > 0).astype(np.uint8)
-    elif protocol.mask_resample == "bilinear":
-        scaled = _rounded(labels > 0, resized)
     else:
-        scaled = _enclosed(labels > 0, resized)
+        scaled = READERS[protocol.mask_resample](labels > 0, resized)
     top, left, bottom, right = crop
     view = np.ascontiguousarray(scaled[top:bottom, left:right])
     tally.lost += count - _surviving(labels, scaled, crop)
@@ -227,29 +224,6 @@ def _nearest(labels: NDArray[np.int32], size: tuple[int, int], tally: _Tally) ->
         tally.kept += 1
         return _one_pixel(labels, size)
     return scaled
-
-
-def _rounded(mask: NDArray[np.bool_], size: tuple[int, int]) -> Mask:
-    """Antialiased, then rounded half to even, as the published PyramidFlow reader does.
-
-    Its masks are grey / 255; ours are made binary first, which is the same for 0 and 255.
-    """
-    if mask.shape == size:
-        return mask.astype(np.uint8)
-    grey = Image.fromarray(mask.astype(np.float32))
-    scaled: NDArray[np.float32] = np.asarray(grey.resize(size[::-1], Image.Resampling.BILINEAR))
-    rounded: Mask = scaled.round().astype(np.uint8)
-    return rounded
-
-
-def _enclosed(mask: NDArray[np.bool_], size: tuple[int, int]) -> Mask:
-    """OpenCV's resize of 0 and 255, then only 255: defects shrink by their border.
-
-    The published DRAEM reader divides by 255 and cuts to whole numbers.
-    """
-    grey = opencv.resize(mask.astype(np.uint8) * np.uint8(255), size)
-    whole: Mask = (grey == 255).astype(np.uint8)
-    return whole
 
 
 def _centres(native: int, size: int) -> NDArray[np.intp]:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Epoch = Literal["last", "oracle", "oracle-per-metric"]
-Resample = Literal["nearest", "bilinear", "enclosed"]
-ImageResample = Literal["bilinear", "bicubic", "lanczos", "opencv"]
+Resample = Literal["nearest", "bilinear", "covered", "enclosed", "gaussian", "touched"]
+ImageResample = Literal["nearest", "bilinear", "bicubic", "lanczos", "opencv"]
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,12 @@ class Protocol:
         crop: side of the centre crop after the resize; the share of regions lost is in the row.
         mask_size: size at which pixels are scored: that of the input after resize and crop, the
             mask's own ("native"), or its shorter side. Maps are brought to it bilinearly.
-        mask_resample: "bilinear" is then rounded, as the PyramidFlow code does; "enclosed" keeps
-            the pixels that are wholly anomalous by bilinear interpolation without antialiasing,
-            as the DRAEM code does.
+        mask_resample: "bilinear" is then rounded, as the PyramidFlow code does; "covered" keeps
+            the pixels that lie wholly inside a defect, as the PatchCore code does; "enclosed"
+            likewise without antialiasing, as the DRAEM code does; "gaussian" is scikit-image's
+            antialiased resize, cut at one half, as the DFR code has it; "touched" counts every
+            pixel to which an anomalous one adds by bilinear interpolation without antialiasing,
+            as the STFPM code does.
         image_score: the method's own image score, or the maximum of the map.
         epoch: which epoch's numbers the row carries. The oracles choose it on the test set.
         published: extra metrics under their published definitions ("aupro_pyramidflow", ...).
@@ -147,6 +150,11 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("draem", resize="method", resample="opencv", mask_resample="enclosed"),
         # Runinho/pytorch-cutpaste at 10d8bf7: Pillow's default filter, image scores alone.
         Protocol("cutpaste", resize="method", resample="bicubic"),
+        # patchcore's datasets/mvtec.py at fcaa92f: 256, centre crop 224; masks bilinear, then cut to
+        # whole numbers, so that only pixels wholly inside a defect count.
+        Protocol("patchcore", resize=256, crop=224, mask_resample="covered"),
+        # SPADE-pytorch's datasets/mvtec.py at 077c67b: as PaDiM's, with an image score of its own.
+        Protocol("spade", resize=256, resample="lanczos", crop=224),
         # The standard protocol with the best epoch chosen on the test set, to show the difference.
         Protocol("oracle", epoch="oracle"),
     )

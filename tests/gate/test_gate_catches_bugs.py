@@ -1,4 +1,4 @@
-"""A deliberate bug in a metric, a loss or a covariance makes the regression gate fail."""
+"""A deliberate bug in a metric, a loss, a covariance or a search makes the regression gate fail."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import bench.blocks.gaussian
+from bench.blocks.nearest import Neighbours, Search, nearest
 from bench.evaluate.pro import RegionSums
 from bench.plan.request import Request, plan_request
 from bench.rows.changes import Environments
@@ -38,6 +39,19 @@ TINY: dict[str, dict[str, Any]] = {
     # Fast steps: with the published rate so few of them hardly move the weights, and no score
     # would depend on the loss.
     "pyramidflow": {"channels": 4, "stacks": 1, "levels": 2, "epochs": 3, "lr": 0.005},
+    # Roots matter where they are averaged; of one squared distance the order is the same.
+    "patchcore": {
+        "backbone": "tf_efficientnet_lite0.in1k",
+        "layers": [1, 2],
+        "layer_dimensions": 32,
+        "dimensions": 24,
+        "coreset": 0.05,
+        "projection": 8,
+        "neighbours": 3,
+        "squared": False,
+        "image_score": "paper",
+    },
+    "spade": {"backbone": "tf_efficientnet_lite0.in1k", "neighbours": 2},
 }
 ONCE = {"warmup_steps_cpu": 1, "min_steps_cpu": 1, "min_s_cpu": 0, "max_batch": 1}
 
@@ -152,6 +166,46 @@ def test_a_bug_in_loading_or_normalising_real_weights_fails_the_gate(
     found = gate(settings, baseline["padim"], train(settings, "padim"))
     assert found.exit_code() == 1
     assert {"pixel_auroc", "aupro_30"} & changed(found)
+
+
+def test_a_square_root_lost_in_patchcore_fails_the_gate(
+    settings: Settings, baseline: dict[str, Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(_: object, found: Neighbours) -> Tensor:
+        return found.squares.mean(1)
+
+    method = importlib.import_module("bench.plugins.methods.patchcore")
+    monkeypatch.setattr(method.PatchCore, "_patch_scores", wrong)
+    found = gate(settings, baseline["patchcore"], train(settings, "patchcore"))
+    assert found.exit_code() == 1
+    assert "pixel_auroc" in changed(found)
+
+
+@pytest.mark.parametrize("bug", ["of images", "of cells"])
+def test_the_wrong_neighbour_in_spade_fails_the_gate(
+    settings: Settings, baseline: dict[str, Row], monkeypatch: pytest.MonkeyPatch, bug: str
+) -> None:
+    def after_the_first(found: Neighbours) -> Neighbours:
+        return Neighbours(found.squares[:, 1:], found.index[:, 1:])
+
+    def wrong(queries: Tensor, gallery: Tensor, neighbours: int) -> Neighbours:
+        return after_the_first(nearest(queries, gallery, neighbours + 1))
+
+    class WrongSearch(Search):
+        def __init__(self, queries: Tensor, neighbours: int) -> None:
+            super().__init__(queries, neighbours + 1)
+
+        def result(self) -> Neighbours:
+            return after_the_first(super().result())
+
+    method = importlib.import_module("bench.plugins.methods.spade")
+    if bug == "of images":
+        monkeypatch.setattr(method, "nearest", wrong)
+    else:
+        monkeypatch.setattr(method, "Search", WrongSearch)
+    found = gate(settings, baseline["spade"], train(settings, "spade"))
+    assert found.exit_code() == 1
+    assert {"pixel_auroc", "pixel_ap"} <= changed(found)
 
 
 @pytest.mark.parametrize("bug", ["not divided by its limit", "pixels instead of regions"])
