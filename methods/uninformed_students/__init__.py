@@ -146,7 +146,7 @@ class UninformedStudents(Method):
         outputs: int = self.extractor.channels[0]  # type: ignore[index, assignment]
         self.teachers = nn.ModuleList(
             self._network(patch, outputs, run, "teacher") for patch in self.patches
-        ).requires_grad_(False)
+        )
         # The students of the first scale, then those of the next.
         self.learners = nn.ModuleList(
             self._network(patch, outputs, run, f"student {number}")
@@ -252,7 +252,7 @@ class UninformedStudents(Method):
     def _teach(self, index: int, train: Images, run: Run) -> None:
         """Train the teacher of one scale on patches of the normal pictures."""
         patch = self.patches[index]
-        teacher = self._teacher(index).requires_grad_(True)
+        teacher = self._teacher(index)
         draws = run.generator(f"uninformed_students dropout {patch}")
 
         def masks(count: int, length: int) -> Tensor:
