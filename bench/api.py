@@ -175,7 +175,9 @@ class Images(ABC):
             augment: applied to each (3, H, W) normalised image on the CPU with a seeded generator.
         """
 
-    def hold_out(self, share: float, purpose: str) -> tuple[Images, Images]:
+    def hold_out(
+        self, share: float, purpose: str, seed: int | None = None
+    ) -> tuple[Images, Images]:
         """Keep a part of the training images for validation or calibration.
 
         Which images are held out is drawn by the run's seed and `purpose`; their number is in the
@@ -184,6 +186,8 @@ class Images(ABC):
         Args:
             share: in (0, 1); of n images, share * n rounded up are held out.
             purpose: names the draw ("validation"); the same purpose, the same images.
+            seed: draw as scikit-learn's `train_test_split(random_state=seed)` does, whatever the
+                run's seed: the split of a published code.
 
         Returns:
             (the rest, the part held out), at least one image each.

@@ -23,7 +23,17 @@ from bench.rows.provenance import cpu_name
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-METHODS = ("pyramidflow", "cflow", "padim", "patchcore", "spade", "draem")
+METHODS = (
+    "pyramidflow",
+    "cflow",
+    "padim",
+    "patchcore",
+    "spade",
+    "draem",
+    "stfpm",
+    "uninformed_students",
+    "patchsvdd",
+)
 AT_MOST = "(at most)"
 """End of a comparison's name whose goal is an upper limit."""
 

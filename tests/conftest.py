@@ -18,7 +18,7 @@ from hypothesis import settings
 
 from bench.api import Images, Run
 from bench.blocks.backbone import build_backbone
-from bench.files.held_out import split_indices
+from bench.files.held_out import published_split, split_indices
 from bench.run.scratch import mapped_zeros
 from bench.weights.loading import fresh_network
 from tests import golden_files
@@ -123,8 +123,13 @@ class TensorImages(Images):
                 batch = torch.stack([augment(image, self.order) for image in batch])
             yield batch
 
-    def hold_out(self, share: float, purpose: str) -> tuple[Images, Images]:
-        rest, held = split_indices(len(self), share, 0, purpose)
+    def hold_out(
+        self, share: float, purpose: str, seed: int | None = None
+    ) -> tuple[Images, Images]:
+        if seed is None:
+            rest, held = split_indices(len(self), share, 0, purpose)
+        else:
+            rest, held = published_split(len(self), share, seed, purpose)
         return TensorImages(self.pixels[rest]), TensorImages(self.pixels[held])
 
 

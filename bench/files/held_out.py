@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 
+import numpy as np
 import torch
 
 from bench.errors import MethodError
@@ -20,13 +21,33 @@ def split_indices(count: int, share: float, seed: int, purpose: str) -> tuple[li
         MethodError: a share that leaves one of the two without an image.
     """
     # Rounded first, or 0.1 * 30 = 3.0000000000000004 would hold out four.
-    held = math.ceil(round(share * count, 9)) if 0 < share < 1 else 0
-    if not 0 < held < count:
-        raise MethodError(
-            f"{purpose}: a share of {share} of {count} training images leaves no image on one "
-            "side; choose a share between 0 and 1, and use at least 2 images"
-        )
+    held = _checked(math.ceil(round(share * count, 9)), count, share, purpose)
     digest = hashlib.sha256(f"{seed}/hold out/{purpose}".encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
     order = torch.randperm(count, generator=generator).tolist()
     return sorted(order[held:]), sorted(order[:held])
+
+
+def published_split(
+    count: int, share: float, seed: int, purpose: str
+) -> tuple[list[int], list[int]]:
+    """As `split_indices`, but drawn as scikit-learn's `train_test_split` draws.
+
+    A permutation by NumPy's legacy generator: its first entries are held out. The share of the
+    count is rounded up as it comes, so that 0.1 of 30 are four.
+
+    Raises:
+        MethodError: a share that leaves one of the two without an image.
+    """
+    held = _checked(math.ceil(share * count), count, share, purpose)
+    order = np.random.RandomState(seed).permutation(count).tolist()
+    return sorted(order[held:]), sorted(order[:held])
+
+
+def _checked(held: int, count: int, share: float, purpose: str) -> int:
+    if not (0 < share < 1 and 0 < held < count):
+        raise MethodError(
+            f"{purpose}: a share of {share} of {count} training images leaves no image on one "
+            "side; choose a share between 0 and 1, and use at least 2 images"
+        )
+    return held

@@ -18,7 +18,7 @@ from bench.errors import DataError
 from bench.files import opencv
 from bench.files.audit import audit
 from bench.files.geometry import Geometry, Size, centre_box
-from bench.files.held_out import split_indices
+from bench.files.held_out import published_split, split_indices
 from bench.files.images import image_size, read_rgb
 from bench.files.masks import TestMasks, load_masks
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageSet", "TestMasks", "check_samples", "fit_maps", "load_masks"]
 
 _FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
@@ -130,9 +131,14 @@ class ImageSet(Images):
             self.cache[path] = pixels
         return pixels
 
-    def hold_out(self, share: float, purpose: str) -> tuple[ImageSet, ImageSet]:
+    def hold_out(
+        self, share: float, purpose: str, seed: int | None = None
+    ) -> tuple[ImageSet, ImageSet]:
         """As `Images.hold_out`; what is held out is noted in `held_out`, the cache is shared."""
-        rest, held = split_indices(len(self), share, self.seed, purpose)
+        if seed is None:
+            rest, held = split_indices(len(self), share, self.seed, purpose)
+        else:
+            rest, held = published_split(len(self), share, seed, purpose)
         self.held_out |= {self.paths[index] for index in held}
         return self._part(rest, f"rest of {purpose}"), self._part(held, purpose)
 

@@ -23,8 +23,8 @@ class Protocol:
         name: how tables call it; not part of a cell's identity.
         resize: (height, width) exactly; an int: the shorter side; "method": the method's own
             `input_size` (an int or a pair).
-        resample: filter of the image resize, antialiased but for "opencv": bilinear between the
-            four nearest pixels, as OpenCV does by default.
+        resample: filter of the image resize, antialiased but for "nearest" and for "opencv": bilinear
+            between the four nearest pixels, as OpenCV does by default.
         crop: side of the centre crop after the resize; the share of regions lost is in the row.
         mask_size: size at which pixels are scored: that of the input after resize and crop, the
             mask's own ("native"), or its shorter side. Maps are brought to it bilinearly.
@@ -150,11 +150,17 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("draem", resize="method", resample="opencv", mask_resample="enclosed"),
         # Runinho/pytorch-cutpaste at 10d8bf7: Pillow's default filter, image scores alone.
         Protocol("cutpaste", resize="method", resample="bicubic"),
-        # patchcore's datasets/mvtec.py at fcaa92f: 256, centre crop 224; masks bilinear, then cut to
-        # whole numbers, so that only pixels wholly inside a defect count.
+        # patchcore's datasets/mvtec.py at fcaa92f: 256, centre crop 224; masks bilinear, then cut
+        # to whole numbers, so that only pixels wholly inside a defect count.
         Protocol("patchcore", resize=256, crop=224, mask_resample="covered"),
         # SPADE-pytorch's datasets/mvtec.py at 077c67b: as PaDiM's, with an image score of its own.
         Protocol("spade", resize=256, resample="lanczos", crop=224),
+        # main.py of gdwang08/STFPM at 2598a5e: masks grow at their borders, last epoch's choice by
+        # the method itself, overlap axis of the PRO curve stretched, too.
+        Protocol("stfpm", mask_resample="touched", image_score="max", published=("aupro_stfpm",)),
+        # codes/mvtecad.py of nuclearboy95/Anomaly-Detection-PatchSVDD-PyTorch at 934d623, with the
+        # filter that Pillow had by default in its day; every epoch is scored on the test set.
+        Protocol("patchsvdd", resample="nearest", image_score="max", epoch="oracle-per-metric"),
         # The standard protocol with the best epoch chosen on the test set, to show the difference.
         Protocol("oracle", epoch="oracle"),
     )

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from sklearn.model_selection import train_test_split
 
 from bench.api import MethodError
-from bench.files.held_out import split_indices
+from bench.files.held_out import published_split, split_indices
 
 
 @pytest.mark.parametrize("count", [2, 5, 10, 34, 209])
@@ -30,9 +31,19 @@ def test_seed_and_purpose_decide_which() -> None:
     assert one != split_indices(50, 0.3, 0, "calibration")
 
 
+@pytest.mark.parametrize("count", [5, 30, 35, 209])
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_with_a_seed_the_split_is_that_of_scikit_learn(count: int, share: float) -> None:
+    for seed in (0, 7):
+        rest, held = train_test_split(list(range(count)), test_size=share, random_state=seed)
+        assert published_split(count, share, seed, "validation") == (sorted(rest), sorted(held))
+
+
 @pytest.mark.parametrize(
     ("count", "share"), [(1, 0.5), (10, 0.0), (10, 1.0), (2, 0.6), (10, -0.1), (0, 0.5)]
 )
 def test_a_side_without_images_is_refused(count: int, share: float) -> None:
     with pytest.raises(MethodError, match="leaves no image on one side"):
         split_indices(count, share, 0, "validation")
+    with pytest.raises(MethodError, match="leaves no image on one side"):
+        published_split(count, share, 0, "validation")

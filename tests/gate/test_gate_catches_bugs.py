@@ -52,6 +52,7 @@ TINY: dict[str, dict[str, Any]] = {
         "image_score": "paper",
     },
     "spade": {"backbone": "tf_efficientnet_lite0.in1k", "neighbours": 2},
+    "stfpm": {"backbone": "tf_efficientnet_lite0.in1k", "epochs": 4, "batch": 2, "lr": 0.1},
 }
 ONCE = {"warmup_steps_cpu": 1, "min_steps_cpu": 1, "min_s_cpu": 0, "max_batch": 1}
 
@@ -206,6 +207,24 @@ def test_the_wrong_neighbour_in_spade_fails_the_gate(
     found = gate(settings, baseline["spade"], train(settings, "spade"))
     assert found.exit_code() == 1
     assert {"pixel_auroc", "pixel_ap"} <= changed(found)
+
+
+@pytest.mark.parametrize("dropped", [0, 2])
+def test_a_layer_dropped_in_stfpm_fails_the_gate(
+    settings: Settings, baseline: dict[str, Row], monkeypatch: pytest.MonkeyPatch, dropped: int
+) -> None:
+    method = importlib.import_module("bench.plugins.methods.stfpm")
+    right = method.level_distances
+
+    def wrong(student: Any, images: Tensor, targets: Any) -> list[Tensor]:
+        distances: list[Tensor] = right(student, images, targets)
+        del distances[dropped]
+        return distances
+
+    monkeypatch.setattr(method, "level_distances", wrong)
+    found = gate(settings, baseline["stfpm"], train(settings, "stfpm"))
+    assert found.exit_code() == 1
+    assert {"pixel_auroc", "pixel_ap", "aupro_30"} & changed(found)
 
 
 @pytest.mark.parametrize("bug", ["not divided by its limit", "pixels instead of regions"])
