@@ -174,6 +174,19 @@ def cflow(maps: Any, masks: Any) -> float:
     return _stretched(rate, overlap, rate <= 0.3, shift=True)
 
 
+def stfpm(maps: Any, masks: Any) -> float:
+    """4000 linear thresholds; kept rates and their overlaps both stretched to [0, 1]."""
+    data = _overlaps(maps, masks)
+    if not data.highest > data.lowest or not len(data.normal) or not len(data.scores):
+        return math.nan
+    kind = data.normal.dtype.type if data.normal.dtype.kind == "f" else np.float64
+    step = (kind(data.highest) - kind(data.lowest)) / kind(4000)
+    rate, overlap = _curve(data, kind(data.highest) - np.arange(3999, -1, -1).astype(kind) * step)
+    keep = rate <= 0.3
+    low, span = overlap[keep].min(), np.ptp(overlap[keep])
+    return _stretched(rate, (overlap - low) / span, keep, shift=True) if span > 0 else math.nan
+
+
 def _two_hundred(maps: Any, masks: Any, *, shift: bool, dilate: int = 1) -> float:
     data = _overlaps(maps, masks, dilate=dilate)
     thresholds = _linear(data.lowest, data.highest, 200)
@@ -270,6 +283,9 @@ PUBLISHED: dict[str, Published] = {
     ),
     "aupro_cflow": Published(
         "1000 linear thresholds, holes filled, rates up to 0.3 stretched (CFLOW, DFR)", cflow
+    ),
+    "aupro_stfpm": Published(
+        "4000 linear thresholds, rates up to 0.3 and overlaps both stretched (STFPM)", stfpm
     ),
     "aupro_ader": Published("200 linear thresholds, rates below 0.3 stretched (ADer)", ader),
     "aupro_dinomaly": Published("the same, rates only divided (Dinomaly)", dinomaly),

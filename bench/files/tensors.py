@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["ImageSet", "TestMasks", "check_samples", "fit_maps", "load_masks"]
 
 _FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Epoch = Literal["last", "oracle", "oracle-per-metric"]
-Resample = Literal["nearest", "bilinear"]
-ImageResample = Literal["bilinear", "bicubic", "lanczos"]
+Resample = Literal["nearest", "bilinear", "touched"]
+ImageResample = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class Protocol:
         name: how tables call it; not part of a cell's identity.
         resize: (height, width) exactly; an int: the shorter side; "method": the method's own
             `input_size` (an int or a pair).
-        resample: filter of the image resize, antialiased.
+        resample: filter of the image resize, antialiased but for "nearest".
         crop: side of the centre crop after the resize; the share of regions lost is in the row.
         mask_size: size at which pixels are scored: that of the input after resize and crop, the
             mask's own ("native"), or its shorter side. Maps are brought to it bilinearly.
-        mask_resample: "bilinear" is then rounded, as the PyramidFlow code does.
+        mask_resample: "bilinear" is then rounded, as the PyramidFlow code does; "touched" counts
+            every pixel to which an anomalous one adds by bilinear interpolation without
+            antialiasing, as the STFPM code does.
         image_score: the method's own image score, or the maximum of the map.
         epoch: which epoch's numbers the row carries. The oracles choose it on the test set.
         published: extra metrics under their published definitions ("aupro_pyramidflow", ...).
@@ -140,6 +142,12 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         # datasets/mvtec.py and main.py of xiahaifeng1995/PaDiM at 616004b: 256, centre crop 224.
         Protocol("padim", resize=256, resample="lanczos", crop=224, image_score="max"),
+        # main.py of gdwang08/STFPM at 2598a5e: masks grow at their borders, last epoch's choice by
+        # the method itself, overlap axis of the PRO curve stretched, too.
+        Protocol("stfpm", mask_resample="touched", image_score="max", published=("aupro_stfpm",)),
+        # codes/mvtecad.py of nuclearboy95/Anomaly-Detection-PatchSVDD-PyTorch at 934d623, with the
+        # filter that Pillow had by default in its day; every epoch is scored on the test set.
+        Protocol("patchsvdd", resample="nearest", image_score="max", epoch="oracle-per-metric"),
         # The standard protocol with the best epoch chosen on the test set, to show the difference.
         Protocol("oracle", epoch="oracle"),
     )

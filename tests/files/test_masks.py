@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -166,6 +167,19 @@ def test_bilinear_masks_may_vanish_as_published_and_are_counted(tmp_path: Path) 
     found = load_masks([tiny], protocol, (8, 8))
     assert not only(found).any()
     assert (found.kept, found.regions, found.regions_lost) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (5, 7), (12, 20), (33, 31)])
+def test_touched_pixels_are_those_that_interpolation_makes_positive(
+    size: tuple[int, int], tmp_path: Path
+) -> None:
+    mask = blocks((17, 23), (2, 3, 6, 4), (10, 12, 17, 23), (0, 20, 1, 21))
+    protocol = Protocol("x", resize=size, mask_resample="touched")
+    found = load_masks([sample(tmp_path, mask)], protocol, size)
+    smooth = torch.nn.functional.interpolate(
+        torch.from_numpy(mask).double()[None, None], size, mode="bilinear", align_corners=False
+    )
+    assert np.array_equal(only(found), smooth[0, 0].numpy() > 0)
 
 
 def test_a_small_region_beside_a_large_one_is_counted_as_lost(tmp_path: Path) -> None:
