@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Epoch = Literal["last", "oracle", "oracle-per-metric"]
-Resample = Literal["nearest", "bilinear", "touched"]
+Resample = Literal["nearest", "bilinear", "touched", "gaussian"]
 ImageResample = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 
 
@@ -29,7 +29,8 @@ class Protocol:
             mask's own ("native"), or its shorter side. Maps are brought to it bilinearly.
         mask_resample: "bilinear" is then rounded, as the PyramidFlow code does; "touched" counts
             every pixel to which an anomalous one adds by bilinear interpolation without
-            antialiasing, as the STFPM code does.
+            antialiasing, as the STFPM code does; "gaussian" is scikit-image's antialiased resize,
+            cut at one half, as the DFR code has it.
         image_score: the method's own image score, or the maximum of the map.
         epoch: which epoch's numbers the row carries. The oracles choose it on the test set.
         published: extra metrics under their published definitions ("aupro_pyramidflow", ...).
@@ -148,6 +149,21 @@ PROTOCOLS: dict[str, Protocol] = {
         # codes/mvtecad.py of nuclearboy95/Anomaly-Detection-PatchSVDD-PyTorch at 934d623, with the
         # filter that Pillow had by default in its day; every epoch is scored on the test set.
         Protocol("patchsvdd", resample="nearest", image_score="max", epoch="oracle-per-metric"),
+        # MVTec.py and anoseg_dfr.py of YoungGod/DFR at f2e2d4e. Its image labels are those of the
+        # resized masks; here they are the data set's, which differ only where a mask vanishes.
+        Protocol(
+            "dfr",
+            resize="method",
+            resample="nearest",
+            mask_resample="gaussian",
+            image_score="max",
+            published=("aupro_dfr",),
+        ),
+        # train.py and localization.py of marco-rudolph/cs-flow at 88a13b8: best of the test
+        # evaluations; pictures of maps at the size of the image on disk, and no pixel metric.
+        Protocol("csflow", resize="method", mask_size="native", epoch="oracle"),
+        # train.py of marco-rudolph/differnet at 9bdf026: best of the test evaluations.
+        Protocol("differnet", resize="method", epoch="oracle"),
         # The standard protocol with the best epoch chosen on the test set, to show the difference.
         Protocol("oracle", epoch="oracle"),
     )
