@@ -13,7 +13,7 @@ from bench.api import Method, MethodError, Prediction, nearest
 from bench.blocks.kept import KeptFeatures
 
 from .autoencoder import Autoencoder, Trainer, energy, latent_dimension
-from .regional import Aggregation, Taps, deepest_block
+from .regional import Aggregation, Modules, Taps, are_activations, deepest_block
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,8 +30,10 @@ class DFR(Method):
     """Squared error of an autoencoder over the positions of a grid of deep features.
 
     Attributes:
-        backbone: a VGG of timm's, with or without batch norm; the published one is VGG19.
-        layers: activations that are joined, relu{block}_{number}; their order changes nothing.
+        backbone: a VGG of timm's, with or without batch norm; the published one is VGG19. Any
+            other network where `layers` names modules.
+        layers: activations that are joined, relu{block}_{number}, in any order; or modules of the
+            backbone, as "blocks.2", with `padding` "zeros".
         padding: of the convolutions: "reflect", as published, or "zeros", as the weights were
             trained. Reflected layers are tapped behind the next convolution's padding.
         kernel: side of the cells that features are averaged over, in pixels of the input.
@@ -105,17 +107,7 @@ class DFR(Method):
 
     def prepare(self, run: Run) -> None:
         """Load the backbone; the autoencoder too, where its size is known."""
-        block = deepest_block(self.layers)
-        smallest = 2 * 2 ** (block - 1)
-        if min(run.image_size) < smallest:
-            height, width = run.image_size
-            raise MethodError(
-                f"dfr: images of {height}x{width} pixels leave block {block} of {self.backbone} "
-                f"less than 2x2; give at least {smallest} pixels, or layers of earlier blocks"
-            )
-        # timm counts a VGG's blocks from 0; nothing behind the last one needed is built.
-        network = run.backbone(self.backbone, (block - 1,))
-        self.taps = Taps(network.net, self.layers, self.padding)  # type: ignore[arg-type]
+        self.taps = self._taps(run)
         cell = (self.kernel, self.kernel), (self.stride, self.stride)
         self.aggregation = Aggregation(run.image_size, *cell, self.upsample)
         if self.latent:
@@ -169,6 +161,28 @@ class DFR(Method):
         self.autoencoder = self._autoencoder(latent, self._run)
         super().load_state(state)
 
+    def _taps(self, run: Run) -> Taps | Modules:
+        if not self.layers:
+            raise MethodError("dfr: layers is empty; name some, as relu1_1")
+        if not are_activations(self.layers):
+            if self.padding != "zeros":
+                raise MethodError(
+                    f"dfr: layers {tuple(self.layers)} are not all relu{{block}}_{{number}} of a "
+                    "VGG, as relu1_1; modules of other networks need padding = 'zeros'"
+                )
+            return Modules(run.backbone(self.backbone, self.layers), self.layers)
+        block = deepest_block(self.layers)
+        smallest = 2 * 2 ** (block - 1)
+        if min(run.image_size) < smallest:
+            height, width = run.image_size
+            raise MethodError(
+                f"dfr: images of {height}x{width} pixels leave block {block} of {self.backbone} "
+                f"less than 2x2; give at least {smallest} pixels, or layers of earlier blocks"
+            )
+        # timm counts a VGG's blocks from 0; nothing behind the last one needed is built.
+        network = run.backbone(self.backbone, (block - 1,))
+        return Taps(network.net, self.layers, self.padding)  # type: ignore[arg-type]
+
     def _autoencoder(self, latent: int, run: Run) -> Autoencoder:
         made = Autoencoder(
             sum(self.taps.channels), latent, self.batch_norm, run.generator("dfr autoencoder")
@@ -180,7 +194,7 @@ class DFR(Method):
         if not self.keep_features:
             while True:
                 yield (self.features(x) for x in train.batches(self.batch, shuffle=True))
-        kept = KeptFeatures(train, lambda x: [self.features(x)], self.batch, self.keep_mb, run)
+        kept = KeptFeatures(train, self.features, self.batch, self.keep_mb, run)
         order = run.generator("dfr order")
         while True:
-            yield (features for (features,) in kept.batches(self.batch, order))
+            yield kept.batches(self.batch, order)

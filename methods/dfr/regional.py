@@ -29,19 +29,36 @@ def deepest_block(layers: Sequence[str]) -> int:
     """Number of the last block of convolutions that the layers need, from 1.
 
     Raises:
-        MethodError: no layers, or a name of another form than "relu3_2".
+        ValueError: a name of another form than "relu3_2"; see `are_activations`.
     """
-    if not layers:
-        raise MethodError("dfr: layers is empty; name some, as relu1_1")
-    blocks = []
-    for name in layers:
-        found = _NAME.fullmatch(name)
-        if found is None:
-            raise MethodError(
-                f"dfr: layer {name!r} is no relu{{block}}_{{number}}, as relu1_1 or relu4_4"
-            )
-        blocks.append(int(found[1]))
-    return max(blocks)
+    found = [_NAME.fullmatch(name) for name in layers]
+    if None in found:
+        raise ValueError(f"{layers}: not all are activations of a VGG")
+    return max(int(match[1]) for match in found if match)
+
+
+def are_activations(layers: Sequence[str]) -> bool:
+    """Whether these are names of a VGG's activations, and not of a network's modules."""
+    return all(_NAME.fullmatch(name) for name in layers)
+
+
+class Modules(nn.Module):
+    """Outputs of a network's named modules, padded as the network pads: DFR on any backbone.
+
+    Attributes:
+        names, channels: as of `Taps`.
+    """
+
+    def __init__(self, extractor: nn.Module, layers: Sequence[str]) -> None:
+        """`extractor`: what `run.backbone` gives for these layers."""
+        super().__init__()
+        self.extractor = extractor
+        self.names = list(layers)
+        self.channels: list[int] = list(extractor.channels)  # type: ignore[arg-type]
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) images -> (B, C, h, w) by name."""
+        return dict(zip(self.names, self.extractor(images), strict=True))
 
 
 class Taps(nn.Module):

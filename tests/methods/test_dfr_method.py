@@ -55,7 +55,12 @@ def make_run(make_run: Any) -> Callable[..., Any]:
     def make(size: tuple[int, int] = (32, 32), seed: int = 0) -> Any:
         run = make_run(size, seed=seed)
 
-        def backbone(name: str, layers: tuple[int, ...]) -> nn.Module:
+        real = run.backbone
+
+        def backbone(name: str, layers: tuple[Any, ...]) -> nn.Module:
+            if name not in ("tiny", "tiny_bn", "no vgg"):
+                found: nn.Module = real(name, layers)
+                return found
             with drawn_from(torch.Generator().manual_seed(seed)):
                 holder = nn.Module()
                 holder.net = tiny(name, layers[0] + 1)
@@ -227,6 +232,17 @@ def test_zero_padding_gives_the_networks_own_activations(make_run: Any) -> None:
     torch.testing.assert_close(list(found.values()), [*wanted, x])
 
 
+def test_modules_of_any_network_serve_by_their_names(fit: Callable[..., DFR]) -> None:
+    train, test = pictures(4), pictures(2, seed=1)
+    fields: dict[str, Any] = {"backbone": "resnet10t", "padding": "zeros", "epochs": 1}
+    method = fit(train, layers=("layer1", "layer2"), **fields)
+    with torch.no_grad():
+        found = method.features(test)
+        shallow, deep = method.taps.extractor(test)
+    assert found.shape == (2, shallow.shape[1] + deep.shape[1], 8, 8)
+    assert maps_of(method, test).shape == (2, 32, 32)
+
+
 def test_networks_with_batch_norm_serve_too(fit: Callable[..., DFR]) -> None:
     method = fit(pictures(4), backbone="tiny_bn", epochs=1)
     assert maps_of(method, pictures(2)).shape == (2, 32, 32)
@@ -264,7 +280,7 @@ def test_a_state_of_another_kind_is_refused(fit: Callable[..., DFR], make_run: A
         ({"latent": -1}, "latent=-1"),
         ({"latent_variance": 1.0}, r"not in \(0, 1\)"),
         ({"layers": ()}, "layers is empty"),
-        ({"layers": ("conv1_1",)}, "'conv1_1' is no relu"),
+        ({"layers": ("conv1_1",)}, "are not all relu.* need padding = 'zeros'"),
         ({"layers": ("relu1_2",)}, "no layer 'relu1_2'; did you mean 'relu1_1'"),
         ({"backbone": "no vgg"}, r"Conv2d of kernel \(7, 7\) and is no"),
         ({"kernel": 40, "stride": 40}, "kernel 40 is larger than an image side of 32"),
