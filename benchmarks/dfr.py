@@ -63,7 +63,8 @@ class Ours:
 
     def __call__(self, images: Tensor) -> Tensor:
         taps = self.taps(images)
-        return self.aggregation([taps[name] for name in self.taps.names])
+        features: Tensor = self.aggregation([taps[name] for name in self.taps.names])
+        return features
 
 
 @torch.inference_mode()
