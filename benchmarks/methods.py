@@ -23,7 +23,7 @@ from bench.rows.provenance import cpu_name
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-METHODS = ("pyramidflow", "cflow", "padim")
+METHODS = ("pyramidflow", "cflow", "padim", "dfr", "csflow", "differnet")
 AT_MOST = "(at most)"
 """End of a comparison's name whose goal is an upper limit."""
 
