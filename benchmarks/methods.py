@@ -3,7 +3,7 @@
     python benchmarks/methods.py [--device cuda] [--only padim] [--threads 2]
 
 Each ratio is taken inside one process, both sides alternating; the references are written from
-the specification in benchmarks/pyramidflow.py, cflow.py and padim.py, which also run alone.
+the specification in benchmarks/NAME.py, which also runs alone.
 """
 
 from __future__ import annotations
