@@ -29,10 +29,13 @@ METHODS = (
     "padim",
     "patchcore",
     "spade",
-    "draem",
+    "dfr",
     "stfpm",
     "uninformed_students",
     "patchsvdd",
+    "csflow",
+    "differnet",
+    "draem",
 )
 AT_MOST = "(at most)"
 """End of a comparison's name whose goal is an upper limit."""

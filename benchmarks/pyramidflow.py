@@ -13,18 +13,16 @@ from __future__ import annotations
 
 import argparse
 import platform
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate, leaky_relu, max_pool2d
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from bench.api import Run
 from bench.plugins.methods.pyramidflow import PyramidFlow
 from bench.plugins.methods.pyramidflow.loss import fourier_loss
+from live_tensors import LiveTensors
 from timing import ratio
 
 if TYPE_CHECKING:
@@ -135,38 +133,6 @@ def step(method: PyramidFlow, images: Tensor, *, saving: bool) -> None:
     """One training step without the optimiser, which is the same on all sides."""
     method.loss(method.flow(method.pyramid(images), saving)).backward()
     method.flow.zero_grad(set_to_none=True)
-
-
-class LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of all tensors made inside, as long as they live; not those of `module`."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
-        self.sizes: dict[int, int] = {}
-        held = [*module.parameters(), *module.buffers()]
-        self.held = {tensor.untyped_storage()._cdata for tensor in held}
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self.note(tensor.untyped_storage())
-        return result
-
-    def note(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self.sizes or key in self.held:
-            return
-        self.sizes[key] = storage.nbytes()
-        self.now += storage.nbytes()
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self.forget, key)
-
-    def forget(self, key: int) -> None:
-        self.now -= self.sizes.pop(key)
 
 
 def peak_mb(method: PyramidFlow, images: Tensor, *, saving: bool) -> float:

@@ -162,16 +162,22 @@ def pyramidflow(maps: Any, masks: Any) -> float:
     return _trapezium(rate, overlap)
 
 
-def cflow(maps: Any, masks: Any) -> float:
+def cflow(maps: Any, masks: Any, steps: int = 1000) -> float:
     """1000 linear thresholds, overlap of hole-filled regions, kept rates stretched to 0.3."""
     data = _overlaps(maps, masks, fill_holes=True)
     if not data.highest > data.lowest or not len(data.normal) or not len(data.scores):
         return math.nan
     # In the precision of the maps, as the code has it.
     kind = data.normal.dtype.type if data.normal.dtype.kind == "f" else np.float64
-    step = (kind(data.highest) - kind(data.lowest)) / kind(1000)
-    rate, overlap = _curve(data, kind(data.highest) - np.arange(999, -1, -1).astype(kind) * step)
+    step = (kind(data.highest) - kind(data.lowest)) / kind(steps)
+    falling = np.arange(steps - 1, -1, -1).astype(kind)
+    rate, overlap = _curve(data, kind(data.highest) - falling * step)
     return _stretched(rate, overlap, rate <= 0.3, shift=True)
+
+
+def dfr(maps: Any, masks: Any) -> float:
+    """As CFLOW-AD, which took it over, with 5000 thresholds."""
+    return cflow(maps, masks, 5000)
 
 
 def stfpm(maps: Any, masks: Any) -> float:
@@ -282,8 +288,9 @@ PUBLISHED: dict[str, Published] = {
         lambda maps, masks: binned.strips_aupro(maps, masks, 50),
     ),
     "aupro_cflow": Published(
-        "1000 linear thresholds, holes filled, rates up to 0.3 stretched (CFLOW, DFR)", cflow
+        "1000 linear thresholds, holes filled, rates up to 0.3 stretched (CFLOW)", cflow
     ),
+    "aupro_dfr": Published("the same with 5000 thresholds (DFR)", dfr),
     "aupro_stfpm": Published(
         "4000 linear thresholds, rates up to 0.3 and overlaps both stretched (STFPM)", stfpm
     ),

@@ -47,7 +47,8 @@ def covered(mask: NDArray[np.bool_], size: Size) -> Mask:
         return mask.astype(np.uint8)
     grey = Image.fromarray(mask.astype(np.uint8) * 255)
     scaled: NDArray[np.uint8] = np.asarray(grey.resize(size[::-1], Image.Resampling.BILINEAR))
-    return (scaled == 255).astype(np.uint8)
+    white: Mask = (scaled == 255).astype(np.uint8)
+    return white
 
 
 def halved(mask: NDArray[np.bool_], size: Size) -> Mask:

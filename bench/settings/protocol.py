@@ -23,7 +23,7 @@ class Protocol:
         name: how tables call it; not part of a cell's identity.
         resize: (height, width) exactly; an int: the shorter side; "method": the method's own
             `input_size` (an int or a pair).
-        resample: filter of the image resize, antialiased but for "nearest" and for "opencv": bilinear
+        resample: filter of the image resize, antialiased but for "nearest" and "opencv": bilinear
             between the four nearest pixels, as OpenCV does by default.
         crop: side of the centre crop after the resize; the share of regions lost is in the row.
         mask_size: size at which pixels are scored: that of the input after resize and crop, the
@@ -161,6 +161,21 @@ PROTOCOLS: dict[str, Protocol] = {
         # codes/mvtecad.py of nuclearboy95/Anomaly-Detection-PatchSVDD-PyTorch at 934d623, with the
         # filter that Pillow had by default in its day; every epoch is scored on the test set.
         Protocol("patchsvdd", resample="nearest", image_score="max", epoch="oracle-per-metric"),
+        # MVTec.py and anoseg_dfr.py of YoungGod/DFR at f2e2d4e. Its image labels are those of the
+        # resized masks; here they are the data set's, which differ only where a mask vanishes.
+        Protocol(
+            "dfr",
+            resize="method",
+            resample="nearest",
+            mask_resample="gaussian",
+            image_score="max",
+            published=("aupro_dfr",),
+        ),
+        # train.py and localization.py of marco-rudolph/cs-flow at 88a13b8: best of the test
+        # evaluations; pictures of maps at the size of the image on disk, and no pixel metric.
+        Protocol("csflow", resize="method", mask_size="native", epoch="oracle"),
+        # train.py of marco-rudolph/differnet at 9bdf026: best of the test evaluations.
+        Protocol("differnet", resize="method", epoch="oracle"),
         # The standard protocol with the best epoch chosen on the test set, to show the difference.
         Protocol("oracle", epoch="oracle"),
     )

@@ -168,6 +168,10 @@ class PyramidCoupling(Coupling):
         scale, shift, _ = coefficients
         return (mix(y, self.conv.inverse_weight()) - shift) / scale
 
+    def log_scales(self, coefficients: Sequence[Tensor]) -> Sequence[Tensor]:
+        """log scale; the mixing by W adds nothing, since |det W| = 1."""
+        return (coefficients[0].log(),)
+
     def observe(self, coefficients: Sequence[Tensor]) -> None:
         self.norm.observe(coefficients[2])
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from bench.blocks.reversible import run_forward, run_inverse, run_reversible
+from bench.blocks.reversible import run_forward, run_inverse, run_reversible, run_tracked
 
 from .coupling import DownCoupling, DualCoupling, PyramidCoupling, UpCoupling, VolumeNormKind
 from .pyramid import level_sizes
@@ -97,13 +97,11 @@ class PyramidFlowNet(nn.Module):
         return run_inverse(self.chain(), latents)
 
     def log_determinants(self, pyramid: Sequence[Tensor]) -> list[Tensor]:
-        """Sum of the log-scales that every element of every level is multiplied with."""
-        values, sums = list(pyramid), [torch.zeros_like(level) for level in pyramid]
-        for block in self.chain():
-            coefficients = block.coefficients(*(values[i] for i in block.sources))
-            sums[block.target] = sums[block.target] + coefficients[0].log()
-            values[block.target] = block.couple(values[block.target], coefficients)
-        return sums
+        """Sum of the log-scales that every element of every level is multiplied with.
+
+        A forward pass: in training mode the running means are updated.
+        """
+        return run_tracked(self.chain(), pyramid)[1]
 
     def first_bad_block(self, pyramid: Sequence[Tensor]) -> str:
         """Where numbers stop being finite: for the message of an error, not for every step."""

@@ -8,7 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.blocks.reversible import Coupling, run_forward, run_inverse, run_reversible
+from bench.blocks.reversible import (
+    AffineCoupling,
+    Block,
+    Coupling,
+    Rearrangement,
+    log_determinants,
+    run_forward,
+    run_inverse,
+    run_reversible,
+    run_tracked,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -145,3 +155,90 @@ def test_a_parameter_changed_before_the_backward_pass_is_an_error() -> None:
         block.bias.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         torch.autograd.backward(total)
+
+
+class Linear(AffineCoupling):
+    """What an author writes: log-scales and shifts of all targets from a network of the sources."""
+
+    def __init__(self, targets: tuple[int, ...], sources: tuple[int, ...], width: int = 3) -> None:
+        super().__init__(targets, sources)
+        generator = torch.Generator().manual_seed(sum(targets))
+        shape = 2 * width * len(targets), width * len(sources)
+        self.weight = nn.Parameter(torch.randn(shape, generator=generator).double() / 3)
+
+    def scales_and_shifts(self, *sources: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        parts = (torch.cat(sources, 1) @ self.weight.T).chunk(2 * len(self.targets), 1)
+        return [part.tanh() for part in parts[: len(self.targets)]], parts[len(self.targets) :]
+
+
+def make_flow() -> list[Block]:
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(1))
+    return [Linear((0, 2), (1,)), Rearrangement(0, 1, order), Linear((1,), (0, 2))]
+
+
+def test_log_determinants_are_those_of_the_jacobian() -> None:
+    flow, state = make_flow(), [x.detach() for x in make_state()]
+    _, scales = run_tracked(flow, state)
+    found = log_determinants(scales)
+    for image in range(len(state[0])):
+
+        def run(joined: Tensor) -> Tensor:
+            return torch.cat(run_forward(flow, joined.view(3, 1, 3).unbind()), 1)[0]
+
+        jacobian = torch.func.jacrev(run)(torch.stack([x[image] for x in state]).flatten())
+        wanted = torch.linalg.slogdet(jacobian).logabsdet
+        torch.testing.assert_close(found[image], wanted)
+
+
+@pytest.mark.parametrize("save_memory", [False, True])
+def test_gradients_of_values_and_log_scales_agree_with_finite_differences(
+    save_memory: bool,
+) -> None:
+    flow = make_flow()
+
+    def run(*tensors: Tensor) -> tuple[Tensor, ...]:
+        values, scales = run_tracked(flow, tensors[:3], save_memory=save_memory)
+        return (*values, log_determinants(scales))
+
+    assert torch.autograd.gradcheck(
+        run, (*make_state(), *(p for b in flow for p in b.parameters()))
+    )
+
+
+def test_saving_memory_changes_neither_values_nor_log_scales_nor_gradients() -> None:
+    flow = make_flow() + make_flow()
+    results = []
+    for save_memory in (False, True):
+        values, scales = run_tracked(flow, make_state(), save_memory=save_memory)
+        loss = sum(z.square().sum() for z in values) - log_determinants(scales).sum()
+        parameters = [p for b in flow for p in b.parameters()]
+        results.append([*values, *scales, *torch.autograd.grad(loss, parameters)])
+    torch.testing.assert_close(results[1], results[0], rtol=1e-10, atol=1e-12)
+
+
+def test_blocks_of_several_targets_and_rearrangements_are_undone() -> None:
+    flow, state = make_flow(), make_state()
+    with torch.no_grad():
+        recovered = run_inverse(flow, run_forward(flow, state))
+    torch.testing.assert_close(recovered, [x.detach() for x in state], rtol=0, atol=1e-12)
+
+
+def test_a_rearrangement_takes_each_entry_from_the_place_that_the_order_names() -> None:
+    block = Rearrangement(0, 1, torch.tensor([3, 0, 2, 4, 1]))
+    first, second = torch.tensor([[10, 11]]), torch.tensor([[12, 13, 14]])
+    found = run_forward([block], [first, second])
+    assert [part.tolist() for part in found] == [[[13, 10]], [[12, 14, 11]]]
+    assert block.state_dict() == {}
+
+
+def test_a_limit_clamps_results_only() -> None:
+    block = Linear((0,), (1,))
+    state = [x.detach() for x in make_state()]
+    free = run_forward([block], state)[0]
+    block.limit = 0.1
+    assert torch.equal(run_forward([block], state)[0], free.clamp(-0.1, 0.1))
+
+
+def test_a_coupling_without_log_scales_keeps_volumes() -> None:
+    _, scales = run_tracked(make_chain(), make_state())
+    assert not any(scale.any() for scale in scales)

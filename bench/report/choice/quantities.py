@@ -53,6 +53,7 @@ LABELS = {
     "aupimo": "AUPIMO",
     "aupro_pyramidflow": "AUPRO (PyramidFlow's code)",
     "aupro_cflow": "AUPRO (CFLOW-AD's code)",
+    "aupro_dfr": "AUPRO (DFR's code)",
     "fps": "FPS at its batch",
     "fps_b1": "FPS at batch 1",
     "fps_b8": "FPS at batch 8",
