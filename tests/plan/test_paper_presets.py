@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -36,8 +37,23 @@ FILLS = {
     ("padim-paper", "padim/table5"): 15,
     ("padim-paper", "padim/table7"): 1,
     ("padim-paper", "padim/table8"): 1,
+    ("patchcore-code", "pyramidflow/table4"): 3,
+    ("spade-paper", "cflow/table3"): 15,
+    ("spade-paper", "cflow/table4"): 15,
+    ("spade-paper", "padim/table3"): 15,
+    ("spade-paper", "padim/table5"): 15,
+    ("spade-paper", "padim/table8"): 1,
+    ("spade-paper", "pyramidflow/table3"): 12,
+    ("spade-paper", "pyramidflow/table4"): 3,
+    ("spade-paper", "pyramidflow/table5"): 4,
 }
 """Categories of a table that a preset runs for one of its rows: all of them."""
+
+UNPRINTED = {"patchcore-paper", "spade-code"}
+"""Presets whose numbers no table prints: the other side, where paper and code disagree."""
+
+FOREIGN = {"patchcore", "spade"}
+"""Methods whose own protocol no table has: their rows are under that of the table."""
 
 
 def resolved(preset: str, category: str) -> dict[str, Any]:
@@ -67,6 +83,8 @@ def test_the_cells_of_a_preset_fill_the_tables_that_it_is_for(preset: str, name:
     settings = load_settings(builtin_root(), preset)
     table = load_table(name, settings, load_published())
     method = preset.split("-")[0]
+    if method in FOREIGN:
+        settings = replace(settings, run=replace(settings.run, protocol=table.protocol))
     cells = [_row(settings, table.dataset, method, category) for category in table.wanted()]
     matcher = Matcher(table, load_settings(builtin_root()))
     lines = [row for row in table.rows if row.method == method]
@@ -79,7 +97,7 @@ def test_the_cells_of_a_preset_fill_the_tables_that_it_is_for(preset: str, name:
 def test_every_preset_of_a_paper_or_its_code_fills_some_table() -> None:
     presets = load_settings(builtin_root()).presets
     named = {name for name in presets if name.endswith(("-paper", "-code"))}
-    assert {preset for preset, _ in FILLS} == named
+    assert {preset for preset, _ in FILLS} == named - UNPRINTED
 
 
 def _row(settings: Settings, dataset: str, method: str, category: str) -> Row:
@@ -123,6 +141,10 @@ def test_padim_takes_the_same_settings_for_every_category() -> None:
         ("pyramidflow-paper", "pyramidflow"),
         ("cflow-paper", "cflow"),
         ("padim-paper", "padim"),
+        ("patchcore-code", "patchcore"),
+        ("patchcore-paper", "patchcore"),
+        ("spade-code", "spade"),
+        ("spade-paper", "spade"),
     ],
 )
 def test_a_preset_of_a_paper_brings_its_protocol(preset: str, protocol: str) -> None:
