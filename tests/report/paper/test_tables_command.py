@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ def test_without_an_argument_the_tables_are_listed(
     results = fill(tmp_path, rows_of(spec("pyramidflow/table4")))
     lines = bench("table", "--results", results).splitlines()
     (table4,) = [line for line in lines if line.startswith("pyramidflow/table4")]
-    assert table4.endswith("6 of 6")
+    assert re.search(r" (\d+) of \1$", table4)
     (table5,) = [line for line in lines if line.startswith("cflow/table5")]
     assert table5.endswith("published only")
 
@@ -111,9 +112,9 @@ def test_what_the_project_sets_for_a_method_changes_neither_matching_nor_run(
     changed = replace(settings, methods=own)
     assert requests(table4, changed, rows_of(table4), (0,)) == []
     assert requests(table4, changed, [], (0,)) == requests(table4, settings, [], (0,))
-    (padim, _), (pyramidflow, _) = requests(table4, changed, [], (0,))
-    assert padim.overrides["padim.dimensions"] == 550
-    assert pyramidflow.overrides["pyramidflow.running_mean_updates"] == 3
+    asked = {tuple(request.methods): request for request, _ in requests(table4, changed, [], (0,))}
+    assert asked["padim",].overrides["padim.dimensions"] == 550
+    assert asked["pyramidflow",].overrides["pyramidflow.running_mean_updates"] == 3
 
 
 def test_run_on_a_published_only_table_is_refused(tmp_path: Path) -> None:

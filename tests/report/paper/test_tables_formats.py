@@ -107,10 +107,12 @@ def test_latex_escapes_every_special_character() -> None:
 
 
 def test_html_escapes_and_links_notes(spec: Spec, built: Built) -> None:
-    text = render(built(spec("pyramidflow/table4")), "html")
+    table = built(spec("pyramidflow/table4"))
+    text = render(table, "html")
     assert '<a href="#note-S4">' in text
     assert '<p id="note-S4">' in text
-    assert text.count('<tr class="published-only">') == 8
+    only = [line for section in table.sections for line in section.lines if line.kind == ONLY]
+    assert text.count('<tr class="published-only">') == len(only) > 0
     assert text.count("<table>") == text.count("</table>") == 2
     assert "VT-ADL&#x27;s" in text
 

@@ -55,7 +55,7 @@ def test_blocks_are_ranked_apart_and_costs_the_other_way_round() -> None:
 
 def test_a_misprint_and_another_metric_are_not_ranked(spec: Spec, built: Built) -> None:
     table3 = built(spec("pyramidflow/table3"))
-    spade = cell(table3, "SPADE (WRN50)", ONLY, "transistor", section=1)
+    spade = cell(table3, "SPADE (WRN50)", PUBLISHED, "transistor", section=1)
     csflow = cell(table3, "CS-Flow (EfficientNet-B5)", ONLY, "transistor", section=1)
     assert (spade.text, spade.place, csflow.text, csflow.place) == ("97.4", 0, "96.9", 1)
     assert spade.notes == ("S1",)
@@ -105,8 +105,9 @@ def test_table_5_has_the_definitions_and_the_epoch_rule_of_table_3(
     assert "best test score" in table.caption[0]
     assert "to 0.3" in table.caption[0]
     assert not any(e.place for x in table.sections[1].lines for e in x.entries)
+    found = {line.label: line for line in table.sections[0].lines if line.kind in (PUBLISHED, ONLY)}
     for label in ("AE-SSIM", "SPADE"):
-        assert "S5" in lines(table)[label, ONLY].notes
+        assert "S5" in found[label].notes
 
 
 def test_published_best_marks_are_those_that_the_paper_prints_but_for_noted_slips(
