@@ -56,6 +56,7 @@ class Sample:
             mask stays in the image metrics, leaves the pixel metrics, and is counted in the row.
         group: one physical part, photographed several times; never on both sides of a split.
         mask_rule: which pixels of the mask file are anomalous.
+        mask_index: which mask of a file that holds those of a whole video: (T, H, W), as .npy.
     """
 
     image: Path
@@ -64,6 +65,7 @@ class Sample:
     mask: Path | None = None
     group: str | None = None
     mask_rule: MaskRule = "nonzero"
+    mask_index: int | None = None
 
 
 class Dataset(ABC):
@@ -83,6 +85,8 @@ class Dataset(ABC):
     """Where a user gets the images."""
     caution: ClassVar[str] = ""
     """Why its scores do not compare with published ones, as one sentence without a full stop."""
+    shows_people: ClassVar[bool] = False
+    """The images are personal data: the pages of the leaderboard never show them."""
     generated: ClassVar[bool] = False
     """Made by `prepare` in the cache folder, instead of lying in a folder of the user's."""
     every_category: ClassVar[Sequence[str]] = ()

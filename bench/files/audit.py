@@ -62,7 +62,7 @@ class _Mask:
 def _mask(sample: Sample) -> _Mask | Finding:
     assert sample.mask is not None
     try:
-        values = mask_values(sample.mask)
+        values = mask_values(sample.mask, sample.mask_index)
     except DataError as error:
         return Finding("error", str(error))
     mask = binarise(values, sample.mask_rule)

@@ -113,15 +113,37 @@ def image_size(path: Path) -> tuple[int, int]:
     return (width, height) if is_swapped else (height, width)
 
 
-def mask_values(path: Path) -> NDArray[np.uint16]:
+def _frame(path: Path, index: int) -> NDArray[np.uint16]:
+    """One mask of a video's, mapped: a scene's masks are larger than memory."""
+    try:
+        masks = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a .npy file of masks: {error}") from error
+    if masks.ndim != 3 or masks.dtype.kind not in "bu" or masks.dtype.itemsize > 2:
+        raise DataError(
+            f"{path}: {masks.dtype} of shape {masks.shape}; masks are (frames, height, width) of "
+            "8 or 16 bits without sign"
+        )
+    if not 0 <= index < len(masks):
+        raise DataError(f"{path}: no frame {index}; it holds {len(masks)}")
+    values: NDArray[np.uint16] = np.asarray(masks[index]).astype(np.uint16)
+    return values
+
+
+def mask_values(path: Path, index: int | None = None) -> NDArray[np.uint16]:
     """(H, W) values of a mask file before any rule: 0 is normal.
+
+    Args:
+        index: the frame, of a .npy file that holds (T, H, W) masks; only it is read.
 
     The maximum over colours after palette expansion, times opacity. Values of a 1-bit file are 0
     and 255; 16-bit values are divided by 257 only where one exceeds 255.
 
     Raises:
-        DataError: as `read_rgb`.
+        DataError: as `read_rgb`; a .npy file without such a frame.
     """
+    if index is not None:
+        return _frame(path, index)
     with _opened(path) as image:
         image.load()
         upright = ImageOps.exif_transpose(image)

@@ -107,6 +107,7 @@ def fingerprint(dataset: Dataset, category: str, cache: Path | None) -> str:
                     sample.mask_rule,
                     digests.of(sample.image),
                     digests.of(sample.mask) if sample.mask is not None else "",
+                    *(() if sample.mask_index is None else (str(sample.mask_index),)),
                 )
             )
             for split, found in samples.items()

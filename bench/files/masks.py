@@ -145,7 +145,7 @@ def _sample_mask(
         return None
     if sample.mask is None:
         return np.zeros(_target(sample.image, geometry, size), np.uint8)
-    values = mask_values(sample.mask)
+    values = mask_values(sample.mask, sample.mask_index)
     raw = binarise(values, sample.mask_rule)
     if sample.label == 0:
         if raw.any():
