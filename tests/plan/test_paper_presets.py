@@ -61,6 +61,10 @@ NO_TABLE = {
     "uninformed_students-code",
     "uninformed_students-paper",
     "patchsvdd-code",
+    "cutpaste-code",
+    "cutpaste-paper",
+    "draem-code",
+    "draem-paper",
 }
 """Presets whose protocol is that of no table: rows that name them run under the table's own."""
 
