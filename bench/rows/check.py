@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SCORES = [f for f in fields(Row) if f.metadata.get("group") == SCORE]
 FRACTIONS = tuple(f.name for f in _SCORES if f.type == "float | None" and "threshold" not in f.name)
-COUNTS = tuple(f.name for f in _SCORES if f.type == "int | None")
+COUNTS = tuple(f.name for f in _SCORES if f.type in ("int", "int | None"))
 RELATIVE = ("pixel_f1max_threshold", "params_m", "params_trainable_m", "gflops")
 IMAGE_LEVEL = ("image_auroc", "image_ap", "image_f1max")
 IDENTITY = ("kind", "method", "dataset", "category", "protocol", "params", "dataset_params")

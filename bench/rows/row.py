@@ -70,7 +70,7 @@ class Row:
     transductive: bool = _column(SCORE, default=False)
     maps: str = _column(SCORE, default="")  # "none", or "constant" within every image
     n_train: int | None = _column(SCORE, default=None)
-    n_held_out: int | None = _column(SCORE, default=None)  # of n_train, for validation
+    n_held_out: int = _column(SCORE, default=0)  # of n_train, for validation
     n_test: int | None = _column(SCORE, default=None)
     n_anomalous: int | None = _column(SCORE, default=None)
     n_unmasked: int | None = _column(SCORE, default=None)
