@@ -315,7 +315,12 @@ class _Site:
             params,
             [p for p in pictures if p.plots or p.gallery],
             [f"artifacts/{p.row.cell}/{name}" for p in pictures for name in p.damaged],
-            absent(line, pictures, self.galleries),
+            absent(
+                line,
+                pictures,
+                self.galleries,
+                people=self.data.plugins.shows_people(line.first.dataset),
+            ),
         )
 
     def _pictures(self, line: Line) -> list[Pictures]:
@@ -327,7 +332,8 @@ class _Site:
                 continue
             folder = artifacts_of(place, row)
             file = f"images/{slug(row.cell)}.webp"
-            drawn = self.galleries and (folder / "panels.npz").is_file()
+            people = self.data.plugins.shows_people(row.dataset)
+            drawn = self.galleries and not people and (folder / "panels.npz").is_file()
             pictures = draw(folder, row, self._target(file) if drawn else None, file)
             if pictures.gallery is None:
                 self.written.discard(file)

@@ -106,26 +106,33 @@ def draw(folder: Path, row: Row, target: Path | None, file: str) -> Pictures:
     return Pictures(row, tuple(found), picture, tuple(errors), tuple(errors.values()))
 
 
-def absent(line: Line, found: Sequence[Pictures], galleries: bool) -> list[tuple[str, str]]:
+def absent(
+    line: Line, found: Sequence[Pictures], galleries: bool, *, people: bool = False
+) -> list[tuple[str, str]]:
     """What a line has no pictures of, each with the command that brings them back, or with none.
 
     Args:
         found: what its artifacts show.
         galleries: whether test images were to be drawn.
+        people: whether they show people, and are never drawn.
     """
     if line.first.kind != MEASURED:
         return [] if found else [("Submitted maps come without curves and test images", "")]
     curves_of = {p.row.category for p in found if p.plots or p.damaged}
     images_of = {p.row.category for p in found if p.gallery or "panels.npz" in p.damaged}
     no_curves = [c for c in line.categories if c not in curves_of]
-    no_images = [c for c in line.categories if c not in images_of] if galleries else []
+    no_images = (
+        [c for c in line.categories if c not in images_of] if galleries and not people else []
+    )
     sentences = []
     if no_curves and no_curves == no_images:
         sentences.append(_absent("curves or test images", no_curves, line))
     else:
         sentences += [_absent("curves", no_curves, line)] if no_curves else []
         sentences += [_absent("test images", no_images, line)] if no_images else []
-    if not galleries:
+    if people:
+        sentences.append(("Test images show people: personal data, never shown here", ""))
+    elif not galleries:
         sentences.append(("Test images are left out of this site (--no-galleries)", ""))
     return sentences
 

@@ -46,6 +46,11 @@ class Plugins:
             return {}
         return _plain(plugin.defaults())
 
+    def shows_people(self, dataset: str) -> bool:
+        """Whether the images of a data set are personal data, which no page shows."""
+        plugin = self.datasets.get(dataset)
+        return plugin is not None and bool(plugin.constants.get("shows_people"))
+
     def categories(self, dataset: str, options: str = "{}") -> frozenset[str]:
         """Every category of a data set; empty where nobody says.
 

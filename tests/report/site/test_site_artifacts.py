@@ -47,6 +47,22 @@ def test_curves_losses_and_panels_of_a_cell_are_shown(
     assert not list((tmp_path / "out").rglob("images/*"))
 
 
+def test_images_that_show_people_are_never_drawn(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    row = site_row(dataset="stc", category="01")
+    results = write_results(tmp_path / "r", [row])
+    artifacts = results / "artifacts" / row.cell
+    artifacts.mkdir(parents=True)
+    zeros = np.zeros((8, 8))
+    panel = Panel("a.png", np.zeros((8, 8, 3), np.uint8), zeros, zeros, 0.5, 1, "hole", "lowest")
+    save_panels(artifacts / "panels.npz", [panel], 0.5)
+    build_site(load_site_data([results]), tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("images/*"))
+    page = (tmp_path / "out" / "methods" / "padim.html").read_text(encoding="utf-8")
+    assert "Test images show people: personal data, never shown here" in page
+
+
 def test_a_damaged_artifact_is_named_and_the_site_is_whole(
     tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
 ) -> None:
