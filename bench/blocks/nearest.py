@@ -4,10 +4,10 @@
 may be far larger than the distance: in float32 a near-duplicate at 1e-3 among squared norms of 341
 comes out up to a fifth wrong, and may lose to another. So products only rank here:
 
-1. Each block of the gallery gives products, the best `neighbours` of a row and a bound on what
-   rounding may have moved. Blocks that cannot hold a nearer one than those known are skipped.
-2. Rows in which more candidates lie within that bound than are wanted are ranked once more, in
-   float64.
+1. Each block of the gallery gives products, and a bound on what rounding may have moved. Queries
+   for which it cannot hold a nearer one than those known are done with it.
+2. Of the others the best `neighbours` are taken; where the next one lies within that bound, the row
+   is ranked once more, in float64.
 3. The squared distances of the winners are sums of squared differences.
 
 So a result depends neither on the size of a block nor on which other queries are searched for.
@@ -130,18 +130,21 @@ class Search:
         # |g|^2 - 2 q.g: the query's own length does not change the order.
         products = torch.addmm(lengths, queries, block.T, alpha=-2)
         slack = self._tolerance * (self._lengths[part] + lengths.max())
-        best, index = _smallest(products, wanted)
-        hopeful = best[:, 0] + self._lengths[part] - slack < known[:, -1]
-        crowded = (products <= (best[:, -1] + 2 * slack)[:, None]).sum(1) > wanted
-        unclear = (hopeful & crowded).nonzero()[:, 0]
-        if len(unclear) and len(block) > wanted:
-            index[unclear] = self._in_double(queries[unclear], block, wanted)
+        hopeful = products.amin(1) + self._lengths[part] - slack < known[:, -1]
         found = hopeful.nonzero()[:, 0]
         if not len(found):
             return
-        squares = self._distances(queries[found], block, index[found])
-        squares = torch.cat((known[found], squares), 1)
-        index = torch.cat((self._index[part][found], index[found] + offset), 1)
+        if len(found) < len(queries):
+            products, queries, slack = products[found], queries[found], slack[found]
+        # One more than wanted, to see whether the last is apart from it.
+        best, index = products.topk(min(wanted + 1, len(block)), largest=False)
+        index = index[:, :wanted]
+        if len(block) > wanted:
+            unclear = (best[:, wanted] <= best[:, wanted - 1] + 2 * slack).nonzero()[:, 0]
+            if len(unclear):
+                index[unclear] = self._in_double(queries[unclear], block, wanted)
+        squares = torch.cat((known[found], self._distances(queries, block, index)), 1)
+        index = torch.cat((self._index[part][found], index + offset), 1)
         squares, order = squares.sort(dim=1, stable=True)
         self._squares[part][found] = squares[:, : self.neighbours]
         self._index[part][found] = index.gather(1, order)[:, : self.neighbours]
@@ -153,7 +156,7 @@ class Search:
         found = []
         for part in _slices(len(queries), self._limit // (4 * 8 * (len(block) + queries.shape[1]))):
             products = torch.addmm(lengths, queries[part].double(), double.T, alpha=-2)
-            found.append(_smallest(products, wanted)[1])
+            found.append(products.topk(wanted, largest=False).indices)
         return torch.cat(found)
 
     def _distances(self, queries: Tensor, block: Tensor, index: Tensor) -> Tensor:
@@ -173,13 +176,6 @@ def tolerance(width: int) -> float:
     """
     factors = 2 * _ROUNDING[torch.get_float32_matmul_precision()]
     return factors + 2 * _DEVIATIONS * math.sqrt(width) * _FLOAT32
-
-
-def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """(Q, count) smallest values of each row and their columns."""
-    if count == 1:  # a running minimum is far cheaper than a selection
-        return values.min(1, keepdim=True)
-    return values.topk(count, dim=1, largest=False)
 
 
 def _slices(count: int, step: int) -> Iterator[slice]:
