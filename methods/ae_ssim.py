@@ -109,6 +109,7 @@ class AeSsim(Method):
                 f"ae_ssim: border = {self.border} leaves nothing of {run.image_size[0]}x"
                 f"{run.image_size[1]} pixels, or is negative; 5 is published"
             )
+        self._gaussian(), self._uniform()
         self.tiling = Tiling(run.image_size, self.patch, self.stride)
         widths = [self.width * factor for factor in WIDTHS]
         self.network = AutoEncoder(
@@ -134,8 +135,7 @@ class AeSsim(Method):
         found = self.network(patches)
         if self.loss == "l2":
             return functional.mse_loss(found, patches)
-        gaussian = Window(self.window, self.sigma, summed="float64")
-        loss = 1 - ssim_map(patches, found, gaussian).mean()
+        loss = 1 - ssim_map(patches, found, self._gaussian()).mean()
         if self.loss == "ssim_l1":
             loss = loss + self.l1_weight * (patches - found).abs().mean()
         return loss
@@ -163,8 +163,7 @@ class AeSsim(Method):
             return ((pixels - found) / 255).square().mean(1).float()
         total = pixels.new_zeros(pixels.shape[0], *pixels.shape[-2:])
         if self.map != "l1":
-            uniform = Window(self.window, sigma=None, border="edge", is_sample=True)
-            total = 1 - ssim_map(pixels, found, uniform, value_range=255.0).mean(1)
+            total = 1 - ssim_map(pixels, found, self._uniform(), value_range=255.0).mean(1)
         if self.map != "ssim":
             weight = self.l1_weight if self.map == "ssim_l1" else 1.0
             total = total + weight * (pixels - found).abs().mean(1) / 255
@@ -178,6 +177,12 @@ class AeSsim(Method):
             patches = self.tiling.cut(image)
             residual = self.tiling.join(self.residual(patches, self.network(patches))[:, None])[0]
         return residual * self._frame().to(residual.device)
+
+    def _gaussian(self) -> Window:
+        return Window(self.window, self.sigma, summed="float64")
+
+    def _uniform(self) -> Window:
+        return Window(self.window, sigma=None, border="edge", is_sample=True)
 
     def _training(self) -> PatchTraining:
         augment = RandomPatch(

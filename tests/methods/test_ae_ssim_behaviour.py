@@ -149,7 +149,7 @@ def test_an_images_map_does_not_depend_on_its_batch(
 def test_images_need_not_be_square(fit: Callable[..., AeSsim]) -> None:
     method = fit(pictures(4, 64, 101))
     with torch.inference_mode():
-        assert method.predict(pictures(2, 64, 101, seed=1)).maps.shape == (2, 64, 101)  # type: ignore[union-attr]
+        assert method.raw(pictures(2, 64, 101, seed=1)).shape == (2, 64, 101)
 
 
 @pytest.mark.parametrize("loss", ["ssim", "ssim_l1", "l2"])
