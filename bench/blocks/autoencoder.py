@@ -89,8 +89,10 @@ class AutoEncoder(nn.Module):
 
     def encode(self, patches: Tensor) -> Tensor:
         """(B, C, patch, patch) -> (B, code)."""
-        # oneDNN convolves this layout almost twice as fast, whatever that of the weights.
-        code: Tensor = self.encoder(patches.contiguous(memory_format=torch.channels_last))
+        if patches.device.type == "cpu":
+            # oneDNN convolves this layout almost twice as fast, whatever that of the weights.
+            patches = patches.contiguous(memory_format=torch.channels_last)
+        code: Tensor = self.encoder(patches)
         return code.flatten(1)
 
     def decode(self, latent: Tensor) -> Tensor:
