@@ -136,7 +136,6 @@ class AnoGAN(Method):
         # The same for every image, so that no image's search depends on its place in a batch.
         start = torch.randn(self.restarts, self.latent, generator=run.generator("anogan z"))
         self.start = start.to(run.device)
-        self.freeze()
 
     def fit(self, train: Images, run: Run) -> Iterator[Mapping[str, float]]:
         """Train the GAN, then the encoder if there is one; yield the losses of each epoch."""
@@ -180,6 +179,7 @@ class AnoGAN(Method):
 
     def _search(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """The generated images that a search ends at, and their scores."""
+        self.freeze()  # once more: a saved state was loaded into fresh networks
         search = Search(
             self.generator, self.discriminator.features, self.feature_weight, self.search_lr
         )
