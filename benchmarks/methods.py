@@ -36,6 +36,8 @@ METHODS = (
     "csflow",
     "differnet",
     "draem",
+    "anogan",
+    "ae_ssim",
 )
 AT_MOST = "(at most)"
 """End of a comparison's name whose goal is an upper limit."""

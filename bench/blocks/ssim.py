@@ -30,12 +30,16 @@ class Window:
             "zeros": full size, zeros outside; "edge": full size, mirrored with the edge repeated
             (d c b a | a b c d), as SciPy's "reflect".
         is_sample: variances and covariances with divisor n - 1 instead of n, n = side squared.
+        summed: type in which a Gaussian's weights are made to sum to 1, before they are rounded to
+            float32. In float32, as published torch code does it, the sum ends 7e-8 short of 1;
+            variances are differences of squares, so that losses show it.
     """
 
     side: int = 11
     sigma: float | None = 1.5
     border: Border = "valid"
     is_sample: bool = False
+    summed: Literal["float32", "float64"] = "float32"
 
     def __post_init__(self) -> None:
         if self.side < 3 or self.side % 2 == 0:
@@ -81,17 +85,17 @@ def ssim_map(a: Tensor, b: Tensor, window: Window = GAUSSIAN, value_range: float
             "use larger images"
         )
     # Apart, so that a target without gradient costs no backward pass.
-    mean_a, square_a = _filtered(torch.stack((a, a * a)), window)
-    mean_b, square_b, product = _filtered(torch.stack((b, b * b, a * b)), window)
+    (mean_a,) = _filtered(a[None], window)
+    mean_b, squares, product = _filtered(torch.stack((b, a * a + b * b, a * b)), window)
     count = window.side**2
     scale = count / (count - 1) if window.is_sample else 1.0
-    variance_a = scale * (square_a - mean_a * mean_a)
-    variance_b = scale * (square_b - mean_b * mean_b)
-    covariance = scale * (product - mean_a * mean_b)
+    means = mean_a * mean_b
+    mean_squares = mean_a * mean_a + mean_b * mean_b
+    covariance = scale * (product - means)
+    variances = scale * (squares - mean_squares)
     c1, c2 = (_LUMINANCE * value_range) ** 2, (_CONTRAST * value_range) ** 2
-    above = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
-    below = (mean_a * mean_a + mean_b * mean_b + c1) * (variance_a + variance_b + c2)
-    result: Tensor = above / below
+    luminance = (2 * means + c1) / (mean_squares + c1)
+    result: Tensor = luminance * (2 * covariance + c2) / (variances + c2)
     return result
 
 
@@ -109,7 +113,7 @@ def _filtered(planes: Tensor, window: Window) -> Tensor:
         taps = torch.full((window.side, 1), 1 / window.side, dtype=planes.dtype)
         flat = _convolved(_convolved(flat, taps, (pad, 0)), taps.T, (0, pad))
     else:
-        flat = _convolved(flat, _gaussian(window.side, window.sigma), (pad, pad))
+        flat = _convolved(flat, _gaussian(window), (pad, pad))
     return flat.view(*shape, *flat.shape[-2:])
 
 
@@ -121,14 +125,14 @@ def _convolved(flat: Tensor, kernel: Tensor, pad: tuple[int, int]) -> Tensor:
     return result
 
 
-def _gaussian(side: int, sigma: float) -> Tensor:
-    """(side, side) weights, rounded to float32 as in all published code.
-
-    Their sum is not quite 1; variances are small differences, so that losses show it.
-    """
-    taps = torch.tensor([math.exp(-((x - side // 2) ** 2) / (2 * sigma**2)) for x in range(side)])
-    taps = taps / taps.sum()
-    return torch.outer(taps, taps)
+def _gaussian(window: Window) -> Tensor:
+    """(side, side) weights in float32."""
+    assert window.sigma is not None
+    half, dtype = window.side // 2, getattr(torch, window.summed)
+    line = [math.exp(-(x**2) / (2 * window.sigma**2)) for x in range(-half, half + 1)]
+    taps = torch.tensor(line, dtype=dtype)
+    taps /= taps.sum()
+    return torch.outer(taps, taps).float()
 
 
 def _mirrored(size: int, pad: int, device: torch.device) -> Tensor:

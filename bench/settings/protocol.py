@@ -176,6 +176,14 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("csflow", resize="method", mask_size="native", epoch="oracle"),
         # train.py of marco-rudolph/differnet at 9bdf026: best of the test evaluations.
         Protocol("differnet", resize="method", epoch="oracle"),
+        # plutoyuxie/AutoEncoder-SSIM at 1bd6651: a side for each category, bilinear; its own
+        # decision is no score, so that the map's maximum is taken.
+        Protocol("ae_ssim", resize="method", image_score="max"),
+        # MVTec AD's AnoGAN (CVPR 2019): objects zoomed to 128 pixels, textures cut into patches.
+        Protocol("anogan", resize="method"),
+        # pankajmishra000/VT-ADL at 20b58e2: 550 x 550, centre crop 512; 13 % of the picture are
+        # never scored. Its masks are dilated by the resize; ours are not.
+        Protocol("vtadl", resize=(550, 550), crop=512),
         # The standard protocol with the best epoch chosen on the test set, to show the difference.
         Protocol("oracle", epoch="oracle"),
     )

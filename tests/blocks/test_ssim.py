@@ -17,7 +17,12 @@ from bench.blocks.ssim import GAUSSIAN, UNIFORM, Border, Window, ssim_map
 
 BORDERS: tuple[Border, ...] = ("valid", "zeros", "edge")
 WINDOWS = [Window(5, 1.5, *choice) for choice in product(BORDERS, (False, True))]
-WINDOWS += [Window(3, None, "edge", True), Window(7, None, "zeros"), Window(3, None, "valid")]
+WINDOWS += [
+    Window(7, 2.0, summed="float64"),
+    Window(3, None, "edge", True),
+    Window(7, None, "zeros"),
+    Window(3, None, "valid"),
+]
 
 
 def images(*shape: int, seed: int = 0) -> Tensor:
@@ -117,8 +122,8 @@ def test_float32_and_float64_agree() -> None:
 
 
 def test_the_gradient_is_that_of_the_formula() -> None:
-    a, b = images(1, 2, 7, 8), images(1, 2, 7, 8, seed=1)
-    for window in (Window(5), Window(5, border="zeros"), Window(3, None, "edge", True)):
+    a, b = images(1, 2, 5, 6), images(1, 2, 5, 6, seed=1)
+    for window in (Window(3), Window(5, border="zeros"), Window(3, None, "edge", True)):
         assert torch.autograd.gradcheck(
             lambda x, y, w=window: ssim_map(x, y, w), (a.requires_grad_(), b.requires_grad_())
         )

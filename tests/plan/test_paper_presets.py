@@ -65,6 +65,12 @@ NO_TABLE = {
     "cutpaste-paper",
     "draem-code",
     "draem-paper",
+    "ae_ssim-code",
+    "ae_ssim-paper",
+    "anogan-code",
+    "anogan-paper",
+    "vtadl-code",
+    "vtadl-paper",
 }
 """Presets whose protocol is that of no table: rows that name them run under the table's own."""
 
@@ -173,6 +179,12 @@ def test_padim_takes_the_same_settings_for_every_category() -> None:
         ("patchcore-paper", "patchcore"),
         ("spade-code", "spade"),
         ("spade-paper", "spade"),
+        ("ae_ssim-paper", "ae_ssim"),
+        ("ae_ssim-code", "ae_ssim"),
+        ("anogan-paper", "anogan"),
+        ("anogan-code", "anogan"),
+        ("vtadl-paper", "vtadl"),
+        ("vtadl-code", "vtadl"),
     ],
 )
 def test_a_preset_of_a_paper_brings_its_protocol(preset: str, protocol: str) -> None:
