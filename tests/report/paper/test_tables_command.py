@@ -54,8 +54,8 @@ def test_without_an_argument_the_tables_are_listed(
     lines = bench("table", "--results", results).splitlines()
     (table4,) = [line for line in lines if line.startswith("pyramidflow/table4")]
     assert re.search(r" (\d+) of \1$", table4)
-    (table5,) = [line for line in lines if line.startswith("cflow/table5")]
-    assert table5.endswith("published only")
+    (printed,) = [line for line in lines if line.startswith("padim/table6")]
+    assert printed.endswith("published only")
 
 
 @pytest.mark.parametrize("format", ["md", "tex", "html", "csv"])
@@ -119,7 +119,7 @@ def test_what_the_project_sets_for_a_method_changes_neither_matching_nor_run(
 
 def test_run_on_a_published_only_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="published numbers only"):
-        bench("table", "cflow/table5", "--run", "--results", str(tmp_path))
+        bench("table", "padim/table6", "--run", "--results", str(tmp_path))
 
 
 def test_compare_without_rows_says_what_to_run(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.plan import discovery
 from bench.report.paper.paper_formats import render
 from bench.report.paper.published import MEANS, PublishedNumber, matches
 from bench.report.paper.ranking import DIFFERENCE, MEASURED, ONLY, PUBLISHED
-from bench.report.paper.table_files import read_table, table_files
+from bench.report.paper.table_files import load_table, read_table, table_files
 from tests.report.shown import cell, lines
 
 if TYPE_CHECKING:
@@ -68,10 +69,10 @@ def test_difference_is_measured_minus_published(spec: Spec, rows_of: RowsOf, bui
 
 
 def test_rows_without_a_method_are_published_only(spec: Spec, built: Built) -> None:
-    table = built(spec("pyramidflow/table4"))
+    table = built(spec("padim/table3"))
     kinds = {label: kind for label, kind in lines(table) if kind != MEASURED}
-    assert kinds["VT-ADL"] == ONLY
-    assert kinds["PyramidFlow (ResNet18)"] == PUBLISHED
+    assert kinds["AE-SSIM"] == ONLY
+    assert kinds["PaDiM (ResNet18, Rd100)"] == PUBLISHED
 
 
 def test_a_mean_is_over_its_own_set_and_absent_when_one_category_is(
@@ -265,3 +266,17 @@ def test_a_table_of_memory_does_not_say_that_timings_are_rough(
     measured = [line for line in lines if line.kind.startswith("measured")]
     assert any(entry.text for line in measured for entry in line.entries)
     assert not any("¶" in line.marks for line in measured)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["pyramidflow/table3", "pyramidflow/table4", *(f"cflow/table{n}" for n in range(1, 7))],
+)
+def test_no_row_of_the_two_papers_is_without_a_method(
+    name: str, settings: Settings, published: Published
+) -> None:
+    table = load_table(name, settings, published)
+    installed = discovery.sources("methods")
+    assert table.rows
+    for row in table.rows:
+        assert row.method in installed, row.label
