@@ -15,6 +15,8 @@ from bench.report.choice.marks import mask_notes, says_nothing
 from bench.report.compare.intervals import (
     IMAGE_METRICS,
     IMAGES,
+    MAXIMA,
+    OF_MAXIMA,
     SEEDS,
     NoInterval,
     image_samples,
@@ -164,6 +166,8 @@ def _remarks(
 def _samples(coverage: Coverage, metric: str, artifacts: Path | None) -> tuple[Samples, list[str]]:
     """Bootstrap samples of cells, and why others have none."""
     samples: dict[tuple[str, str], NDArray[np.float64]] = {}
+    if metric in MAXIMA:
+        return samples, [OF_MAXIMA]
     if metric not in IMAGE_METRICS or artifacts is None:
         return samples, []
     reasons: dict[str, Counter[str]] = {}
@@ -215,7 +219,7 @@ def _mean(coverage: Coverage, name: str, metric: str, samples: Samples) -> Numbe
     interval = None
     if all((name, c) in samples for c in shared):
         interval = percentiles(np.mean([samples[name, c] for c in shared], axis=0))
-    elif not samples and len(by_seed) > 1:
+    elif not samples and len(by_seed) > 1 and metric not in MAXIMA:
         interval = t_interval(by_seed)
     return Number(*_over_seeds(by_seed, metric), interval=interval)
 

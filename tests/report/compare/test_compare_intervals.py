@@ -10,7 +10,7 @@ import pytest
 from bench.report.choice.groups import groups
 from bench.report.compare.compare import Number, tabulate_metric
 from bench.report.compare.compare_formats import text_table
-from bench.report.compare.intervals import IMAGE_METRICS, image_score
+from bench.report.compare.intervals import IMAGE_METRICS, MAXIMA, image_score
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,7 +59,7 @@ def of(rows: list[Row], metric: str, artifacts: Path | None) -> tuple[Number, Nu
     return table.cells["padim", "weave"], table.means["padim"], text_table(table)
 
 
-@pytest.mark.parametrize("metric", IMAGE_METRICS)
+@pytest.mark.parametrize("metric", sorted({*IMAGE_METRICS} - {*MAXIMA}))
 def test_stored_image_scores_give_intervals_of_image_metrics(
     metric: str, store: Store, tmp_path: Path
 ) -> None:
@@ -68,6 +68,17 @@ def test_stored_image_scores_give_intervals_of_image_metrics(
     assert cell.interval[0] < cell.value < cell.interval[1]
     assert mean == cell
     assert "bootstrap samples of the test images" in text
+
+
+@pytest.mark.parametrize("metric", MAXIMA)
+def test_a_maximum_over_thresholds_has_no_interval_and_says_why(
+    metric: str, store: Store, tmp_path: Path
+) -> None:
+    rows = [store(image_scores(i), seed=i, pixel_f1max=0.4 + 0.1 * i) for i in range(3)]
+    cell, mean, text = of(rows, metric, tmp_path)
+    assert (cell.interval, mean.interval) == (None, None)
+    assert "[" not in text
+    assert "no interval: its threshold is the best on these test images" in text
 
 
 def test_the_order_of_the_stored_images_does_not_matter(store: Store, tmp_path: Path) -> None:
