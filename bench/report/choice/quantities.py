@@ -153,6 +153,20 @@ def is_step_time(name: str) -> bool:
     return is_timing(name) and not name.startswith("fit_")
 
 
+AT_BATCH = ("fps", "fps_mean", "infer_batch_mb")
+"""Costs that were measured at the row's `fps_batch`."""
+
+
+def conditions(name: str) -> tuple[str, ...]:
+    """Columns of rows whose numbers may stand in one median or side by side.
+
+    Batches apart, which tables name beside the number.
+    """
+    if not depends_on_hardware(name):
+        return ()
+    return ("device", "threads", "speed" if is_timing(name) else "memory")
+
+
 def label(name: str) -> str:
     """How tables call it."""
     return LABELS.get(name, name.replace("_", " "))

@@ -37,9 +37,6 @@ if TYPE_CHECKING:
 
     Samples = Mapping[tuple[str, str], NDArray[np.float64]]
 
-_AT_BATCH = ("fps", "fps_mean", "infer_batch_mb")
-"""Costs that were measured at the row's `fps_batch`."""
-
 
 @dataclass(frozen=True)
 class Number:
@@ -192,7 +189,7 @@ def _cells(
     group: Group, coverage: Coverage, metric: str, samples: Samples
 ) -> dict[tuple[str, str], Number]:
     every = [row for rows in group.variants.values() for row in rows]
-    by_batch = metric in _AT_BATCH and len({row.fps_batch for row in every}) > 1
+    by_batch = metric in q.AT_BATCH and len({row.fps_batch for row in every}) > 1
     cells = {}
     for name, chosen in coverage.chosen.items():
         for category, rows in chosen.rows.items():

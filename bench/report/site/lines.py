@@ -10,6 +10,8 @@ from bench.plan.identity import canonical
 from bench.report.choice.coverage import choose, data_states
 from bench.report.choice.marks import NOISY, NOISY_MEANING, marks
 from bench.report.choice.quantities import (
+    AT_BATCH,
+    conditions,
     group_by,
     is_lower_better,
     median_cost,
@@ -297,13 +299,13 @@ def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
 
 
 def _cost(line: Line, name: str) -> Value:
-    """Median over the rows that have it, if they were timed alike."""
+    """Median over the rows that have it, if they were measured alike."""
     rows = [row for row in line.rows if getattr(row, name) is not None]
     if not rows:
         return Value()
-    conditions = {(row.speed, row.threads, row.fps_batch) for row in rows}
+    columns = (*conditions(name), *(["fps_batch"] if name in AT_BATCH else []))
     mark = NOISY if name in TIMED and any(row.noisy for row in rows) else ""
-    if name in TIMED and len(conditions) > 1:
+    if len({tuple(getattr(row, column) for column in columns) for row in rows}) > 1:
         return Value(f"mixed{mark}")
     median = median_cost(rows, name)
     return Value(show(name, median) + mark, median)

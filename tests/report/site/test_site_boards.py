@@ -225,6 +225,17 @@ def test_speeds_under_different_conditions_are_not_averaged(site_row: SiteRow) -
     assert shown["params_m"] == "2.00"
 
 
+def test_memory_that_was_read_in_two_ways_is_not_averaged(site_row: SiteRow) -> None:
+    rows = [
+        site_row(category=c, memory="anonymous", infer_mb=mb, fps=10.0, params_m=2.0)
+        for c, mb in zip(CATEGORIES, (130.0, 132.0, 171.0), strict=True)
+    ]
+    assert texts(one_board(rows).lines[0])["infer_mb"] == "132"
+    rows[2] = replace(rows[2], memory="resident")
+    shown = texts(one_board(rows).lines[0])
+    assert [shown[name] for name in ("infer_mb", "fps", "params_m")] == ["mixed", "10.0", "2.00"]
+
+
 def test_of_one_category_and_seed_the_newest_row_counts_and_the_other_is_kept(
     site_row: SiteRow,
 ) -> None:
