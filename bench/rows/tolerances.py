@@ -90,12 +90,23 @@ def figures_of(row: Row) -> dict[str, float | None]:
 
 
 def one_swap(metric: str, row: Row) -> float:
-    """What two test images that change places in the ranking can do to an image-level score."""
+    """The most that two test images can do to an image-level score that change places.
+
+    A normal and an anomalous image that follow each other in the ranking, P anomalous ones and N
+    normal: AUROC 1 / (P N). AP j / (P r (r + 1)) at ranks r and r + 1 of which the anomalous one is
+    the j-th, j <= r: at most 1 / (2 P), at the top. Best F1 at most 2 j / ((r + P) (r + P + 1)),
+    since the cut below both images stays: 1 / (2 P + 1), at r = j = P.
+    """
     anomalous = row.n_anomalous or 0
     normal = (row.n_test or 0) - anomalous
     if metric not in IMAGE_LEVEL or not anomalous or not normal:
         return 0.0
-    return 1 / (anomalous * normal) if metric == "image_auroc" else 1 / anomalous
+    swaps = {
+        "image_auroc": anomalous * normal,
+        "image_ap": 2 * anomalous,
+        "image_f1max": 2 * anomalous + 1,
+    }
+    return 1 / swaps[metric]
 
 
 IMAGE_LEVEL = ("image_auroc", "image_ap", "image_f1max")

@@ -5,22 +5,32 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from bench.errors import ConfigError, StoreError
+from bench.report.compare.intervals import image_score
 from bench.rows.changes import PARTS, Environments
 from bench.rows.check import Comparison, check, compare
 from bench.rows.check_output import as_json, as_junit, as_text, speed
 from bench.rows.drawn_again import two_means
 from bench.rows.store import ResultStore
-from bench.rows.tolerances import COUNTS, FRACTIONS, RELATIVE, Tolerances
+from bench.rows.tolerances import (
+    COUNTS,
+    FRACTIONS,
+    IMAGE_LEVEL,
+    RELATIVE,
+    Tolerances,
+    one_swap,
+)
 from bench.settings.config import load_settings
 from tests.row_maker import make_row
 
@@ -29,9 +39,10 @@ if TYPE_CHECKING:
 
 TOLERANCES = Tolerances(scores=0.002, relative={"gflops": 0.01})
 NOWHERE = Environments([])
+ROOT = Path(__file__).parents[2]
 
 
-def row(seed: int = 0, **changes: Any) -> Row:
+def row(seed: int = 0, /, **changes: Any) -> Row:
     values: dict[str, Any] = {
         "cell": f"{seed:012x}",
         "seed": seed,
@@ -70,12 +81,16 @@ def test_equal_rows_agree() -> None:
 
 @pytest.mark.parametrize("delta", [0.01, -0.01])
 @pytest.mark.parametrize("metric", FRACTIONS)
-def test_a_score_that_moves_either_way_is_changed(metric: str, delta: float) -> None:
-    old: dict[str, Any] = {metric: 0.5}
-    now: dict[str, Any] = {metric: 0.5 + delta}
-    found = outcome([row(**old)], [row(**now)], Tolerances(0.002))
-    image_level = metric in ("image_ap", "image_f1max")  # one swap of 50 images may move these 0.02
-    assert changed_metrics(found) == ([] if image_level else [metric])
+def test_a_score_of_the_gate_that_moves_by_a_hundredth_either_way_is_changed(
+    metric: str, delta: float
+) -> None:
+    settings = load_settings(ROOT)
+    images = settings.presets["gate"]["datasets"]["synthetic"]
+    counts = {"n_anomalous": images["bad"], "n_test": images["good"] + images["bad"]}
+    tolerances = Tolerances.from_table(settings.check, "bench.toml")
+    old = row(**{metric: 0.9, **counts})
+    found = outcome([old], [row(**{metric: 0.9 + delta, **counts})], tolerances)
+    assert changed_metrics(found) == [metric]
 
 
 @given(st.floats(0, 1), st.floats(0, 0.5), st.booleans())
@@ -120,12 +135,25 @@ def test_scores_of_other_evaluators_are_gated_too() -> None:
     assert changed_metrics(outcome([old], [now])) == ["published.aupro_x"]
 
 
-def test_an_image_score_may_move_by_one_swap_of_two_images() -> None:
-    few = {"n_test": 16, "n_anomalous": 8}
-    old, swapped = row(**few), row(image_auroc=0.75 - 1 / 64, **few)
-    assert outcome([old], [swapped]).exit_code() == 0
-    assert outcome([old], [row(image_auroc=0.75 - 2 / 64, **few)]).exit_code() == 1
-    assert outcome([row()], [row(image_auroc=0.75 - 1 / 64)]).exit_code() == 1
+@pytest.mark.parametrize("metric", IMAGE_LEVEL)
+@pytest.mark.parametrize(("normal", "anomalous"), [(1, 1), (2, 4), (4, 2), (4, 4), (5, 3)])
+def test_an_image_score_may_move_by_what_the_worst_swap_of_two_images_does(
+    metric: str, normal: int, anomalous: int
+) -> None:
+    counts = {"n_test": normal + anomalous, "n_anomalous": anomalous}
+    scores = np.arange(normal + anomalous, 0, -1.0)
+    worst = 0.0
+    for chosen in combinations(range(normal + anomalous), anomalous):
+        labels = np.isin(np.arange(normal + anomalous), chosen)
+        for rank in range(normal + anomalous - 1):
+            swapped = labels.copy()
+            swapped[[rank, rank + 1]] = labels[[rank + 1, rank]]
+            values = [image_score(metric, scores, each) for each in (labels, swapped)]
+            worst = max(worst, abs(values[0] - values[1]))
+    assert one_swap(metric, row(**counts)) == pytest.approx(worst)
+    for moved, code in ((worst, 0), (worst + 1e-6, 1)):
+        old, now = ({metric: 0.5 - by, **counts} for by in (0.0, moved))
+        assert outcome([row(**old)], [row(**now)], Tolerances()).exit_code() == code
 
 
 def test_missing_and_new_cells_are_told_apart_from_changed_ones() -> None:
@@ -323,7 +351,7 @@ def test_an_unusable_tolerance_is_refused(table: dict[str, Any], message: str) -
 
 
 def test_the_shipped_tolerances_are_valid() -> None:
-    settings = load_settings(Path(__file__).parents[2])
+    settings = load_settings(ROOT)
     tolerances = Tolerances.from_table(settings.check, "bench.toml")
     assert set(tolerances.relative) == set(RELATIVE)
     assert 0 < tolerances.of("aupro_30", row()) < 0.01
