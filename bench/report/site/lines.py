@@ -23,7 +23,7 @@ from bench.report.choice.variants import configurations, identity_of_weights, to
 from bench.report.site.names import backbone, prior
 from bench.report.site.parameters import changed, differing, read_json
 from bench.rows.row import MAIN_SCORES
-from bench.rows.text import plain, some
+from bench.rows.text import fixed, plain, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -233,7 +233,7 @@ def _mark_best(lines: list[Line]) -> list[Line]:
     best: dict[int, float] = {}
     for column, name in enumerate(COLUMNS):
         numbers = [x.values[column].number for x in ranked]
-        known = [round(n, 1) for n in numbers if n is not None]
+        known = [float(fixed(n, 1)) for n in numbers if n is not None]
         if name not in COSTS and len(known) > 1:
             best[column] = max(known)
     marked = []
@@ -247,7 +247,7 @@ def _mark_best(lines: list[Line]) -> list[Line]:
 
 
 def _is_best(value: Value, best: float | None) -> bool:
-    return best is not None and value.number is not None and round(value.number, 1) == best
+    return best is not None and value.number is not None and float(fixed(value.number, 1)) == best
 
 
 def _label(line: Line, siblings: Sequence[Line], defaults: Mapping[str, Any]) -> str:
