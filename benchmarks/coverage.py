@@ -19,9 +19,11 @@ from tabulate import tabulate
 
 from bench.report.compare.differences import Measured, differences
 from bench.report.compare.intervals import (
+    MAXIMA,
     Sampled,
     auroc_interval,
     image_score,
+    logit_interval,
     of_mean,
     percentiles,
     resampled_scores,
@@ -43,10 +45,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=300)
     runs = parser.parse_args().runs
     print(f"95 % intervals of one category: how many hold the truth (%), {runs} test sets each")
-    head = ["normal", "anomalous", "AUROC", "score interval", "bootstrap", "bootstrap of AP"]
-    show([*head, "bootstrap of best F1"], of_cells(runs))
+    head = ["normal", "anomalous", "AUROC", "AUROC: score interval", "percentiles"]
+    show([*head, "AP: percentiles", "F1: percentiles", "AP: logit"], of_cells(runs))
     print(f"\n95 % intervals of a mean over {CATEGORIES} categories")
-    show(["normal", "anomalous", "AUROC", "as printed", "AP", "best F1 (not printed)"], means(runs))
+    show([*head[:3], "AUROC as printed", "AP as printed", "F1: percentiles"], means(runs))
     print("\nDifference of two methods on the same images, 3 seeds each: intervals and tests")
     show(["images and seeds (%)", "images alone (%)", "called different, equal (%)"], pairs(runs))
     print("\nAll methods equal: how many comparisons tell any two apart (%)")
@@ -85,16 +87,19 @@ def of_cells(runs: int) -> list[list[float]]:
         which = labels(normal, anomalous)
         for auroc in AUROCS:
             truth = truths(auroc, normal, anomalous)
-            hits = np.zeros(4)
+            hits = np.zeros(5)
             for run in range(runs):
                 scores = rng.standard_normal(len(which)) + shift(auroc) * which
                 value = image_score("image_auroc", scores, which)
                 found: list[tuple[float, float] | None] = [auroc_interval(value, normal, anomalous)]
-                found += [
-                    percentiles(resampled_scores(metric, scores, which, SAMPLES, run))
+                drawn = {
+                    metric: resampled_scores(metric, scores, which, SAMPLES, run)
                     for metric in METRICS
-                ]
-                expected = (truth["image_auroc"], *truth.values())
+                }
+                found += map(percentiles, drawn.values())
+                ap = image_score("image_ap", scores, which)
+                found.append(logit_interval(ap, drawn["image_ap"]))
+                expected = (truth["image_auroc"], *truth.values(), truth["image_ap"])
                 hits += [holds(i, t) for i, t in zip(found, expected, strict=True)]
             lines.append([normal, anomalous, auroc, *(100 * hits / runs)])
     return lines
@@ -123,7 +128,11 @@ def means(runs: int) -> list[list[float]]:
                         for c, scores in enumerate(sets)
                     ]
                     values = [image_score(metric, scores, which) for scores in sets]
-                    hits[index] += holds(of_mean(metric, values, drawn), truth[metric])
+                    if metric in MAXIMA:
+                        found = percentiles(np.mean([each.values for each in drawn], axis=0))
+                    else:
+                        found = of_mean(metric, values, drawn)
+                    hits[index] += holds(found, truth[metric])
             lines.append([normal, anomalous, auroc, *(100 * hits / (runs // 3))])
     return lines
 

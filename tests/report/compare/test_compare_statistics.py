@@ -20,6 +20,7 @@ from bench.report.compare.intervals import (
     Sampled,
     auroc_interval,
     image_score,
+    logit_interval,
     of_mean,
     percentiles,
     resampled_scores,
@@ -352,6 +353,16 @@ def test_means_of_perfect_categories_have_an_interval_all_the_same() -> None:
     assert found is not None
     assert found[0] < 0.99 < found[1] == 1.0
     assert of_mean("image_ap", [1.0] * FEWEST_TO_RESAMPLE, sampled) is None
+
+
+def test_the_interval_of_an_ap_stands_around_it_within_0_and_1() -> None:
+    samples = np.random.default_rng(0).normal(0.95, 0.03, 2000)  # too high, as resamples are
+    found = logit_interval(0.93, samples)
+    assert found is not None
+    low, high = (np.log(end / (1 - end)) - np.log(0.93 / 0.07) for end in found)
+    assert high == pytest.approx(-low) == pytest.approx(1.96 * 0.03 / (0.93 * 0.07), rel=0.05)
+    assert 0 < found[0] < 0.93 < found[1] < 1
+    assert logit_interval(1.0, np.ones(50)) is None
 
 
 def test_a_difference_over_seeds_is_that_of_welchs_test() -> None:
