@@ -11,7 +11,8 @@ import numpy as np
 
 from bench.report.choice import quantities as q
 from bench.report.choice.coverage import Coverage, cover
-from bench.report.choice.marks import mask_notes, says_nothing
+from bench.report.choice.groups import left_to_noise
+from bench.report.choice.marks import NOISY, mask_notes, says_nothing
 from bench.report.compare.differences import Difference, Measured, differences
 from bench.report.compare.intervals import (
     IMAGE_METRICS,
@@ -55,10 +56,11 @@ class Number:
     deviation: float | None = None
     interval: tuple[float, float] | None = None
     batches: tuple[int, ...] = ()  # named where those of a table differ
+    is_noisy: bool = False  # a time that comes from noisy rows alone
 
     def text(self, metric: str) -> str:
         """As printed: `85.0 ± 7.1 [78.0, 92.0]`."""
-        parts = [q.show(metric, self.value)]
+        parts = [q.show(metric, self.value) + (NOISY if self.is_noisy else "")]
         if self.deviation is not None:
             parts.append(f"± {q.show(metric, self.deviation)}")
         if self.interval is not None:
@@ -84,7 +86,8 @@ class Table:
             drawn again.
         brackets: what every interval of the table is; empty without any.
         intervals: how they were made, and where and why there are none.
-        remarks: what is odd about the images of a pixel metric; that the scores say nothing.
+        remarks: what is odd about the images of a pixel metric; that the scores say nothing; from
+            how many rows a time comes whose others are noisy.
     """
 
     group: Group
@@ -168,6 +171,8 @@ def _remarks(
     group: Group, coverage: Coverage, metric: str, skip_scores: Collection[str]
 ) -> Iterable[str]:
     if not q.is_score(metric):
+        for name, chosen in coverage.chosen.items():
+            yield from left_to_noise(name, chosen.every_row, [(q.label(metric), metric)])
         return
     if group.first.protocol in skip_scores:
         yield says_nothing(group.first.protocol)
@@ -209,12 +214,14 @@ def _cells(
     for name, chosen in coverage.chosen.items():
         for category, rows in chosen.rows.items():
             drawn = samples.get((name, category))
-            value, deviation = _over_seeds([_value(row, metric) for row in rows], metric)
+            values = [_value(row, metric) for row in _used(rows, metric)]
+            value, deviation = _over_seeds(values, metric)
             cells[name, category] = Number(
                 value,
                 deviation,
                 interval=None if drawn is None else of_cell(metric, value, drawn),
                 batches=_batches(rows) if by_batch else (),
+                is_noisy=q.is_uncertain(rows, metric),
             )
     return cells
 
@@ -225,7 +232,9 @@ def _mean(coverage: Coverage, name: str, metric: str, samples: Samples) -> Numbe
     if not shared:
         return None
     if not q.is_score(metric):
-        return Number(statistics.median(_value(r, metric) for c in shared for r in chosen.rows[c]))
+        rows = _used([r for c in shared for r in chosen.rows[c]], metric)
+        median = statistics.median(_value(row, metric) for row in rows)
+        return Number(median, is_noisy=q.is_uncertain(rows, metric))
     by_seed = _by_seed(chosen, metric, shared)
     drawn = [samples[name, c] for c in shared if (name, c) in samples]
     interval = None
@@ -235,6 +244,11 @@ def _mean(coverage: Coverage, name: str, metric: str, samples: Samples) -> Numbe
     elif not samples and len(by_seed) > 1 and metric not in MAXIMA:
         interval = t_interval(by_seed)
     return Number(*_over_seeds(by_seed, metric), interval=interval)
+
+
+def _used(rows: Sequence[Row], metric: str) -> Sequence[Row]:
+    """Of a cost the quiet rows, where there are any."""
+    return rows if q.is_score(metric) else q.quiet(rows, metric)
 
 
 def _by_seed(chosen: Chosen, metric: str, shared: Sequence[str]) -> list[float]:

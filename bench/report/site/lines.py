@@ -14,6 +14,8 @@ from bench.report.choice.quantities import (
     conditions,
     group_by,
     is_lower_better,
+    is_noisy,
+    is_uncertain,
     median_cost,
     over_seeds,
     quantity,
@@ -111,9 +113,8 @@ class Line:
     @property
     def timing_marks(self) -> dict[str, str]:
         """Marks of its speeds, with their meaning."""
-        noisy = [row for row in self.rows if row.noisy]
-        timed = any(getattr(row, name) for row in noisy for name in TIMED)
-        return {NOISY: NOISY_MEANING} if timed else {}
+        timed = (row for row in self.rows for name in TIMED if is_noisy(row, name))
+        return {NOISY: NOISY_MEANING} if any(quantity(r, n) for r in timed for n in TIMED) else {}
 
     @property
     def device(self) -> str:
@@ -299,12 +300,12 @@ def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
 
 
 def _cost(line: Line, name: str) -> Value:
-    """Median over the rows that have it, if they were measured alike."""
+    """Median over the quiet rows that have it, or all, if they were measured alike."""
     rows = [row for row in line.rows if getattr(row, name) is not None]
     if not rows:
         return Value()
     columns = (*conditions(name), *(["fps_batch"] if name in AT_BATCH else []))
-    mark = NOISY if name in TIMED and any(row.noisy for row in rows) else ""
+    mark = NOISY if is_uncertain(rows, name) else ""
     if len({tuple(getattr(row, column) for column in columns) for row in rows}) > 1:
         return Value(f"mixed{mark}")
     median = median_cost(rows, name)

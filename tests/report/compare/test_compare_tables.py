@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.report.choice.groups import groups
+from bench.report.choice.groups import TIMED_ALIKE, groups
 from bench.report.compare.compare import tabulate_metric
 from bench.report.compare.compare_formats import render_tables, text_table
 
@@ -45,7 +45,7 @@ def test_protocols_and_data_set_options_are_kept_apart_and_named(make_row: MakeR
 def test_devices_are_kept_apart_for_costs_only(make_row: MakeRow) -> None:
     rows = [make_row(device="CPU a"), make_row(device="GPU b", seed=1)]
     assert len(groups(rows)) == 1
-    titles = [group.title for group in groups(rows, by_device=True)]
+    titles = [group.title for group in groups(rows, TIMED_ALIKE)]
     assert ["CPU a" in titles[0], "GPU b" in titles[1]] == [True, True]
 
 
@@ -238,7 +238,7 @@ def test_costs_are_ranked_but_not_tested(make_row: MakeRow) -> None:
         for i, method in enumerate(("padim", "cflow"))
         for row in six(make_row, method, 0.5, fps=10.0 + i, fps_batch=8)
     ]
-    table = tabulate_metric(groups(rows, by_device=True)[0], "fps")
+    table = tabulate_metric(groups(rows, TIMED_ALIKE)[0], "fps")
     assert table.comparison is None
     assert "no test of costs" in text_table(table)
     assert table.rank("cflow") == 1.0
@@ -249,13 +249,31 @@ def test_speeds_at_different_batches_name_their_batch(make_row: MakeRow) -> None
         make_row(fps=100.0, fps_batch=32),
         make_row(method="cflow", fps=90.0, fps_batch=1),
     ]
-    (group,) = groups(rows, by_device=True)
+    (group,) = groups(rows, TIMED_ALIKE)
     table = tabulate_metric(group, "fps")
     assert table.cells["padim", "weave"].text("fps") == "100 (batch 32)"
-    assert "(batch" not in tabulate_metric(groups(rows[:1], True)[0], "fps").cells[
+    assert "(batch" not in tabulate_metric(groups(rows[:1], TIMED_ALIKE)[0], "fps").cells[
         "padim", "weave"
     ].text("fps")
     assert "measured at batches 1, 32" in text_table(table)
+
+
+def test_quiet_rows_decide_medians_and_ranks_where_there_are_any(make_row: MakeRow) -> None:
+    rows = [
+        make_row(method=method, category=c, seed=seed, latency_p95_ms=ms, noisy=noisy)
+        for method, quiet in (("padim", 50.0), ("cflow", 70.0))
+        for c in "ab"
+        for seed, (ms, noisy) in enumerate(((quiet, c == "b"), (10 * quiet, True)))
+        if (method, ms) != ("padim", 500.0)
+    ]
+    table = tabulate_metric(groups(rows, TIMED_ALIKE)[0], "latency_p95_ms")
+    assert table.means["cflow"].text("latency_p95_ms") == "70.0"
+    assert table.cells["cflow", "a"].text("latency_p95_ms") == "70.0"
+    assert table.cells["cflow", "b"].text("latency_p95_ms") == "385*"
+    assert table.rank("padim") == 1
+    text = text_table(table)
+    assert "p95 ms: from 1 of 4 rows of cflow, the others are noisy" in text
+    assert "\n*  step times spread" in text
 
 
 def test_a_pair_that_differs_says_which_method_is_better(make_row: MakeRow) -> None:
