@@ -56,7 +56,7 @@ METHODS = {
     ),
     "image_ap": (
         f"{IMAGES}: from the deviation of {RESAMPLES} bootstrap samples, on the logit scale; holds "
-        "the AP of all images a few points less often (88 to 96 % of the cases from 60 images on); "
+        "the AP of all images a few points less often (86 to 97 % of the cases from 60 images on); "
         "covers the choice of images, not the seed"
     ),
 }

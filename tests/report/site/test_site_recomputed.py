@@ -40,7 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stored(dataset: str) -> dict[str, Rows]:
     """Rows of a data set by cell."""
-    found = {}
+    found: dict[str, Rows] = {}
     for file in (RESULTS / dataset).glob("*.csv"):
         with file.open(encoding="utf-8", newline="") as stream:
             found |= {row["cell"]: [row] for row in csv.DictReader(stream)}
@@ -61,7 +61,7 @@ def score_text(rows: Rows, column: str) -> str:
     """Mean over categories, then over seeds, with the deviation over these."""
     if any(not row[column] for row in rows):
         return "n/a"
-    by_seed = defaultdict(list)
+    by_seed: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         by_seed[row["seed"]].append(100 * float(row[column]))
     means = [statistics.fmean(values) for values in by_seed.values()]
