@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from bench.rows.check import Tolerances
 from bench.rows.check import check as compare_folders
 from bench.rows.check_output import as_json, as_junit, as_text
+from bench.rows.tolerances import Tolerances
 from bench.settings.config import load_settings
 
 
@@ -37,6 +37,12 @@ def check(
     complete: Annotated[
         bool, typer.Option("--complete", help="Fail where a cell of the baseline is missing.")
     ] = False,
+    new_seeds: Annotated[
+        bool,
+        typer.Option(
+            "--new-seeds", help="Compare other seeds than the baseline's too, by their means."
+        ),
+    ] = False,
 ) -> None:
     """Compare the results with a baseline; tolerances: the table `check` of bench.toml.
 
@@ -46,7 +52,8 @@ def check(
     settings = load_settings()
     where = str(settings.file or "bench.toml")
     tolerances = Tolerances.from_table(settings.check, where)
-    outcome = compare_folders(baseline, settings.results_folder(results), tolerances)
+    folder = settings.results_folder(results)
+    outcome = compare_folders(baseline, folder, tolerances, new_seeds)
     text = WRITERS[format_](outcome, complete)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)

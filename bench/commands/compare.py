@@ -9,7 +9,7 @@ import typer
 
 from bench.commands.options import Formats, integers, pairs, split
 from bench.errors import ConfigError, nearest
-from bench.report.choice.quantities import depends_on_hardware, is_score, known_quantities
+from bench.report.choice.quantities import conditions, is_score, known_quantities
 from bench.report.choice.selection import Selection
 from bench.report.pictures.figures import check_suffix, save
 from bench.rows.text import counted, listed
@@ -95,7 +95,7 @@ def compare(
     tables = [
         tabulate_metric(group, name, folder / "artifacts", settings.without_scores())
         for name in metrics
-        for group in groups(scored if is_score(name) else rows, depends_on_hardware(name))
+        for group in groups(scored if is_score(name) else rows, conditions(name))
     ]
     typer.echo(render_tables(tables, format.value, transpose))
     if len(scored) < len(rows) and any(is_score(name) for name in metrics):

@@ -2,90 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import math
 import statistics
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from bench.errors import ConfigError, StoreError, nearest
+from bench.errors import StoreError
 from bench.rows.changes import Change, Environments, changes
-from bench.rows.row import SCORE, Row, newest
+from bench.rows.drawn_again import two_means
+from bench.rows.row import newest
 from bench.rows.store import ResultStore
+from bench.rows.tolerances import COUNTS, SIZES, Tolerances, figures_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-_SCORES = [f for f in fields(Row) if f.metadata.get("group") == SCORE]
-FRACTIONS = tuple(f.name for f in _SCORES if f.type == "float | None" and "threshold" not in f.name)
-COUNTS = tuple(f.name for f in _SCORES if f.type in ("int", "int | None"))
-RELATIVE = ("pixel_f1max_threshold", "params_m", "params_trainable_m", "gflops")
-IMAGE_LEVEL = ("image_auroc", "image_ap", "image_f1max")
+    from bench.rows.row import Row
+
 IDENTITY = ("kind", "method", "dataset", "category", "protocol", "params", "dataset_params")
 EPSILON = 1e-9
 """Rounding of a difference of two stored decimals; far below the sixth decimal of a score."""
-
-
-@dataclass(frozen=True)
-class Tolerances:
-    """`[check]`: how far a figure may move before it counts as changed, in either direction.
-
-    Attributes:
-        scores: absolute, of every score (a fraction) that has no line of its own.
-        absolute: of single scores.
-        relative: of figures that are no fractions.
-        spread: where the baseline holds several seeds, so many standard deviations of the
-            difference of two seeds may pass, if that is more.
-    """
-
-    scores: float = 0.0
-    absolute: Mapping[str, float] = field(default_factory=dict)
-    relative: Mapping[str, float] = field(default_factory=dict)
-    spread: float = 3.0
-
-    @classmethod
-    def from_table(cls, table: Mapping[str, Any], where: str) -> Tolerances:
-        """From `[check]`.
-
-        Raises:
-            ConfigError: an unknown key, or a value that is not a number >= 0.
-        """
-        for key in table:
-            if key not in cls.__dataclass_fields__:
-                hint = nearest(key, cls.__dataclass_fields__)
-                raise ConfigError(f"{where}: unknown key [check].{key}; {hint}")
-        for name, metrics in (("absolute", FRACTIONS), ("relative", RELATIVE)):
-            for key in table.get(name, {}):
-                if key not in metrics:
-                    raise ConfigError(
-                        f"{where}: unknown key [check.{name}].{key}; {nearest(key, metrics)}"
-                    )
-        numbers = {k: v for k, v in table.items() if k in ("scores", "spread")}
-        numbers |= {**table.get("absolute", {}), **table.get("relative", {})}
-        for key, value in numbers.items():
-            valid = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not valid or not 0 <= value < math.inf:
-                raise ConfigError(f"{where}: [check] {key} = {value!r} is not a number >= 0")
-        return cls(**table)
-
-    def of(self, metric: str, row: Row, deviation: float | None) -> float:
-        """The absolute tolerance of one figure of one row.
-
-        Args:
-            metric: name of a column, or "published.NAME".
-            row: of the baseline.
-            deviation: standard deviation of the figure over the baseline's seeds, if several.
-        """
-        if metric in COUNTS:
-            return 0.0
-        if metric in RELATIVE:
-            allowed = self.relative.get(metric, 0.0) * abs(_figures(row)[metric] or 0.0)
-        else:
-            allowed = max(self.absolute.get(metric, self.scores), _one_swap(metric, row))
-        if deviation is None or metric in ("params_m", "params_trainable_m", "gflops"):
-            return allowed
-        return max(allowed, self.spread * math.sqrt(2) * deviation)
 
 
 @dataclass(frozen=True)
@@ -114,11 +50,17 @@ class Difference:
 
 @dataclass(frozen=True)
 class Compared:
-    """A cell, or the mean over the seeds of one, in the baseline and now."""
+    """A cell in the baseline and now; or the means over seeds of one, of other seeds each.
+
+    Attributes:
+        baseline, current: of a mean the rows of the lowest seed.
+        seeds, old_seeds: now and in the baseline; one, the same, of a cell.
+    """
 
     baseline: Row
     current: Row
-    seeds: tuple[int, ...]  # one: a cell; several: their mean
+    seeds: tuple[int, ...]
+    old_seeds: tuple[int, ...]
     differences: list[Difference]
     changes: list[Change]
 
@@ -133,7 +75,7 @@ class Comparison:
     """The outcome of a check."""
 
     cells: list[Compared]
-    means: list[Compared]
+    means: list[Compared]  # of seeds that were drawn again, where they were asked for
     missing: list[Row]  # in the baseline, not now
     new: list[Row]  # now, not in the baseline
 
@@ -142,15 +84,26 @@ class Comparison:
         """Cells and means with a figure beyond its tolerance."""
         return [c for c in [*self.cells, *self.means] if c.changed]
 
+    @property
+    def other_seeds(self) -> int:
+        """How many missing rows have one of another seed among the new ones."""
+        there = {_group(row) for row in self.new}
+        return sum(_group(row) in there for row in self.missing)
+
     def exit_code(self, complete: bool = False) -> int:
         """0: all agree. 1: something changed, or is missing though all is asked. 3: no pair."""
-        if not self.cells:
+        if not self.cells and not self.means:
             return 3
         return 1 if self.changed or (complete and self.missing) else 0
 
 
-def check(baseline: Path, results: Path, tolerances: Tolerances) -> Comparison:
+def check(
+    baseline: Path, results: Path, tolerances: Tolerances, new_seeds: bool = False
+) -> Comparison:
     """Compare the rows of two folders.
+
+    Args:
+        new_seeds: whether rows of other seeds than the baseline's are compared with it, by means.
 
     Raises:
         StoreError: no such baseline, or a damaged file in either folder.
@@ -159,7 +112,7 @@ def check(baseline: Path, results: Path, tolerances: Tolerances) -> Comparison:
         raise StoreError(f"the baseline {baseline} is not a folder; give --baseline")
     environments = Environments([baseline, results])
     rows = ResultStore(baseline).rows(), ResultStore(results).rows()
-    return compare(*rows, tolerances, environments)
+    return compare(*rows, tolerances, environments, new_seeds)
 
 
 def compare(
@@ -167,29 +120,34 @@ def compare(
     current: Sequence[Row],
     tolerances: Tolerances,
     environments: Environments,
+    new_seeds: bool = False,
 ) -> Comparison:
-    """Pair the rows of one cell and compare their figures; then the means over seeds."""
+    """Pair the rows of one cell, which have one seed, and compare their figures.
+
+    The same seed gives the same figures but for rounding, so that the tolerance of a cell knows
+    nothing of the spread between seeds. Rows of seeds that only one side has are compared by their
+    means, if `new_seeds`, with a tolerance from that spread.
+    """
     pairs, missing, new = pair(baseline, current)
-    deviations = _deviations(baseline)
     cells = [
         Compared(
             old,
             now,
+            (now.seed,),
             (old.seed,),
-            _differences([old], [now], tolerances, deviations.get(_group(old), {})),
+            list(_differences(old, now, tolerances)),
             changes(old, now, environments),
         )
         for old, now in pairs
     ]
-    by_group: dict[tuple[str, ...], list[Compared]] = {}
-    for cell in cells:
-        by_group.setdefault(_group(cell.baseline), []).append(cell)
-    means = [
-        _mean(of_group, tolerances, deviations[group])
-        for group, of_group in by_group.items()
-        if len(of_group) > 1
-    ]
-    return Comparison(cells, means, missing, new)
+    means = _means(missing, new, tolerances, environments) if new_seeds else []
+    used = {_group(mean.baseline) for mean in means}
+    return Comparison(
+        cells,
+        means,
+        [row for row in missing if _group(row) not in used],
+        [row for row in new if _group(row) not in used],
+    )
 
 
 def pair(
@@ -223,73 +181,80 @@ def _group(row: Row) -> tuple[str, ...]:
     return (*(getattr(row, name) for name in IDENTITY), row.pretrained.partition(":")[0])
 
 
-def _figures(row: Row) -> dict[str, float | None]:
-    """Everything that is gated: scores, counts, parameters, FLOPs, scores by other evaluators."""
-    found = {name: getattr(row, name) for name in (*FRACTIONS, *COUNTS, *RELATIVE)}
-    try:
-        published = json.loads(row.published)
-    except ValueError as error:
-        raise StoreError(f"cell {row.cell}: column 'published' is not JSON: {error}") from error
-    return found | {f"published.{name}": value for name, value in published.items()}
+def _differences(old: Row, now: Row, tolerances: Tolerances) -> Iterator[Difference]:
+    before, after = figures_of(old), figures_of(now)
+    for name in {**before, **after}:
+        yield Difference(name, before.get(name), after.get(name), tolerances.of(name, old))
 
 
-def _one_swap(metric: str, row: Row) -> float:
-    """What two test images that change places in the ranking can do to an image-level score."""
-    anomalous = row.n_anomalous or 0
-    normal = (row.n_test or 0) - anomalous
-    if metric not in IMAGE_LEVEL or not anomalous or not normal:
-        return 0.0
-    return 1 / (anomalous * normal) if metric == "image_auroc" else 1 / anomalous
-
-
-def _differences(
-    old: Sequence[Row],
-    now: Sequence[Row],
+def _means(
+    baseline: Sequence[Row],
+    current: Sequence[Row],
     tolerances: Tolerances,
-    deviations: Mapping[str, float],
-) -> list[Difference]:
-    """Figures of a cell, or their means over several seeds."""
-    before, after = [_figures(r) for r in old], [_figures(r) for r in now]
-    names = dict.fromkeys(name for figures in (*before, *after) for name in figures)
-    found = []
-    for name in names:
-        deviation = deviations.get(name)
-        if deviation is not None:
-            deviation /= math.sqrt(len(old))
-        allowed = tolerances.of(name, old[0], deviation)
-        sides = _mean_of(f.get(name) for f in before), _mean_of(f.get(name) for f in after)
-        found.append(Difference(name, *sides, allowed))
-    return found
+    environments: Environments,
+) -> list[Compared]:
+    """Means over the seeds of each side, of cells with three rows or more on both together."""
+    sides: dict[tuple[str, ...], tuple[list[Row], list[Row]]] = {}
+    for rows, side in ((baseline, 0), (current, 1)):
+        for row in sorted(rows, key=lambda row: row.seed):
+            sides.setdefault(_group(row), ([], []))[side].append(row)
+    groups = [(old, now) for old, now in sides.values() if old and now and len(old + now) > 2]
+    found = [{name: _samples(old, now, name) for name in _names(old + now)} for old, now in groups]
+    uncertain = sum(_varies(name, *sample) for of in found for name, sample in of.items())
+    return [
+        Compared(
+            old[0],
+            now[0],
+            tuple(row.seed for row in now),
+            tuple(row.seed for row in old),
+            [
+                _difference(name, sample, old[0], tolerances, uncertain)
+                for name, sample in samples.items()
+            ],
+            changes(old[0], now[0], environments),
+        )
+        for (old, now), samples in zip(groups, found, strict=True)
+    ]
 
 
-def _mean(
-    cells: Sequence[Compared], tolerances: Tolerances, spread: Mapping[str, float]
-) -> Compared:
-    """The mean over the seeds that both sides have: a small shift of all seeds shows here."""
-    old, now = [c.baseline for c in cells], [c.current for c in cells]
-    differences = _differences(old, now, tolerances, spread)
-    kept = [d for d in differences if d.metric not in COUNTS]
-    seeds = tuple(sorted(row.seed for row in old))
-    return Compared(old[0], now[0], seeds, kept, cells[0].changes)
+Values = tuple["list[float | None]", "list[float | None]"]
+"""A figure of each seed in the baseline and now."""
+
+
+def _names(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in figures_of(row)))
+
+
+def _samples(old: Sequence[Row], now: Sequence[Row], name: str) -> Values:
+    return [figures_of(row).get(name) for row in old], [figures_of(row).get(name) for row in now]
+
+
+def _varies(name: str, before: Sequence[float | None], after: Sequence[float | None]) -> bool:
+    """Whether a figure depends on the seed; counts do where those of the baseline differ."""
+    if None in before or None in after or name in SIZES:
+        return False
+    return len(set(before if name in COUNTS else [*before, *after])) > 1
+
+
+def _difference(
+    name: str, values: Values, row: Row, tolerances: Tolerances, uncertain: int
+) -> Difference:
+    """Of two means; the tolerance is the cell's, or what drawing the seeds again explains.
+
+    Args:
+        uncertain: figures of the whole check that depend on the seed; they share the chance of a
+            false alarm (Bonferroni).
+    """
+    before, after = map(_mean_of, values)
+    difference = Difference(name, before, after, tolerances.of(name, row))
+    if not _varies(name, *values):
+        return difference
+    old, now = ([v for v in side if v is not None] for side in values)
+    spread = two_means(old, now, tolerances.false_alarms / uncertain)
+    return replace(difference, tolerance=max(difference.tolerance, spread))
 
 
 def _mean_of(values: Iterable[float | None]) -> float | None:
     known = list(values)
     present = [v for v in known if v is not None]
     return statistics.fmean(present) if present and len(present) == len(known) else None
-
-
-def _deviations(rows: Sequence[Row]) -> dict[tuple[str, ...], dict[str, float]]:
-    """Standard deviation over seeds of every figure, for cells with several seeds."""
-    groups: dict[tuple[str, ...], dict[int, Row]] = {}
-    for row in rows:
-        groups.setdefault(_group(row), {})[row.seed] = row
-    found: dict[tuple[str, ...], dict[str, float]] = {}
-    for group, by_seed in groups.items():
-        figures = [_figures(row) for row in by_seed.values()]
-        found[group] = {
-            name: statistics.stdev(values)
-            for name in figures[0]
-            if len(values := [v for f in figures if (v := f.get(name)) is not None]) > 1
-        }
-    return found

@@ -35,7 +35,12 @@ def as_text(outcome: Comparison, complete: bool) -> str:
         f"{changed} changed; {len(outcome.missing)} missing, {len(outcome.new)} new"
     )
     if outcome.means:
-        lines.append(f"{len(outcome.means)} means over seeds: {means} changed")
+        lines.append(f"{len(outcome.means)} means over other seeds: {means} changed")
+    if outcome.other_seeds:
+        lines.append(
+            f"{outcome.other_seeds} of the missing have rows of other seeds in the results: "
+            "--new-seeds compares their means, from three rows on"
+        )
     lines.append(_verdict(outcome, complete))
     return "\n".join(lines)
 
@@ -75,7 +80,7 @@ def as_junit(outcome: Comparison, complete: bool) -> str:
         skipped += 1
         message = "in the results, but not in the baseline"
         SubElement(_case(suite, row, _name(row)), "skipped", type="new", message=message)
-    if not outcome.cells:
+    if outcome.exit_code() == 3:
         failures += 1
         case = SubElement(suite, "testcase", classname="bench check", name="cells to compare")
         SubElement(case, "failure", type="nothing", message=_verdict(outcome, complete))
@@ -153,11 +158,11 @@ def _name(row: Row) -> str:
 
 
 def _label(compared: Compared) -> str:
-    if len(compared.seeds) == 1:
+    if compared.seeds == compared.old_seeds:
         return _name(compared.baseline)
-    seeds = ", ".join(map(str, compared.seeds))
+    now, old = (", ".join(map(str, seeds)) for seeds in (compared.seeds, compared.old_seeds))
     return _name(compared.baseline).replace(
-        f"seed {compared.baseline.seed},", f"mean of seeds {seeds},", 1
+        f"seed {compared.baseline.seed},", f"mean of seeds {now} against that of {old},", 1
     )
 
 
@@ -177,6 +182,7 @@ def _as_values(compared: Compared) -> dict[str, Any]:
         "label": _label(compared),
         "baseline_cell": compared.baseline.cell,
         "seeds": list(compared.seeds),
+        "baseline_seeds": list(compared.old_seeds),
         "differences": [
             {
                 "metric": d.metric,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
 if TYPE_CHECKING:
@@ -40,9 +41,25 @@ def some(names: Sequence[str], most: int = 4) -> str:
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
 
 
-def percent(value: float | None) -> str:
+def fixed(value: float, decimals: int, scale: int = 1, sign: str = "") -> str:
+    """A number with so many decimals, halves away from zero; never "-0.0".
+
+    Args:
+        scale: by which the number is multiplied, exactly.
+        sign: "+" for one before positive numbers too.
+    """
+    rounded = (_decimal(value) * scale).quantize(Decimal(1).scaleb(-decimals), ROUND_HALF_UP)
+    return f"{rounded or abs(rounded):{sign}f}"
+
+
+def _decimal(value: float) -> Decimal:
+    """As written: a float without the digits that sums of binary fractions add after twelve."""
+    return Decimal(f"{value:.12g}")
+
+
+def percent(value: float | None, decimals: int = 1) -> str:
     """A fraction as the field prints it."""
-    return "" if value is None else f"{100 * value:.1f}"
+    return "" if value is None else fixed(value, decimals, 100)
 
 
 def figure(value: float | None) -> str:
@@ -51,8 +68,10 @@ def figure(value: float | None) -> str:
         return ""
     if value == 0:
         return "0"
-    exponent = int(f"{value:.2e}".partition("e")[2])  # of the rounded number: 9.999 is 10.0
-    return f"{value:.{max(0, 2 - exponent)}f}"
+    exact = _decimal(value)
+    rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - 2), ROUND_HALF_UP)
+    # Of the rounded number: 9.999 is 10.0. Above 1000 all whole digits stand.
+    return fixed(value, max(0, 2 - rounded.adjusted()))
 
 
 def device(row: Row) -> str:

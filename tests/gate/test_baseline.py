@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.rows.check import Tolerances, check
+from bench.rows.check import check
 from bench.rows.store import ResultStore
+from bench.rows.tolerances import Tolerances
 from bench.settings.config import load_settings
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,9 @@ from bench.blocks.nearest import Neighbours, Search, nearest
 from bench.evaluate.pro import RegionSums
 from bench.plan.request import Request, plan_request
 from bench.rows.changes import Environments
-from bench.rows.check import Comparison, Tolerances, compare
+from bench.rows.check import Comparison, compare
 from bench.rows.check_output import as_text
+from bench.rows.tolerances import Tolerances
 from bench.run.driver import make_jobs
 from bench.run.executors import InProcessExecutor
 from bench.run.job import Done

@@ -5,19 +5,32 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from bench.errors import ConfigError, StoreError
+from bench.report.compare.intervals import image_score
 from bench.rows.changes import PARTS, Environments
-from bench.rows.check import COUNTS, FRACTIONS, RELATIVE, Comparison, Tolerances, check, compare
+from bench.rows.check import Comparison, check, compare
 from bench.rows.check_output import as_json, as_junit, as_text, speed
+from bench.rows.drawn_again import two_means
 from bench.rows.store import ResultStore
+from bench.rows.tolerances import (
+    COUNTS,
+    FRACTIONS,
+    IMAGE_LEVEL,
+    RELATIVE,
+    Tolerances,
+    one_swap,
+)
 from bench.settings.config import load_settings
 from tests.row_maker import make_row
 
@@ -26,9 +39,10 @@ if TYPE_CHECKING:
 
 TOLERANCES = Tolerances(scores=0.002, relative={"gflops": 0.01})
 NOWHERE = Environments([])
+ROOT = Path(__file__).parents[2]
 
 
-def row(seed: int = 0, **changes: Any) -> Row:
+def row(seed: int = 0, /, **changes: Any) -> Row:
     values: dict[str, Any] = {
         "cell": f"{seed:012x}",
         "seed": seed,
@@ -67,12 +81,16 @@ def test_equal_rows_agree() -> None:
 
 @pytest.mark.parametrize("delta", [0.01, -0.01])
 @pytest.mark.parametrize("metric", FRACTIONS)
-def test_a_score_that_moves_either_way_is_changed(metric: str, delta: float) -> None:
-    old: dict[str, Any] = {metric: 0.5}
-    now: dict[str, Any] = {metric: 0.5 + delta}
-    found = outcome([row(**old)], [row(**now)], Tolerances(0.002))
-    image_level = metric in ("image_ap", "image_f1max")  # one swap of 50 images may move these 0.02
-    assert changed_metrics(found) == ([] if image_level else [metric])
+def test_a_score_of_the_gate_that_moves_by_a_hundredth_either_way_is_changed(
+    metric: str, delta: float
+) -> None:
+    settings = load_settings(ROOT)
+    images = settings.presets["gate"]["datasets"]["synthetic"]
+    counts = {"n_anomalous": images["bad"], "n_test": images["good"] + images["bad"]}
+    tolerances = Tolerances.from_table(settings.check, "bench.toml")
+    old = row(**{metric: 0.9, **counts})
+    found = outcome([old], [row(**{metric: 0.9 + delta, **counts})], tolerances)
+    assert changed_metrics(found) == [metric]
 
 
 @given(st.floats(0, 1), st.floats(0, 0.5), st.booleans())
@@ -87,7 +105,7 @@ def test_a_score_passes_exactly_within_its_tolerance(
 
 @pytest.mark.parametrize("metric", COUNTS)
 def test_counts_are_exact(metric: str) -> None:
-    wide = Tolerances(scores=1.0, spread=100.0)
+    wide = Tolerances(scores=1.0)
     assert changed_metrics(outcome([row(**{metric: 40})], [row(**{metric: 41})], wide)) == [metric]
 
 
@@ -117,12 +135,25 @@ def test_scores_of_other_evaluators_are_gated_too() -> None:
     assert changed_metrics(outcome([old], [now])) == ["published.aupro_x"]
 
 
-def test_an_image_score_may_move_by_one_swap_of_two_images() -> None:
-    few = {"n_test": 16, "n_anomalous": 8}
-    old, swapped = row(**few), row(image_auroc=0.75 - 1 / 64, **few)
-    assert outcome([old], [swapped]).exit_code() == 0
-    assert outcome([old], [row(image_auroc=0.75 - 2 / 64, **few)]).exit_code() == 1
-    assert outcome([row()], [row(image_auroc=0.75 - 1 / 64)]).exit_code() == 1
+@pytest.mark.parametrize("metric", IMAGE_LEVEL)
+@pytest.mark.parametrize(("normal", "anomalous"), [(1, 1), (2, 4), (4, 2), (4, 4), (5, 3)])
+def test_an_image_score_may_move_by_what_the_worst_swap_of_two_images_does(
+    metric: str, normal: int, anomalous: int
+) -> None:
+    counts = {"n_test": normal + anomalous, "n_anomalous": anomalous}
+    scores = np.arange(normal + anomalous, 0, -1.0)
+    worst = 0.0
+    for chosen in combinations(range(normal + anomalous), anomalous):
+        labels = np.isin(np.arange(normal + anomalous), chosen)
+        for rank in range(normal + anomalous - 1):
+            swapped = labels.copy()
+            swapped[[rank, rank + 1]] = labels[[rank + 1, rank]]
+            values = [image_score(metric, scores, each) for each in (labels, swapped)]
+            worst = max(worst, abs(values[0] - values[1]))
+    assert one_swap(metric, row(**counts)) == pytest.approx(worst)
+    for moved, code in ((worst, 0), (worst + 1e-6, 1)):
+        old, now = ({metric: 0.5 - by, **counts} for by in (0.0, moved))
+        assert outcome([row(**old)], [row(**now)], Tolerances()).exit_code() == code
 
 
 def test_missing_and_new_cells_are_told_apart_from_changed_ones() -> None:
@@ -208,23 +239,80 @@ def test_packages_that_differ_are_named_where_the_environments_are_known(tmp_pat
 SEEDS = [row(s, aupro_30=v) for s, v in enumerate((0.60, 0.62, 0.61, 0.59))]
 
 
-def test_with_several_seeds_the_tolerance_follows_their_spread() -> None:
-    # Standard deviation 0.0129: 3 sqrt(2) of it is 0.055 for a seed, half of that for four.
-    inside = [*SEEDS[:3], replace(SEEDS[3], aupro_30=0.54)]
-    beyond = [*SEEDS[:3], replace(SEEDS[3], aupro_30=0.53)]
-    assert outcome(SEEDS, inside).exit_code() == 0
-    assert outcome(SEEDS, beyond).exit_code() == 1
-    assert outcome(SEEDS[:1], [replace(SEEDS[0], aupro_30=0.61)]).exit_code() == 1
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_fall_of_every_cell_fails_however_many_seeds_there_are(count: int) -> None:
+    fallen = [replace(r, aupro_30=(r.aupro_30 or 0) - 0.01) for r in SEEDS[:count]]
+    found = outcome(SEEDS[:count], fallen)
+    assert found.exit_code() == 1
+    assert [changed.seeds for changed in found.changed] == [(seed,) for seed in range(count)]
+    assert {d.tolerance for cell in found.changed for d in cell.changed} == {0.002}
 
 
-def test_a_shift_of_all_seeds_shows_in_their_mean() -> None:
-    shifted = [replace(r, aupro_30=(r.aupro_30 or 0) - 0.03) for r in SEEDS]
-    found = outcome(SEEDS, shifted)
-    assert not any(cell.changed for cell in found.cells)
-    (mean,) = [c for c in found.means if c.changed]
-    assert mean.seeds == (0, 1, 2, 3)
-    assert "CHANGED padim mtd/tile mean of seeds 0, 1, 2, 3" in as_text(found, False)
-    assert json.loads(as_json(found, False))["changed_means"][0]["seeds"] == [0, 1, 2, 3]
+def drawn(values: list[float], first_seed: int, **changes: Any) -> list[Row]:
+    return [row(first_seed + i, aupro_30=v, **changes) for i, v in enumerate(values)]
+
+
+def test_other_seeds_are_missing_and_new_unless_they_are_asked_for() -> None:
+    now = drawn([0.6, 0.62, 0.61], 7)
+    found = outcome(SEEDS, now)
+    assert (found.exit_code(), len(found.missing), len(found.new)) == (3, 4, 3)
+    assert "4 of the missing have rows of other seeds in the results: --new-seeds" in as_text(
+        found, False
+    )
+    asked = compare(SEEDS, now, TOLERANCES, NOWHERE, new_seeds=True)
+    assert (asked.exit_code(complete=True), asked.cells) == (0, [])
+    assert (asked.missing, asked.new, asked.other_seeds) == ([], [], 0)
+
+
+def test_the_tolerance_of_other_seeds_is_that_of_students_test() -> None:
+    before, after = [0.60, 0.62, 0.61, 0.59], [0.55, 0.58, 0.56]
+    difference = sum(before) / 4 - sum(after) / 3
+    p = float(stats.ttest_ind(before, after).pvalue)
+    assert two_means(before, after, p) == pytest.approx(difference)
+    for chance, code in ((p * 1.01, 1), (p * 0.99, 0)):
+        tolerances = Tolerances(false_alarms=chance)
+        old, now = drawn(before, 0), drawn(after, 4)
+        found = compare(old, now, tolerances, NOWHERE, new_seeds=True)
+        assert found.exit_code() == code
+    text = as_text(compare(old, now, Tolerances(), NOWHERE, new_seeds=True), False)
+    assert "CHANGED padim mtd/tile mean of seeds 4, 5, 6 against that of 0, 1, 2, 3" in text
+    values = json.loads(as_json(found, False))["agree"][0]
+    assert (values["seeds"], values["baseline_seeds"]) == ([4, 5, 6], [0, 1, 2, 3])
+
+
+def test_figures_that_depend_on_the_seed_share_the_chance_of_a_false_alarm() -> None:
+    def tolerance(**others: list[float]) -> float:
+        figures = {"aupro_30": [0.5, 0.6, 0.7], **others}
+        old = [row(s, **{name: values[s] for name, values in figures.items()}) for s in range(3)]
+        now = [row(s) for s in (3, 4, 5)]
+        (mean,) = compare(old, now, Tolerances(), NOWHERE, new_seeds=True).means
+        return next(d.tolerance for d in mean.differences if d.metric == "aupro_30")
+
+    alone = two_means([0.5, 0.6, 0.7], [0.6] * 3, 0.05)
+    assert tolerance() == pytest.approx(alone)
+    both = tolerance(pixel_auroc=[0.8, 0.9, 0.7])
+    assert both == pytest.approx(two_means([0.5, 0.6, 0.7], [0.6] * 3, 0.025))
+
+
+def test_same_seeds_stay_paired_beside_other_seeds() -> None:
+    now = [replace(SEEDS[0], aupro_30=0.597), *drawn([0.6, 0.61], 8)]
+    found = compare(SEEDS, now, TOLERANCES, NOWHERE, new_seeds=True)
+    assert [cell.seeds for cell in found.changed] == [(0,)]
+    assert [(mean.old_seeds, mean.seeds) for mean in found.means] == [((1, 2, 3), (8, 9))]
+
+
+def test_a_count_that_no_seed_changed_stays_exact_among_other_seeds() -> None:
+    old = [row(s, regions=40, epoch=e) for s, e in enumerate((3, 4, 5))]
+    now = [row(s, regions=g, epoch=4) for s, g in zip((3, 4), (40, 41), strict=True)]
+    found = compare(old, now, Tolerances(scores=1.0), NOWHERE, new_seeds=True)
+    assert changed_metrics(found) == ["regions"]
+
+
+def test_one_seed_on_each_side_has_no_spread_and_is_not_compared() -> None:
+    found = compare([row(0)], [row(1)], TOLERANCES, NOWHERE, new_seeds=True)
+    assert (found.exit_code(), found.other_seeds) == (3, 1)
+    with pytest.raises(ValueError, match="1 and 1 seeds: a deviation needs three together"):
+        two_means([0.5], [0.6], 0.05)
 
 
 def test_a_damaged_baseline_is_refused_with_its_line(tmp_path: Path) -> None:
@@ -249,7 +337,10 @@ def test_a_baseline_that_is_no_folder_is_refused(tmp_path: Path) -> None:
         ({"relative": {"gflop": 0.1}}, "did you mean 'gflops'"),
         ({"scores": "1%"}, "'1%' is not a number >= 0"),
         ({"scores": True}, "True is not a number"),
-        ({"spread": -1}, "-1 is not a number >= 0"),
+        ({"spread": 3}, "unknown key .check..spread"),
+        ({"false_alarms": -1}, "-1 is not a number >= 0"),
+        ({"false_alarms": 0}, "false_alarms = 0 is not between 0 and 1"),
+        ({"false_alarms": 1.0}, "false_alarms = 1.0 is not between 0 and 1"),
         ({"absolute": {"aupro_30": float("nan")}}, "nan is not a number"),
         ({"relative": {"gflops": float("inf")}}, "inf is not a number"),
     ],
@@ -260,10 +351,10 @@ def test_an_unusable_tolerance_is_refused(table: dict[str, Any], message: str) -
 
 
 def test_the_shipped_tolerances_are_valid() -> None:
-    settings = load_settings(Path(__file__).parents[2])
+    settings = load_settings(ROOT)
     tolerances = Tolerances.from_table(settings.check, "bench.toml")
     assert set(tolerances.relative) == set(RELATIVE)
-    assert 0 < tolerances.of("aupro_30", row(), None) < 0.01
+    assert 0 < tolerances.of("aupro_30", row()) < 0.01
 
 
 def test_json_holds_every_figure_with_its_tolerance() -> None:
@@ -323,5 +414,10 @@ def test_the_command_ends_with_the_exit_code_and_prints_each_format(tmp_path: Pa
     nothing = bench("--baseline", "old", "--format", "junit", cwd=tmp_path)
     assert nothing.returncode == 3
     assert ElementTree.fromstring(nothing.stdout).attrib["failures"] == "1"
+    for seed in (1, 2):
+        now.put(row(seed))
+    old.put(row(5))
+    others = bench(*both, "--new-seeds", cwd=tmp_path)
+    assert "1 means over other seeds: 0 changed" in others.stdout
     absent = bench("--baseline", "no", cwd=tmp_path)
     assert (absent.returncode, len(absent.stderr.splitlines())) == (2, 1)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from bench.rows.text import device, figure, percent, plain
+from bench.rows.text import device, figure, fixed, percent, plain
 from tests.row_maker import make_row
 
 
@@ -25,7 +27,7 @@ def test_two_sides_are_a_size_and_other_lists_stay_lists(value: object, text: st
 
 def test_numbers_are_printed_as_the_field_prints_them() -> None:
     assert percent(0.98765) == "98.8"
-    assert figure(1234.5) == "1234"
+    assert figure(1234.5) == "1235"
     assert figure(0.01234) == "0.0123"
     assert figure(None) == ""
 
@@ -45,6 +47,41 @@ def test_numbers_are_printed_as_the_field_prints_them() -> None:
 )
 def test_three_significant_digits_keep_their_zeros(value: float, text: str) -> None:
     assert figure(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.8125, "81.3"),
+        (0.8135, "81.4"),
+        (-0.8125, "-81.3"),
+        (0.67849961, "67.8"),
+        (0.6785, "67.9"),
+        ((0.6783 + 0.6784 + 0.6788) / 3, "67.9"),
+        (-0.0001, "0.0"),
+        (1.0, "100.0"),
+    ],
+)
+def test_halves_are_rounded_away_from_zero_as_on_paper(value: float, text: str) -> None:
+    assert percent(value) == text
+
+
+@given(st.integers(-(10**6), 10**6))
+def test_a_stored_score_is_rounded_as_its_decimals_say(millionths: int) -> None:
+    tenths, rest = divmod(abs(millionths), 1000)
+    expected = (tenths + (rest >= 500)) / 10
+    assert abs(float(percent(millionths / 10**6))) == pytest.approx(expected, abs=1e-12)
+    assert not percent(millionths / 10**6).startswith("-0.0")
+
+
+def test_halves_of_other_numbers_too() -> None:
+    assert [figure(value) for value in (0.03125, 2.675, 12.25, 1000.5)] == [
+        "0.0313",
+        "2.68",
+        "12.3",
+        "1001",
+    ]
+    assert [fixed(value, 1, sign="+") for value in (0.25, -0.25, 0.0)] == ["+0.3", "-0.3", "+0.0"]
 
 
 def test_a_device_without_a_name_can_stand_within_a_sentence() -> None:

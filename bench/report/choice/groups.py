@@ -30,7 +30,7 @@ class Group:
     Attributes:
         place: names data set and protocol, the options that tell it from the other groups, and
             the data set's other options that are not its defaults.
-        machine: device, threads, speed and memory protocol; empty where scores are compared.
+        machine: device, threads, speed or memory protocol; empty where scores are compared.
         variants: rows by method; one that stands with several settings is numbered.
         settings: what tells the variants of one method apart, by their name.
         categories: every category that some row has, sorted.
@@ -58,25 +58,31 @@ class Group:
         return settings_notes(self.variants, self.settings)
 
 
-def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
-    """Rows apart by everything that makes scores incomparable; by device too, for costs.
+TIMED_ALIKE = ("device", "threads", "speed")
+"""Columns that are the same in rows whose times may be compared."""
+
+
+def groups(rows: Sequence[Row], alike: Sequence[str] = ()) -> list[Group]:
+    """Rows apart by everything that makes scores incomparable.
+
+    Args:
+        alike: for costs, further columns that are the same in a group.
 
     Where a category has rows of several states of its data (other images under one name), the
     state that `data_states` puts first stays, and the others make groups of their own.
     """
 
     def key(row: Row) -> tuple[object, ...]:
-        machine = (row.device, row.threads, row.speed, row.memory) if by_device else ()
-        return (*scored_alike(row), *machine)
+        return (*scored_alike(row), *(getattr(row, column) for column in alike))
 
     together = q.group_by(rows, key)
     places = [f"{group[0].dataset}, protocol {group[0].protocol}" for group in together]
     result = []
     for group, place in zip(together, places, strict=True):
-        alike = [other[0] for other, name in zip(together, places, strict=True) if name == place]
-        options = options_of(alike)
+        near = [other[0] for other, name in zip(together, places, strict=True) if name == place]
+        options = options_of(near)
         told = differing(options)
-        own = options[[row is group[0] for row in alike].index(True)]
+        own = options[[row is group[0] for row in near].index(True)]
         named = [*_named(own, told), options_text(group[0], told)]
         name = "; ".join(filter(None, [place, *named]))
         for part, note in _by_data(group):
@@ -84,7 +90,7 @@ def groups(rows: Sequence[Row], by_device: bool = False) -> list[Group]:
             result.append(
                 Group(
                     place=name + note,
-                    machine=machine(group[0]) if by_device else "",
+                    machine=machine(group[0], alike),
                     variants=found,
                     settings=settings,
                     categories=tuple(sorted({row.category for row in part})),
@@ -99,10 +105,11 @@ def scored_alike(row: Row) -> tuple[object, ...]:
     return (row.dataset, *options, protocol_key(row.protocol_fields))
 
 
-def machine(row: Row) -> str:
-    """Device, threads, speed protocol and how memory was measured."""
-    memory = f"memory by {row.memory}" if row.memory else ""
-    return ", ".join(filter(None, (device(row), row.speed, memory)))
+def machine(row: Row, alike: Sequence[str]) -> str:
+    """Device and threads, and of speed protocol and way of reading memory what is asked for."""
+    parts = [device(row) if "device" in alike else "", row.speed if "speed" in alike else ""]
+    memory = f"memory by {row.memory}" if "memory" in alike and row.memory else ""
+    return ", ".join(filter(None, (*parts, memory)))
 
 
 def options_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -151,15 +158,23 @@ def _by_data(rows: Sequence[Row]) -> list[tuple[list[Row], str]]:
 
 
 def marked(group: Group, name: str, *metrics: str) -> str:
-    """The method's name with the marks of its rows that concern any of the metrics."""
-    found = {mark for row in group.variants[name] for mark in _marks(row, metrics)}
+    """The method's name with the marks that concern any of the metrics.
+
+    That of noise stands where every row of the method that has one of them is noisy.
+    """
+    rows = group.variants[name]
+    found = {mark for row in rows for mark in _marks(row, metrics)}
+    if any(q.is_uncertain(rows, metric) for metric in metrics):
+        found.add(NOISY)
     return name + "".join(sorted(found, key=_order))
 
 
 def meanings(group: Group, *metrics: str) -> list[str]:
-    """What those marks say."""
+    """What those marks say, and that of noise where any row has it."""
     rows = [row for rows in group.variants.values() for row in rows]
     found = {mark: text for row in rows for mark, text in _marks(row, metrics).items()}
+    if any(q.is_noisy(row, metric) for row in rows for metric in metrics):
+        found[NOISY] = NOISY_MEANING
     return [f"{mark}  {found[mark]}" for mark in sorted(found, key=_order)]
 
 
@@ -167,9 +182,25 @@ def _marks(row: Row, metrics: Sequence[str]) -> dict[str, str]:
     found = marks(row)
     if not any(map(q.is_timing, metrics)):
         found.pop(ROUGH, None)
-    if row.noisy and any(map(q.is_step_time, metrics)):
-        found[NOISY] = NOISY_MEANING
     return found
+
+
+def left_to_noise(name: str, rows: Sequence[Row], metrics: Sequence[tuple[str, str]]) -> list[str]:
+    """From how many rows costs come whose others are noisy: `p95 ms: from 4 of 12 rows of cflow`.
+
+    Args:
+        metrics: headings and quantities; those with the same numbers stand in one line.
+    """
+    found: dict[tuple[int, int], list[str]] = {}
+    for heading, metric in metrics:
+        having = [row for row in rows if q.quantity(row, metric) is not None]
+        used = q.quiet(having, metric)
+        if len(used) < len(having):
+            found.setdefault((len(used), len(having)), []).append(heading)
+    return [
+        f"{', '.join(headings)}: from {used} of {every} rows of {name}, the others are noisy"
+        for (used, every), headings in found.items()
+    ]
 
 
 def _order(mark: str) -> tuple[bool, str]:

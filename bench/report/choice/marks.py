@@ -29,10 +29,10 @@ MEANINGS = {
 """Every mark beside a method's name."""
 
 NOISY = "*"
-"""Beside the name of a method in a table that shows step times."""
+"""Beside a time that comes from noisy rows alone, or the name of a method whose times do."""
 
 NOISY_MEANING = (
-    "step times spread by more than 10 %, or steps waited as long for a processor: "
+    "step times spread by more than 10 %, or steps or training waited as long for a processor: "
     "speed is uncertain"
 )
 

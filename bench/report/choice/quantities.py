@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from bench.rows.row import COMPLEXITY, SCORE, Row, columns
-from bench.rows.text import figure
+from bench.rows.text import figure, percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -153,6 +153,56 @@ def is_step_time(name: str) -> bool:
     return is_timing(name) and not name.startswith("fit_")
 
 
+AT_BATCH = ("fps", "fps_mean", "infer_batch_mb")
+"""Costs that were measured at the row's `fps_batch`."""
+
+
+def conditions(name: str) -> tuple[str, ...]:
+    """Columns of rows whose numbers may stand in one median or side by side.
+
+    Batches apart, which tables name beside the number.
+    """
+    if not depends_on_hardware(name):
+        return ()
+    return ("device", "threads", "speed" if is_timing(name) else "memory")
+
+
+def is_memory(name: str) -> bool:
+    """Whether it depends on how memory was read."""
+    return depends_on_hardware(name) and not is_timing(name)
+
+
+def is_noisy(row: Row, name: str) -> bool:
+    """Whether the time that a number follows from is uncertain.
+
+    Of training as of the steps of inference: on the CPU with one thread where it took more than
+    10 % longer than its process time; with several threads process time says nothing, and the row's
+    own mark stands for the state of the machine. Memory, sizes and process times have no noise.
+    """
+    if not is_timing(name) or name in ("cpu_ms", "fit_cpu_s"):
+        return False
+    if is_step_time(name):
+        return bool(row.noisy)
+    if row.threads == 1 and row.device.startswith("CPU") and row.fit_s and row.fit_cpu_s:
+        return row.fit_s > WAITED * row.fit_cpu_s
+    return bool(row.noisy)
+
+
+WAITED = 1.1
+"""The 10 % of docs/speed.md."""
+
+
+def quiet(rows: Iterable[Row], name: str) -> list[Row]:
+    """The rows that a cost is taken from: those without noise where there are any."""
+    having = [row for row in rows if quantity(row, name) is not None]
+    return [row for row in having if not is_noisy(row, name)] or having
+
+
+def is_uncertain(rows: Iterable[Row], name: str) -> bool:
+    """Whether every row that has a cost is noisy."""
+    return any(is_noisy(row, name) for row in quiet(rows, name))
+
+
 def label(name: str) -> str:
     """How tables call it."""
     return LABELS.get(name, name.replace("_", " "))
@@ -162,36 +212,38 @@ def show(name: str, value: float | None, decimals: int = 1) -> str:
     """The value as printed: percent for a score, three significant digits otherwise."""
     if value is None:
         return ""
-    return f"{100 * value:.{decimals}f}" if is_score(name) else figure(value)
+    return percent(value, decimals) if is_score(name) else figure(value)
 
 
 def over_seeds(
     rows: Iterable[Row], name: str, categories: Sequence[str]
 ) -> tuple[float | None, float | None]:
     """Mean over categories within a seed, then mean and deviation over seeds; of a cost the median
-    over both.
+    over both, of quiet rows where there are any.
 
     A seed that lacks one of the categories does not count; with none left there is no mean, and
     with fewer than two no deviation.
     """
     by_seed: dict[int, dict[str, float]] = {}
-    for row in rows:
+    found = [row for row in rows if row.category in categories]
+    for row in found:
         value = quantity(row, name)
-        if value is not None and row.category in categories:
+        if value is not None:
             by_seed.setdefault(row.seed, {})[row.category] = value
     whole = [v for v in by_seed.values() if len(v) == len(set(categories))]
     if not whole or not categories:
         return None, None
     if not is_score(name):
-        return statistics.median(value for values in whole for value in values.values()), None
+        seeds = [seed for seed, v in by_seed.items() if len(v) == len(set(categories))]
+        return median_cost((r for r in found if r.seed in seeds), name), None
     means = [statistics.fmean(values.values()) for values in whole]
     spread = statistics.stdev(means) if len(means) > 1 else None
     return statistics.fmean(means), spread
 
 
 def median_cost(rows: Iterable[Row], name: str) -> float | None:
-    """Median over the rows that have a cost; None where none has."""
-    present = [value for row in rows if (value := quantity(row, name)) is not None]
+    """Median over the quiet rows that have a cost, over all where none is; None without any."""
+    present = [value for row in quiet(rows, name) if (value := quantity(row, name)) is not None]
     return statistics.median(present) if present else None
 
 

@@ -9,8 +9,9 @@ from tabulate import tabulate
 
 from bench.report.choice import quantities as q
 from bench.report.choice.coverage import Chosen, choose, dropped
-from bench.report.choice.groups import groups, marked, meanings
-from bench.report.choice.marks import data_notes, marks, says_nothing
+from bench.report.choice.groups import TIMED_ALIKE, groups, left_to_noise, marked, meanings
+from bench.report.choice.marks import NOISY, data_notes, marks, says_nothing
+from bench.report.choice.readers import Column, memory_text, split_by_reader
 from bench.report.choice.variants import variants
 from bench.rows.text import device, listed
 
@@ -38,26 +39,33 @@ def tables(rows: Iterable[Row], skip_scores: Collection[str] = ()) -> str:
     Args:
         skip_scores: protocols whose scores say nothing: left out, and it is said.
     """
-    return "\n\n".join(table(group, skip_scores) for group in groups(list(rows), by_device=True))
+    return "\n\n".join(table(group, skip_scores) for group in groups(list(rows), TIMED_ALIKE))
 
 
 def table(group: Group, skip_scores: Collection[str] = ()) -> str:
     """The table of one data set under one protocol on one machine."""
     is_skipped = group.first.protocol in skip_scores
-    columns = [(n, c) for n, c in COLUMNS if not (is_skipped and q.is_score(c))]
-    names = [column for _, column in columns]
+    every = [row for of_method in group.variants.values() for row in of_method]
+    wanted = [(n, c) for n, c in COLUMNS if not (is_skipped and q.is_score(c))]
+    columns = split_by_reader(wanted, every)
+    names = [column.name for column in columns]
     lines: list[list[str]] = []
     for name, of_method in group.variants.items():
         label = marked(group, name, *names)
         categories = list(dict.fromkeys(row.category for row in of_method))
         for category in categories:
             chosen = [row for row in of_method if row.category == category]
-            lines.append([label, category, *_cells(chosen, names)])
+            lines.append([label, category, *_cells(chosen, columns)])
         if len(categories) > 1:
-            lines.append([label, "mean", *_cells(of_method, names)])
-    headers = ["method", "category", *(name for name, _ in columns)]
+            lines.append([label, "mean", *_cells(of_method, columns)])
+    headers = ["method", "category", *(column.heading for column in columns)]
     body = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, stralign="right")
-    below = meanings(group, *names)
+    below = [
+        line
+        for name, of_method in group.variants.items()
+        for line in left_to_noise(name, choose(of_method).every_row, wanted)
+    ]
+    below += meanings(group, *names)
     below += [says_nothing(group.first.protocol) + ": left out"] if is_skipped else []
     below += _of_rows(group.variants, group.legend, with_scores=not is_skipped)
     return "\n".join([caption(group), "", body, *(["", *below] if below else [])])
@@ -73,8 +81,7 @@ def caption(group: Group) -> str:
         parts.append(device(first))
     if first.speed:
         parts.append(f"{first.speed}, FPS at batch {_list(batches)}, latency at batch 1")
-    if first.memory:
-        parts.append(f"memory by {first.memory}")
+    parts += [text] if (text := memory_text(rows)) else []
     if first.speed and any(len(of_method) > 1 for of_method in group.variants.values()):
         parts.append("costs: median")
     return "; ".join(parts)
@@ -112,18 +119,22 @@ def _undefined(row: Row) -> list[str]:
     return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
 
 
-def _cells(rows: Sequence[Row], columns: Sequence[str]) -> list[str]:
+def _cells(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
     counting = choose(rows)
     return [_text(counting, column) for column in columns]
 
 
-def _text(counting: Chosen, column: str) -> str:
+def _text(counting: Chosen, column: Column) -> str:
     """Mean ± standard deviation of a score, median of a cost; n/a where one is missing."""
-    rows = counting.every_row
-    if any(q.quantity(row, column) is None for row in rows):
+    rows = column.rows(counting.every_row)
+    if not rows or any(q.quantity(row, column.name) is None for row in rows):
         return "n/a"
-    value, deviation = q.over_seeds(rows, column, list(counting.rows))
-    return q.show(column, value) + ("" if deviation is None else f" ± {q.show(column, deviation)}")
+    if not q.is_score(column.name):
+        noisy = NOISY if q.is_uncertain(rows, column.name) else ""
+        return q.show(column.name, q.median_cost(rows, column.name)) + noisy
+    value, deviation = q.over_seeds(rows, column.name, list(counting.rows))
+    spread = "" if deviation is None else f" ± {q.show(column.name, deviation)}"
+    return q.show(column.name, value) + spread
 
 
 def _list(values: Sequence[int]) -> str:

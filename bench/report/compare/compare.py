@@ -11,18 +11,25 @@ import numpy as np
 
 from bench.report.choice import quantities as q
 from bench.report.choice.coverage import Coverage, cover
-from bench.report.choice.marks import mask_notes, says_nothing
+from bench.report.choice.groups import left_to_noise
+from bench.report.choice.marks import NOISY, mask_notes, says_nothing
+from bench.report.compare.differences import Difference, Measured, differences
 from bench.report.compare.intervals import (
     IMAGE_METRICS,
     IMAGES,
+    MAXIMA,
+    METHODS,
+    OF_MAXIMA,
+    OF_SEEDS,
     SEEDS,
     NoInterval,
     image_samples,
-    percentiles,
+    of_cell,
+    of_mean,
     t_interval,
 )
 from bench.report.compare.significance import Comparison, compare, rank_columns
-from bench.rows.text import of_categories
+from bench.rows.text import counted, of_categories
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -30,13 +37,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from bench.report.choice.coverage import Chosen
     from bench.report.choice.groups import Group
+    from bench.report.compare.intervals import Sampled
     from bench.rows.row import Row
 
-    Samples = Mapping[tuple[str, str], NDArray[np.float64]]
-
-_AT_BATCH = ("fps", "fps_mean", "infer_batch_mb")
-"""Costs that were measured at the row's `fps_batch`."""
+    Samples = Mapping[tuple[str, str], Sampled]
 
 
 @dataclass(frozen=True)
@@ -50,10 +56,11 @@ class Number:
     deviation: float | None = None
     interval: tuple[float, float] | None = None
     batches: tuple[int, ...] = ()  # named where those of a table differ
+    is_noisy: bool = False  # a time that comes from noisy rows alone
 
     def text(self, metric: str) -> str:
         """As printed: `85.0 ± 7.1 [78.0, 92.0]`."""
-        parts = [q.show(metric, self.value)]
+        parts = [q.show(metric, self.value) + (NOISY if self.is_noisy else "")]
         if self.deviation is not None:
             parts.append(f"± {q.show(metric, self.deviation)}")
         if self.interval is not None:
@@ -73,9 +80,14 @@ class Table:
         means: over `coverage.shared`, of the compared variants; medians of costs.
         scores: (M, C) numbers of cells, of the compared variants on the shared categories.
         ranks: (M, C), 1 is best.
-        comparison: None for costs, and where there is too little to conclude anything.
-        intervals: what the brackets are, and where and why there are none.
-        remarks: what is odd about the images of a pixel metric; that the scores say nothing.
+        comparison: would methods differ on other categories; None for costs, and where there is
+            too little to conclude anything.
+        differences: do they differ on these; of pairs of `methods` whose images or seeds can be
+            drawn again.
+        brackets: what every interval of the table is; empty without any.
+        intervals: how they were made, and where and why there are none.
+        remarks: what is odd about the images of a pixel metric; that the scores say nothing; from
+            how many rows a time comes whose others are noisy.
     """
 
     group: Group
@@ -86,6 +98,8 @@ class Table:
     scores: NDArray[np.float64]
     ranks: NDArray[np.float64]
     comparison: Comparison | None
+    differences: tuple[Difference, ...]
+    brackets: str
     intervals: tuple[str, ...]
     remarks: tuple[str, ...] = ()
 
@@ -136,6 +150,7 @@ def tabulate_metric(
     methods, shared = coverage.compared, coverage.shared
     scores = np.array([[cells[m, c].value for c in shared] for m in methods])
     scores = scores.reshape(len(methods), len(shared))
+    brackets, explained = _explained(coverage, metric, samples, cells, means)
     return Table(
         group=group,
         metric=metric,
@@ -145,7 +160,9 @@ def tabulate_metric(
         scores=scores,
         ranks=rank_columns(scores, q.is_lower_better(metric)),
         comparison=compare(scores) if q.is_score(metric) else None,
-        intervals=_explained(means, bool(samples), reasons),
+        differences=_differences(coverage, metric, samples),
+        brackets=brackets,
+        intervals=(*explained, *reasons),
         remarks=tuple(_remarks(group, coverage, metric, skip_scores)),
     )
 
@@ -154,6 +171,8 @@ def _remarks(
     group: Group, coverage: Coverage, metric: str, skip_scores: Collection[str]
 ) -> Iterable[str]:
     if not q.is_score(metric):
+        for name, chosen in coverage.chosen.items():
+            yield from left_to_noise(name, chosen.every_row, [(q.label(metric), metric)])
         return
     if group.first.protocol in skip_scores:
         yield says_nothing(group.first.protocol)
@@ -163,7 +182,9 @@ def _remarks(
 
 def _samples(coverage: Coverage, metric: str, artifacts: Path | None) -> tuple[Samples, list[str]]:
     """Bootstrap samples of cells, and why others have none."""
-    samples: dict[tuple[str, str], NDArray[np.float64]] = {}
+    samples: dict[tuple[str, str], Sampled] = {}
+    if metric in MAXIMA:
+        return samples, [OF_MAXIMA]
     if metric not in IMAGE_METRICS or artifacts is None:
         return samples, []
     reasons: dict[str, Counter[str]] = {}
@@ -180,7 +201,7 @@ def _samples(coverage: Coverage, metric: str, artifacts: Path | None) -> tuple[S
             for name, count in counts.items()
         ]
         named = f"{', '.join(where)}: " if samples or len(reasons) > 1 else ""
-        lines.append(f"no bootstrap interval: {named}{why}")
+        lines.append(f"no interval over test images: {named}{why}")
     return samples, lines
 
 
@@ -188,15 +209,19 @@ def _cells(
     group: Group, coverage: Coverage, metric: str, samples: Samples
 ) -> dict[tuple[str, str], Number]:
     every = [row for rows in group.variants.values() for row in rows]
-    by_batch = metric in _AT_BATCH and len({row.fps_batch for row in every}) > 1
+    by_batch = metric in q.AT_BATCH and len({row.fps_batch for row in every}) > 1
     cells = {}
     for name, chosen in coverage.chosen.items():
         for category, rows in chosen.rows.items():
             drawn = samples.get((name, category))
+            values = [_value(row, metric) for row in _used(rows, metric)]
+            value, deviation = _over_seeds(values, metric)
             cells[name, category] = Number(
-                *_over_seeds([_value(row, metric) for row in rows], metric),
-                interval=None if drawn is None else percentiles(drawn),
+                value,
+                deviation,
+                interval=None if drawn is None else of_cell(metric, value, drawn),
                 batches=_batches(rows) if by_batch else (),
+                is_noisy=q.is_uncertain(rows, metric),
             )
     return cells
 
@@ -207,17 +232,44 @@ def _mean(coverage: Coverage, name: str, metric: str, samples: Samples) -> Numbe
     if not shared:
         return None
     if not q.is_score(metric):
-        return Number(statistics.median(_value(r, metric) for c in shared for r in chosen.rows[c]))
-    by_seed = [
+        rows = _used([r for c in shared for r in chosen.rows[c]], metric)
+        median = statistics.median(_value(row, metric) for row in rows)
+        return Number(median, is_noisy=q.is_uncertain(rows, metric))
+    by_seed = _by_seed(chosen, metric, shared)
+    drawn = [samples[name, c] for c in shared if (name, c) in samples]
+    interval = None
+    if len(drawn) == len(shared):
+        cells = [statistics.fmean(_value(r, metric) for r in chosen.rows[c]) for c in shared]
+        interval = of_mean(metric, cells, drawn)
+    elif not samples and len(by_seed) > 1 and metric not in MAXIMA:
+        interval = t_interval(by_seed)
+    return Number(*_over_seeds(by_seed, metric), interval=interval)
+
+
+def _used(rows: Sequence[Row], metric: str) -> Sequence[Row]:
+    """Of a cost the quiet rows, where there are any."""
+    return rows if q.is_score(metric) else q.quiet(rows, metric)
+
+
+def _by_seed(chosen: Chosen, metric: str, shared: Sequence[str]) -> list[float]:
+    """The mean over categories of each seed."""
+    return [
         statistics.fmean(_value(chosen.rows[c][index], metric) for c in shared)
         for index in range(len(chosen.seeds))
     ]
-    interval = None
-    if all((name, c) in samples for c in shared):
-        interval = percentiles(np.mean([samples[name, c] for c in shared], axis=0))
-    elif not samples and len(by_seed) > 1:
-        interval = t_interval(by_seed)
-    return Number(*_over_seeds(by_seed, metric), interval=interval)
+
+
+def _differences(coverage: Coverage, metric: str, samples: Samples) -> tuple[Difference, ...]:
+    """Between the means of all compared variants; none of maxima over thresholds."""
+    shared = coverage.shared
+    if not shared or not q.is_score(metric) or metric in MAXIMA:
+        return ()
+    measured = []
+    for name in coverage.compared:
+        drawn = [samples[name, c].values for c in shared if (name, c) in samples]
+        mean = np.mean(drawn, axis=0) if len(drawn) == len(shared) else None
+        measured.append(Measured(_by_seed(coverage.chosen[name], metric, shared), mean))
+    return tuple(differences(measured))
 
 
 def _over_seeds(values: Sequence[float], metric: str) -> tuple[float, float | None]:
@@ -237,10 +289,25 @@ def _batches(rows: Sequence[Row]) -> tuple[int, ...]:
 
 
 def _explained(
-    means: Mapping[str, Number], has_samples: bool, reasons: Sequence[str]
-) -> tuple[str, ...]:
-    if has_samples:
-        return (IMAGES, *reasons)
-    if any(mean.interval for mean in means.values()):
-        return (SEEDS, *reasons)
-    return tuple(reasons)
+    coverage: Coverage,
+    metric: str,
+    samples: Samples,
+    cells: Mapping[tuple[str, str], Number],
+    means: Mapping[str, Number],
+) -> tuple[str, list[str]]:
+    """What the brackets of a table are; how they were made, and why numbers have none."""
+    if not q.is_score(metric) or metric in MAXIMA:
+        return "", []
+    if samples:
+        alike = [f"{name} in {c}" for name, c in samples if cells[name, c].interval is None]
+        equal = f"no interval: {', '.join(alike)}: every bootstrap sample has the same value"
+        return IMAGES, [METHODS[metric], *([equal] if alike else [])]
+    lines = []
+    for name, mean in means.items():
+        seeds = counted(len(coverage.chosen[name].seeds), "seed")
+        if mean.interval is None and mean.deviation is None:
+            lines.append(f"no interval over seeds: {name} has {seeds}")
+        elif mean.interval is None:
+            lines.append(f"no interval over seeds: the {seeds} of {name} gave one number")
+    has_any = any(mean.interval for mean in means.values())
+    return SEEDS if has_any else "", [*([OF_SEEDS] if has_any else []), *lines]

@@ -19,17 +19,19 @@ COLUMNS = (
     *("metric", "place", "machine", "method", "settings", "category"),
     *("value", "deviation", "low", "high", "mean_rank", "seeds", "marks"),
     *("kind", "against", "interval", "weights", "protocol", "protocol_fields"),
-    *("dataset", "dataset_params", "note_texts"),
+    *("dataset", "dataset_params", "note_texts", "rank_low", "rank_high", "p", "over"),
 )
 NUMBER = "number"
 FRIEDMAN = "friedman"
-WILCOXON = "wilcoxon-holm"
+WILCOXON = "wilcoxon-shaffer"
+DIFFERENCE = "difference"
 
 
 def csv_text(tables: Sequence[Table]) -> str:
-    """CSV with a header; values as stored, fractions and not percent.
+    """CSV with a header; values in full, fractions and not percent.
 
-    A line of a test has its p-value as `value`; of a pair, `method` is the one that is better.
+    A line of a test has its p-value as `value` and as `p`, that of a difference of means the
+    difference, its interval and its p; of a pair, `method` is the one that is better.
     """
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
@@ -58,7 +60,7 @@ def _numbers(table: Table) -> Iterable[dict[str, str]]:
             number = table.cells.get((name, category))
             yield {**of_method, "category": category, **_number(table, number)}
         last = {**of_method, "category": whole, **_number(table, table.means.get(name))}
-        yield {**last, "mean_rank": _figure(table.rank(name))}
+        yield {**last, "mean_rank": _figure(table.rank(name)), **_ranks(table, name)}
 
 
 def _place(table: Table) -> dict[str, str]:
@@ -84,19 +86,49 @@ def _number(table: Table, number: Number | None) -> dict[str, str]:
         "deviation": _figure(number.deviation),
         "low": _figure(low),
         "high": _figure(high),
-        "interval": "" if number.interval is None else table.intervals[0],
+        "interval": "" if number.interval is None else table.brackets,
     }
 
 
+def _ranks(table: Table, name: str) -> dict[str, str]:
+    """The interval of a mean rank over categories."""
+    if table.comparison is None or name not in table.methods:
+        return {}
+    low, high = table.comparison.rank_intervals[table.methods.index(name)]
+    return {"rank_low": _figure(low), "rank_high": _figure(high)}
+
+
 def _tests(table: Table) -> Iterable[dict[str, str]]:
+    for each in table.differences:
+        low, high = map(_figure, each.interval)
+        yield {
+            **_place(table),
+            "method": table.methods[each.better],
+            "against": table.methods[each.worse],
+            "kind": DIFFERENCE,
+            "value": _figure(each.value),
+            "low": low,
+            "high": high,
+            "interval": "95 % interval of the difference",
+            "p": _figure(each.p),
+            "over": " and ".join(each.over),
+        }
     if table.comparison is None:
         return
     if table.comparison.friedman is not None:
-        yield {**_place(table), "kind": FRIEDMAN, "value": _figure(table.comparison.friedman)}
+        p = _figure(table.comparison.friedman)
+        kind = FRIEDMAN if table.comparison.is_exact else f"{FRIEDMAN}-chi-square"
+        yield {**_place(table), "kind": kind, "value": p, "p": p, "over": CATEGORIES}
     for pair in table.comparison.pairs:
         names = {"method": table.methods[pair.better], "against": table.methods[pair.worse]}
-        yield {**_place(table), **names, "kind": WILCOXON, "value": _figure(pair.p)}
+        p = _figure(pair.p)
+        of_test = {"kind": WILCOXON, "value": p, "p": p, "over": CATEGORIES}
+        yield {**_place(table), **names, **of_test}
+
+
+CATEGORIES = "categories"
 
 
 def _figure(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+    """Twelve digits: all that is no rounding of a sum."""
+    return "" if value is None else f"{value:.12g}"

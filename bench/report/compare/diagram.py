@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report.choice import quantities as q
 from bench.report.choice.groups import marked, meanings
-from bench.report.compare.compare_formats import hopeless
+from bench.report.compare.compare_formats import friedman, hopeless, mean_ranks
 from bench.report.compare.significance import ALPHA
 from bench.report.pictures.figures import blank, wrapped
 from bench.rows.text import of_categories
@@ -73,10 +73,12 @@ def _notes(table: Table) -> str:
     """What the bars mean, the tests, and the variants and marks of the names."""
     comparison = table.comparison
     assert comparison is not None
-    lines = [f"bars join methods that are not told apart (Wilcoxon, Holm; p >= {ALPHA}); a dot"]
+    lines = [f"bars join methods that are not told apart (Wilcoxon, Shaffer; p >= {ALPHA}); a dot"]
     lines[0] += " on a bar: the method belongs to it"
     if comparison.friedman is not None:
-        lines.append(f"Friedman: p = {comparison.friedman:.2g}")
+        lines.append(friedman(table))
+    names = [marked(table.group, name, table.metric) for name in table.methods]
+    lines.append(mean_ranks(table, names))
     lines += [*hopeless(table), *table.group.legend, *meanings(table.group, table.metric)]
     lines += table.remarks
     lines += [f"{name} left out: {why}" for name, why in table.coverage.left_out.items()]

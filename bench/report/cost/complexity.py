@@ -11,8 +11,16 @@ from tabulate import tabulate
 
 from bench.report.choice import quantities as q
 from bench.report.choice.coverage import Coverage, cover
-from bench.report.choice.groups import Group, groups, marked, meanings
-from bench.report.choice.marks import mask_notes, says_nothing
+from bench.report.choice.groups import (
+    TIMED_ALIKE,
+    Group,
+    groups,
+    left_to_noise,
+    marked,
+    meanings,
+)
+from bench.report.choice.marks import NOISY, mask_notes, says_nothing
+from bench.report.choice.readers import Column, memory_text, split_by_reader
 from bench.rows.text import of_categories
 
 if TYPE_CHECKING:
@@ -48,9 +56,9 @@ class Cost:
     Attributes:
         label: name with marks, as a table shows it.
         legend: the same with what tells it from the method's other variants, for a figure.
-        costs: median over categories and seeds of each column; None where not measured.
-        rows: how many it comes from.
-        counts: how many of them have each column.
+        costs: median over categories and seeds of each quiet row by heading, of all where none is
+            quiet; None where not measured.
+        rows: those it comes from.
         score: mean over categories, then seeds; None where not measured.
         batches: at which FPS was measured.
     """
@@ -58,8 +66,7 @@ class Cost:
     label: str
     legend: str
     costs: dict[str, float | None]
-    rows: int
-    counts: dict[str, int]
+    rows: tuple[Row, ...]
     score: float | None
     batches: tuple[int, ...]
 
@@ -70,54 +77,63 @@ class Costs:
 
     group: Group
     coverage: Coverage
+    columns: tuple[Column, ...]
     lines: tuple[Cost, ...]
 
     def notes(self, shown: Sequence[tuple[str, str]] = COLUMNS) -> list[str]:
         """Seeds, what was left out, shown costs that some rows lack, and what the marks mean."""
-        partial = [line for cost in self.lines for line in _partial(cost, shown)]
-        return [*self.coverage.notes(), *partial, *meanings(self.group, "fps")]
+        lines = self.coverage.notes()
+        for cost in self.lines:
+            lines += _partial(cost, [c for c in self.columns if c.name in _names(shown)])
+            lines += left_to_noise(cost.label, cost.rows, shown)
+        return [*lines, *meanings(self.group, *_names(shown))]
 
 
 def cost_groups(rows: Sequence[Row]) -> list[Group]:
     """Rows with timings, apart by data set, protocol, device, threads and speed protocol."""
-    return groups([row for row in rows if row.speed], by_device=True)
+    return groups([row for row in rows if row.speed], TIMED_ALIKE)
 
 
 def costs(group: Group, metric: str | None) -> Costs:
     """One line for each method of a group, with its mean score if a metric is given."""
     coverage = cover(group.variants, lambda row: 1.0)
-    return Costs(group, coverage, tuple(_cost(group, coverage, n, metric) for n in group.variants))
+    columns = split_by_reader(COLUMNS, [r for rows in group.variants.values() for r in rows])
+    lines = [_cost(group, coverage, columns, name, metric) for name in group.variants]
+    return Costs(group, coverage, tuple(columns), tuple(lines))
 
 
-def _cost(group: Group, coverage: Coverage, name: str, metric: str | None) -> Cost:
+def _names(columns: Sequence[tuple[str, str]]) -> list[str]:
+    return [name for _, name in columns]
+
+
+def _cost(
+    group: Group, coverage: Coverage, columns: Sequence[Column], name: str, metric: str | None
+) -> Cost:
     shared = coverage.shared if name in coverage.compared else ()
     rows = [row for category in shared for row in coverage.chosen[name].rows[category]]
-    label = marked(group, name, "fps")
+    label = marked(group, name, *_names(COLUMNS))
     told = group.settings.get(name, "")
     method = group.variants[name][0].method
     short = f"{method}{label[len(name) :]}, {told}"
     return Cost(
         label=label,
         legend=short if told and len(told) <= _SHORT else label,
-        costs={column: q.median_cost(rows, column) for _, column in COLUMNS},
-        rows=len(rows),
-        counts={
-            column: sum(q.quantity(row, column) is not None for row in rows)
-            for _, column in COLUMNS
-        },
+        costs={c.heading: q.median_cost(c.rows(rows), c.name) for c in columns},
+        rows=tuple(rows),
         score=_score([q.quantity(row, metric) for row in rows]) if metric else None,
         batches=tuple(sorted({row.fps_batch for row in rows if row.fps_batch})),
     )
 
 
-def _partial(cost: Cost, shown: Sequence[tuple[str, str]]) -> list[str]:
+def _partial(cost: Cost, shown: Sequence[Column]) -> list[str]:
     """Columns that only some of a method's rows have: `FPS b8: from 14 of 18 rows of padim`."""
     found: dict[int, list[str]] = {}
-    for heading, column in shown:
-        if 0 < cost.counts[column] < cost.rows:
-            found.setdefault(cost.counts[column], []).append(heading)
+    for column in shown:
+        count = sum(q.quantity(row, column.name) is not None for row in column.rows(cost.rows))
+        if 0 < count < len(cost.rows):
+            found.setdefault(count, []).append(column.heading)
     return [
-        f"{', '.join(headings)}: from {count} of {cost.rows} rows of {cost.label}"
+        f"{', '.join(headings)}: from {count} of {len(cost.rows)} rows of {cost.label}"
         for count, headings in found.items()
     ]
 
@@ -151,14 +167,24 @@ def complexity_table(group: Group, metric: str | None, skip_scores: Collection[s
     lines = []
     for cost in found.lines:
         batch = ", ".join(map(str, cost.batches)) or "n/a"
-        values = [q.show(column, cost.costs[column]) or "n/a" for _, column in COLUMNS]
+        values = [_text(cost, column) for column in found.columns]
         score = [q.show(metric, cost.score) or "n/a"] if metric else []
         lines.append([cost.label, *score, *values, batch])
-    head = ["method", *([q.label(metric)] if metric else []), *(name for name, _ in COLUMNS)]
+    head = ["method", *([q.label(metric)] if metric else []), *(c.heading for c in found.columns)]
     body = tabulate(lines, [*head, "batch"], "pipe", disable_numparse=True, stralign="right")
-    return "\n".join(
-        [f"Complexity on {group.title}", "", body, "", *_notes(found, metric, skip_scores)]
-    )
+    return "\n".join([_title(group), "", body, "", *_notes(found, metric, skip_scores)])
+
+
+def _title(group: Group) -> str:
+    memory = memory_text([row for rows in group.variants.values() for row in rows])
+    return f"Complexity on {group.title}{', ' if memory else ''}{memory}"
+
+
+def _text(cost: Cost, column: Column) -> str:
+    """With the mark of noise where no row is quiet."""
+    noisy = NOISY if q.is_uncertain(column.rows(cost.rows), column.name) else ""
+    value = q.show(column.name, cost.costs[column.heading])
+    return f"{value}{noisy}" if value else "n/a"
 
 
 def _notes(found: Costs, metric: str | None, skip_scores: Collection[str]) -> list[str]:

@@ -32,10 +32,10 @@ _COLUMN = 42  # characters of a legend's label where two fit beside each other
 def score_against_speed(group: Group, metric: str) -> Figure | None:
     """Mean score against images per second at batch 1, area by state size; None without data."""
     found = costs(group, metric)
-    shown = [c for c in found.lines if c.score is not None and c.costs["fps_b1"]]
+    shown = [c for c in found.lines if c.score is not None and c.costs["FPS b1"]]
     if not shown:
         return None
-    labels = [f"{c.legend}, {q.show('state_mb', c.costs['state_mb']) or '?'} MB" for c in shown]
+    labels = [f"{c.legend}, {q.show('state_mb', c.costs['state MB']) or '?'} MB" for c in shown]
     numbered = {
         name: group.settings[name]
         for name, cost in zip(group.variants, found.lines, strict=True)
@@ -46,12 +46,12 @@ def score_against_speed(group: Group, metric: str) -> Figure | None:
     columns = 2 if max(map(len, labels)) <= _COLUMN else 1
     extra = _LINE * (-(-len(shown) // columns) + title.count("\n") + 3)
     figure, (axis,) = new_figure(1, 1, 7.2, 4.0 + extra)
-    largest = max(c.costs["state_mb"] or 0 for c in shown) or 1
+    largest = max(c.costs["state MB"] or 0 for c in shown) or 1
     for index, (cost, label) in enumerate(zip(shown, labels, strict=True)):
         colour, marker = style(index)
-        area = max(_SMALLEST, _LARGEST * (cost.costs["state_mb"] or 0) / largest)
+        area = max(_SMALLEST, _LARGEST * (cost.costs["state MB"] or 0) / largest)
         axis.scatter(
-            [cost.costs["fps_b1"]],
+            [cost.costs["FPS b1"]],
             [100 * (cost.score or 0)],
             s=area,
             c=colour,
@@ -96,7 +96,7 @@ def _legend(figure: Figure, columns: int, title: str | None = None) -> None:
 
 def _room(axis: Any, shown: Sequence[Cost]) -> None:
     """Limits with space for the largest marker, and enough ticks to read a speed."""
-    speeds = [c.costs["fps_b1"] or 1 for c in shown]
+    speeds = [c.costs["FPS b1"] or 1 for c in shown]
     axis.set_xscale("log")
     axis.set_xlim(min(speeds) / 1.8, max(speeds) * 1.8)
     scores = [100 * (c.score or 0) for c in shown]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bench.rows.text import fixed
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -95,7 +97,7 @@ def with_changes(
 
 def signed(gap: float, decimals: int) -> str:
     """With sign and decimals; nothing is "-0.0"."""
-    return f"{round(gap, decimals) + 0.0:+.{decimals}f}"
+    return fixed(gap, decimals, sign="+")
 
 
 def rank(lines: Sequence[Line], lower: Sequence[bool]) -> list[Line]:

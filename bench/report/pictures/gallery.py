@@ -20,6 +20,7 @@ from matplotlib.patheffects import Normal, Stroke
 
 from bench.errors import DataError
 from bench.rows.panels import Panel, load_panels, save_panels, select
+from bench.rows.text import percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -280,7 +281,7 @@ def _truth_note(panel: Panel) -> str:
 
 def _share(pixels: NDArray[np.bool_]) -> str:
     share = float(np.mean(pixels))
-    return "< 0.1 %" if 0 < share < 0.001 else f"{100 * share:.1f} %"
+    return "< 0.1 %" if 0 < share < 0.001 else f"{percent(share)} %"
 
 
 def _contour(

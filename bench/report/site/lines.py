@@ -10,8 +10,12 @@ from bench.plan.identity import canonical
 from bench.report.choice.coverage import choose, data_states
 from bench.report.choice.marks import NOISY, NOISY_MEANING, marks
 from bench.report.choice.quantities import (
+    AT_BATCH,
+    conditions,
     group_by,
     is_lower_better,
+    is_noisy,
+    is_uncertain,
     median_cost,
     over_seeds,
     quantity,
@@ -21,7 +25,7 @@ from bench.report.choice.variants import configurations, identity_of_weights, to
 from bench.report.site.names import backbone, prior
 from bench.report.site.parameters import changed, differing, read_json
 from bench.rows.row import MAIN_SCORES
-from bench.rows.text import plain, some
+from bench.rows.text import fixed, plain, some
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -109,9 +113,8 @@ class Line:
     @property
     def timing_marks(self) -> dict[str, str]:
         """Marks of its speeds, with their meaning."""
-        noisy = [row for row in self.rows if row.noisy]
-        timed = any(getattr(row, name) for row in noisy for name in TIMED)
-        return {NOISY: NOISY_MEANING} if timed else {}
+        timed = (row for row in self.rows for name in TIMED if is_noisy(row, name))
+        return {NOISY: NOISY_MEANING} if any(quantity(r, n) for r in timed for n in TIMED) else {}
 
     @property
     def device(self) -> str:
@@ -231,7 +234,7 @@ def _mark_best(lines: list[Line]) -> list[Line]:
     best: dict[int, float] = {}
     for column, name in enumerate(COLUMNS):
         numbers = [x.values[column].number for x in ranked]
-        known = [round(n, 1) for n in numbers if n is not None]
+        known = [float(fixed(n, 1)) for n in numbers if n is not None]
         if name not in COSTS and len(known) > 1:
             best[column] = max(known)
     marked = []
@@ -245,7 +248,7 @@ def _mark_best(lines: list[Line]) -> list[Line]:
 
 
 def _is_best(value: Value, best: float | None) -> bool:
-    return best is not None and value.number is not None and round(value.number, 1) == best
+    return best is not None and value.number is not None and float(fixed(value.number, 1)) == best
 
 
 def _label(line: Line, siblings: Sequence[Line], defaults: Mapping[str, Any]) -> str:
@@ -297,13 +300,13 @@ def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
 
 
 def _cost(line: Line, name: str) -> Value:
-    """Median over the rows that have it, if they were timed alike."""
+    """Median over the quiet rows that have it, or all, if they were measured alike."""
     rows = [row for row in line.rows if getattr(row, name) is not None]
     if not rows:
         return Value()
-    conditions = {(row.speed, row.threads, row.fps_batch) for row in rows}
-    mark = NOISY if name in TIMED and any(row.noisy for row in rows) else ""
-    if name in TIMED and len(conditions) > 1:
+    columns = (*conditions(name), *(["fps_batch"] if name in AT_BATCH else []))
+    mark = NOISY if is_uncertain(rows, name) else ""
+    if len({tuple(getattr(row, column) for column in columns) for row in rows}) > 1:
         return Value(f"mixed{mark}")
     median = median_cost(rows, name)
     return Value(show(name, median) + mark, median)

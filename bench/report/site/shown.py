@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.report.choice.groups import left_to_noise
 from bench.report.choice.marks import data_notes
-from bench.report.site.lines import COLUMNS, COSTS, HEADINGS, Line, Value, better
+from bench.report.site.lines import COLUMNS, COSTS, HEADINGS, TIMED, Line, Value, better
 from bench.report.site.names import PRIORS
 from bench.report.site.printed import PrintedLine
 from bench.rows.row import MAIN_SCORES
@@ -59,7 +60,13 @@ class Shown:
             return ""
         speeds = " and ".join(sorted({row.speed for row in rows}))
         sizes = ", ".join(map(str, batches))
-        return f" FPS at batch {sizes}, latency at batch 1, timed under {speeds}."
+        noisy = [
+            f" {text}."
+            for line in lines
+            for text in left_to_noise(_name(line), line.rows, [(HEADINGS[c], c) for c in TIMED])
+        ]
+        text = f" FPS at batch {sizes}, latency at batch 1, timed under {speeds}."
+        return text + "".join(noisy)
 
 
 @dataclass(frozen=True)
@@ -89,6 +96,10 @@ class ShownLine:
     def unlike(self) -> list[Parameter]:
         """Parameters that are not the method's default."""
         return [p for p in self.params if p.is_changed]
+
+
+def _name(line: Line) -> str:
+    return ", ".join(filter(None, (line.first.method, line.label)))
 
 
 def columns(lines: Sequence[Line | PrintedLine]) -> tuple[Columns, Columns]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.report.choice.coverage import choose
-from bench.report.choice.groups import groups
+from bench.report.choice.groups import TIMED_ALIKE, groups
 from bench.report.choice.kinds import Verdict, common_files, cover, one_kind
 from bench.report.compare.compare import tabulate_metric
 from bench.report.compare.compare_formats import text_table
@@ -172,10 +172,10 @@ def test_comparison_complexity_and_site_show_the_same_median_of_a_cost(make_row:
         make_row(category=category, seed=seed, fps=fps, image_auroc=0.9, **timing)
         for (category, seed), fps in speeds.items()
     ]
-    (group,) = groups(rows, by_device=True)
+    (group,) = groups(rows, TIMED_ALIKE)
     table = tabulate_metric(group, "fps")
     assert table.means["padim"].text("fps") == "3.00"
     assert "median over categories and seeds" in text_table(table)
-    assert costs(group, None).lines[0].costs["fps"] == 3
+    assert costs(group, None).lines[0].costs["FPS"] == 3
     line = one_line(rows)
     assert line.values[COLUMNS.index("fps")].number == 3

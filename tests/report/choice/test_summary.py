@@ -58,14 +58,34 @@ def test_rows_of_two_devices_are_never_in_one_table() -> None:
     assert tables([row(), row(device="GPU test")]).count("image AUROC") == 2
 
 
-@pytest.mark.parametrize(
-    "change", [{"threads": 4}, {"speed": "brief"}, {"memory": "sampled resident set"}]
-)
+@pytest.mark.parametrize("change", [{"threads": 4}, {"speed": "brief"}])
 def test_costs_measured_in_two_ways_are_never_in_one_table(change: dict[str, Any]) -> None:
     first = row(threads=1, memory="resident high-water mark")
     text = tables([first, replace(first, seed=1, **change)])
     assert text.count("image AUROC") == 2
     assert "memory by resident high-water mark" in text.splitlines()[0]
+
+
+def test_memory_read_in_two_ways_has_two_columns_and_splits_no_score() -> None:
+    first = row(memory="anonymous", infer_mb=130.0)
+    second = replace(first, seed=1, memory="resident", infer_mb=170.0, image_auroc=0.25)
+    text = tables([first, second])
+    assert text.count("image AUROC") == 1
+    assert "50.0 ± 35.4" in text
+    assert "memory (1) by anonymous, (2) by resident" in text.splitlines()[0]
+    assert "infer MB (1)    infer MB (2)" in text
+    assert "130             170" in text
+
+
+def test_quiet_rows_decide_where_there_are_any() -> None:
+    rows = [
+        row(category=c, noisy=c != "a", fps=fps)
+        for c, fps in zip("abc", (9.0, 5.0, 4.0), strict=True)
+    ]
+    lines = tables(rows).splitlines()
+    fps = [line.split()[-5] for line in lines if line.split()[:1] == ["padim"]]
+    assert fps == ["9.00", "5.00*", "4.00*", "9.00"]
+    assert "FPS: from 1 of 3 rows of padim, the others are noisy" in lines
 
 
 def test_settings_and_options_that_are_not_the_defaults_are_named() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -12,14 +13,36 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from bench.evaluate import average_precision, f1_max
+from bench.report.compare.differences import Measured, differences
 from bench.report.compare.intervals import (
+    FEWEST_TO_RESAMPLE,
     IMAGE_METRICS,
+    Sampled,
+    auroc_interval,
     image_score,
+    logit_interval,
+    of_mean,
     percentiles,
     resampled_scores,
     t_interval,
 )
-from bench.report.compare.significance import FEWEST, compare, rank_columns
+from bench.report.compare.significance import (
+    FEWEST,
+    compare,
+    corrected_pairs,
+    friedman_test,
+    rank_columns,
+    signed_rank_test,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def limits(samples: NDArray[np.float64]) -> tuple[float, float]:
+    found = percentiles(samples)
+    assert found is not None
+    return found
 
 
 def test_the_best_has_rank_one_and_equal_ones_share() -> None:
@@ -44,18 +67,92 @@ def test_too_few_categories_or_methods_conclude_nothing() -> None:
     assert compare(rng.random((3, FEWEST))) is not None
 
 
-def test_friedman_and_wilcoxon_are_those_of_scipy() -> None:
-    rng = np.random.default_rng(1)
-    scores = rng.random((3, 12)) + np.array([[0.3], [0.1], [0.0]])
+def slow_friedman(ranks: NDArray[np.float64]) -> float:
+    """Every order of the methods in every category."""
+    observed = (ranks.sum(1) ** 2).sum()
+    orders = [list(itertools.permutations(column)) for column in ranks.T]
+    sums = [np.sum(each, axis=0) for each in itertools.product(*orders)]
+    return float(np.mean([(total**2).sum() >= observed - 1e-9 for total in sums]))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("decimals", [1, 3])
+def test_friedman_counts_every_order_of_the_methods(seed: int, decimals: int) -> None:
+    scores = np.random.default_rng(seed).random((3, 5)).round(decimals)
+    ranks = rank_columns(scores)
+    p, is_exact = friedman_test(ranks)
+    assert is_exact
+    assert p == pytest.approx(slow_friedman(ranks))
+
+
+def test_friedman_is_exact_where_one_method_always_wins_and_close_to_the_chi_square() -> None:
+    first = np.tile([[1.0], [2.0], [3.0]], 6)
+    p, is_exact = friedman_test(first)
+    assert is_exact
+    assert p == pytest.approx(6**-5)
+    scores = np.random.default_rng(1).random((3, 30))
+    expected = stats.friedmanchisquare(*scores).pvalue
+    assert friedman_test(rank_columns(scores))[0] == pytest.approx(expected, abs=0.06)
+
+
+@pytest.mark.parametrize("methods", [6, 12])
+def test_friedman_of_too_many_orders_is_the_chi_square_and_says_so(methods: int) -> None:
+    scores = np.random.default_rng(1).random((methods, 9))
+    expected = stats.friedmanchisquare(*scores).pvalue
+    p, is_exact = friedman_test(rank_columns(scores))
+    assert not is_exact
+    assert p == pytest.approx(expected)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(-3, 3), min_size=1, max_size=15))
+def test_signed_ranks_count_every_sign_with_ties_and_zeros(gaps: list[int]) -> None:
+    ranks = stats.rankdata(np.abs(gaps)) * (np.array(gaps) != 0)
+    signs = np.array(list(itertools.product([-1, 1], repeat=len(gaps))))
+    weight = np.sign(gaps) @ ranks
+    expected = np.mean(np.abs(signs @ ranks) >= abs(weight) - 1e-9)
+    found, p = signed_rank_test(np.array(gaps, dtype=float))
+    assert found == weight
+    assert p == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [8, 40])
+def test_signed_ranks_without_ties_are_those_of_scipy(count: int) -> None:
+    gaps = np.random.default_rng(count).standard_normal(count) + 0.2
+    expected = stats.wilcoxon(gaps, method="exact").pvalue
+    assert signed_rank_test(gaps)[1] == pytest.approx(expected)
+
+
+def test_three_methods_are_compared_by_closed_testing() -> None:
+    assert corrected_pairs([0.03, 0.2, 0.01], 0.02, 3) == [0.03, 0.2, 0.02]
+    assert corrected_pairs([0.03, 0.2, 0.01], 0.5, 3) == [0.5, 0.5, 0.5]
+    assert corrected_pairs([0.04], None, 2) == [0.04]
+
+
+def test_pairs_of_more_methods_are_corrected_for_how_many_can_still_be_equal() -> None:
+    # Of six pairs of four methods at most three are equal once one differs, then two, then one.
+    p_values = [0.001, 0.002, 0.003, 0.004, 0.015, 0.04]
+    expected = [0.003, 0.006, 0.009, 0.012, 0.03, 0.04]
+    assert corrected_pairs(p_values, 0.0, 4) == pytest.approx(expected)
+
+
+def test_a_winner_by_signed_ranks_with_the_lower_mean_is_known_as_such() -> None:
+    gaps = np.array([1, 2, 3, 4, 5, 6, 7, -90]) / 100
+    found = compare(np.stack([0.5 + gaps * 0.5, np.full(8, 0.5)]))
+    assert found is not None
+    (pair,) = found.pairs
+    assert (pair.better, pair.wins, pair.against_means) == (0, 7, True)
+
+
+def test_mean_ranks_have_an_interval_over_categories() -> None:
+    scores = np.array([[3, 3, 3, 3, 1, 3], [2, 2, 2, 2, 2, 2], [1, 1, 1, 1, 3, 1.0]])
     found = compare(scores)
     assert found is not None
-    assert found.friedman == pytest.approx(stats.friedmanchisquare(*scores).pvalue)
-    raw = sorted(
-        float(stats.wilcoxon(scores[a], scores[b]).pvalue)
-        for a, b in itertools.combinations(range(3), 2)
-    )
-    holm = np.maximum.accumulate(np.minimum(1, np.array(raw) * [3, 2, 1]))
-    assert sorted(pair.p for pair in found.pairs) == pytest.approx(holm)
+    low, high = found.rank_intervals.T
+    assert (low <= found.ranks).all()
+    assert (high >= found.ranks).all()
+    assert (low[1], high[1]) == (2, 2)
+    assert high[0] - low[0] > 0.3
 
 
 @pytest.mark.parametrize("gaps", [[1, 1, 3, -3, 5, 6], [0, 1, 2, -3, 4, 5], [0, 0, 1, 1, 2, -2, 3]])
@@ -142,11 +239,11 @@ def test_memory_is_bounded_without_another_result(monkeypatch: pytest.MonkeyPatc
     rng = np.random.default_rng(3)
     labels = np.arange(50) % 2 == 0
     scores = rng.standard_normal(50) + labels
-    whole = percentiles(resampled_scores("image_auroc", scores, labels, 4000, 0))
+    whole = limits(resampled_scores("image_auroc", scores, labels, 4000, 0))
     monkeypatch.setattr("bench.report.compare.intervals._BLOCK", 50 * 7)
     parts = resampled_scores("image_auroc", scores, labels, 4000, 0)
     assert len(parts) == 4000
-    assert percentiles(parts) == pytest.approx(whole, abs=0.01)
+    assert limits(parts) == pytest.approx(whole, abs=0.01)
 
 
 def test_runs_on_one_test_set_are_scored_on_the_same_drawn_images() -> None:
@@ -161,7 +258,7 @@ def test_runs_on_one_test_set_are_scored_on_the_same_drawn_images() -> None:
     )
     assert (first == again).all()
     assert image_score("image_auroc", scores, labels) == image_score("image_auroc", other, labels)
-    paired, unpaired = percentiles((first + again) / 2), percentiles((first + moved) / 2)
+    paired, unpaired = limits((first + again) / 2), limits((first + moved) / 2)
     assert unpaired[1] - unpaired[0] < 0.85 * (paired[1] - paired[0])
 
 
@@ -171,7 +268,7 @@ def test_the_interval_covers_the_value_and_narrows_with_more_images() -> None:
     for count in (40, 640):
         labels = np.arange(count) % 2 == 0
         scores = rng.standard_normal(count) + labels
-        low, high = percentiles(resampled_scores("image_auroc", scores, labels, 2000, 0))
+        low, high = limits(resampled_scores("image_auroc", scores, labels, 2000, 0))
         assert low < image_score("image_auroc", scores, labels) < high
         widths.append(high - low)
     assert widths[1] == pytest.approx(widths[0] / 4, rel=0.35)
@@ -195,7 +292,7 @@ def test_the_interval_is_that_of_scipys_bootstrap(metric: str) -> None:
     ).confidence_interval
     labels = np.arange(60) >= 30
     scores = np.concatenate([normal, anomalous])
-    ours = percentiles(resampled_scores(metric, scores, labels, 4000, 0))
+    ours = limits(resampled_scores(metric, scores, labels, 4000, 0))
     assert ours == pytest.approx((theirs.low, theirs.high), abs=0.02)
 
 
@@ -203,6 +300,103 @@ def test_the_t_interval_is_that_of_scipys_test_within_the_range_of_scores() -> N
     values = [0.71, 0.74, 0.72]
     expected = stats.ttest_1samp(values, 0).confidence_interval()
     assert t_interval(values) == pytest.approx((expected.low, expected.high))
-    assert t_interval([0.5, 0.9])[0] == 0.0
-    assert t_interval([0.9, 1.0])[1] == 1.0
-    assert t_interval([0.8, 0.8]) == pytest.approx((0.8, 0.8))
+    wide, high = t_interval([0.5, 0.9]), t_interval([0.9, 1.0])
+    assert wide is not None
+    assert high is not None
+    assert (wide[0], high[1]) == (0.0, 1.0)
+
+
+def test_equal_numbers_have_no_interval_of_width_zero() -> None:
+    assert t_interval([0.8, 0.8]) is None
+    assert percentiles(np.full(100, 0.8)) is None
+
+
+@pytest.mark.parametrize(("normal", "anomalous"), [(10, 10), (40, 80), (5, 60)])
+@pytest.mark.parametrize("value", [0.0, 0.3, 0.5, 0.97, 1.0])
+def test_the_limits_of_an_auroc_are_z_standard_errors_away(
+    value: float, normal: int, anomalous: int
+) -> None:
+    low, high = auroc_interval(value, normal, anomalous)
+    assert 0 <= low <= value <= high <= 1
+    assert high - low > 0.01
+    for limit in {low, high} - {0.0, 1.0}:
+        # Hanley and McNeil's variance at the limit, in both exchanges of the classes, averaged.
+        q1, q2 = limit / (2 - limit), 2 * limit**2 / (1 + limit)
+        half = (normal + anomalous) / 2 - 1
+        variance = limit * (1 - limit) + half * (q1 - limit**2 + q2 - limit**2)
+        error = (variance / (normal * anomalous)) ** 0.5
+        assert abs(value - limit) / error == pytest.approx(1.96, abs=1e-3)
+
+
+def test_intervals_of_an_auroc_are_mirrored() -> None:
+    low, high = auroc_interval(0.8, 30, 50)
+    assert auroc_interval(0.2, 30, 50) == pytest.approx((1 - high, 1 - low))
+
+
+def test_the_mean_of_few_aurocs_has_the_cells_limits_added_as_variances() -> None:
+    sampled = [Sampled(np.linspace(0, 1, 50), 30, 40)] * 4
+    values = [0.9, 0.8, 0.95, 1.0]
+    assert of_mean("image_auroc", values[:1], sampled[:1]) == pytest.approx(
+        auroc_interval(0.9, 30, 40)
+    )
+    found = of_mean("image_auroc", values, sampled)
+    assert found is not None
+    cells = np.array([auroc_interval(v, 30, 40) for v in values])
+    assert np.mean(values) - found[0] == pytest.approx(
+        np.sqrt(((np.array(values) - cells[:, 0]) ** 2).sum()) / 4
+    )
+
+
+def test_means_of_perfect_categories_have_an_interval_all_the_same() -> None:
+    sampled = [Sampled(np.ones(50), 10, 10)] * FEWEST_TO_RESAMPLE
+    found = of_mean("image_auroc", [1.0] * FEWEST_TO_RESAMPLE, sampled)
+    assert found is not None
+    assert found[0] < 0.99 < found[1] == 1.0
+    assert of_mean("image_ap", [1.0] * FEWEST_TO_RESAMPLE, sampled) is None
+
+
+def test_the_interval_of_an_ap_stands_around_it_within_0_and_1() -> None:
+    samples = np.random.default_rng(0).normal(0.95, 0.03, 2000)  # too high, as resamples are
+    found = logit_interval(0.93, samples)
+    assert found is not None
+    low, high = (np.log(end / (1 - end)) - np.log(0.93 / 0.07) for end in found)
+    assert high == pytest.approx(-low) == pytest.approx(1.96 * 0.03 / (0.93 * 0.07), rel=0.05)
+    assert 0 < found[0] < 0.93 < found[1] < 1
+    assert logit_interval(1.0, np.ones(50)) is None
+
+
+def test_a_difference_over_seeds_is_that_of_welchs_test() -> None:
+    first, second = [0.80, 0.82, 0.81], [0.70, 0.77, 0.74]
+    (found,) = differences([Measured(second), Measured(first)])
+    expected = stats.ttest_ind(first, second, equal_var=False)
+    ends = expected.confidence_interval()
+    assert (found.better, found.worse, found.over) == (1, 0, ("seeds",))
+    assert found.interval == pytest.approx((ends.low, ends.high))
+    assert found.p == pytest.approx(expected.pvalue)
+
+
+def test_a_difference_over_images_is_paired() -> None:
+    rng = np.random.default_rng(0)
+    shared, own = 0.05 * rng.standard_normal(4000), 0.01 * rng.standard_normal(4000)
+    methods = [Measured([0.80], 0.8 + shared), Measured([0.77], 0.77 + shared + own)]
+    (found,) = differences(methods)
+    assert found.over == ("images",)
+    assert found.interval == pytest.approx((0.03 - 0.0196, 0.03 + 0.0196), abs=1e-3)
+    both = [Measured([0.79, 0.81], methods[0].samples), methods[1]]
+    (wider,) = differences(both)
+    assert wider.over == ("images", "seeds")
+    assert wider.interval[0] < found.interval[0]
+
+
+def test_pairs_without_a_spread_have_no_difference() -> None:
+    assert differences([Measured([0.8]), Measured([0.7])]) == []
+    assert differences([Measured([0.8, 0.8]), Measured([0.7, 0.7])]) == []
+    assert differences([Measured([0.8, 0.9]), Measured([0.7])]) == []
+
+
+def test_p_values_of_differences_are_corrected_by_holm() -> None:
+    methods = [Measured([a, a + 0.02, a + 0.01]) for a in (0.5, 0.53, 0.6)]
+    alone = [differences([methods[a], methods[b]])[0].p for a, b in ((0, 1), (0, 2), (1, 2))]
+    order = np.argsort(alone)
+    holm = np.maximum.accumulate(np.minimum(1, np.array(alone)[order] * [3, 2, 1]))
+    assert [differences(methods)[i].p for i in order] == pytest.approx(holm)

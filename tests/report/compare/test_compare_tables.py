@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.report.choice.groups import groups
+from bench.report.choice.groups import TIMED_ALIKE, groups
 from bench.report.compare.compare import tabulate_metric
 from bench.report.compare.compare_formats import render_tables, text_table
 
@@ -45,7 +45,7 @@ def test_protocols_and_data_set_options_are_kept_apart_and_named(make_row: MakeR
 def test_devices_are_kept_apart_for_costs_only(make_row: MakeRow) -> None:
     rows = [make_row(device="CPU a"), make_row(device="GPU b", seed=1)]
     assert len(groups(rows)) == 1
-    titles = [group.title for group in groups(rows, by_device=True)]
+    titles = [group.title for group in groups(rows, TIMED_ALIKE)]
     assert ["CPU a" in titles[0], "GPU b" in titles[1]] == [True, True]
 
 
@@ -92,10 +92,52 @@ def test_one_method_is_not_compared(make_row: MakeRow) -> None:
 
 
 def test_what_no_number_of_wins_could_show_is_said(make_row: MakeRow) -> None:
-    methods = ("padim", "cflow", "pyramidflow")
+    methods = ("padim", "cflow", "pyramidflow", "mean")
     rows = [row for i, m in enumerate(methods) for row in six(make_row, m, 0.1 * i)]
+    said = "no pair can reach p < 0.05, even if one method wins everywhere"
+    assert said in text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    three = [row for row in rows if row.method != "mean"]
+    text = text_table(tabulate_metric(groups(three)[0], "image_auroc"))
+    assert said not in text
+    assert "on new categories: Friedman over 6 categories, exact: p = 0.000129" in text
+    assert "on new categories: pyramidflow is better than padim, p = 0.0313" in text
+    assert "ranks depend on which methods are compared" in text
+
+
+def test_both_questions_are_answered_and_kept_apart(make_row: MakeRow) -> None:
+    rows = [
+        row
+        for method, start in (("padim", 0.4), ("cflow", 0.5))
+        for seed in range(3)
+        for row in six(make_row, method, start + 0.01 * seed, seed=seed)[:3]
+    ]
+    text = text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    assert "on these categories, with other seeds: cflow is better than padim by 10.0" in text
+    assert "on new categories: 3 categories measured for every method: too few" in text
+    once = [row for row in rows if row.seed == 0]
+    text = text_table(tabulate_metric(groups(once)[0], "image_auroc"))
+    assert "on these categories: no test: neither image scores" in text
+
+
+def test_a_verdict_against_the_means_says_in_how_many_categories(make_row: MakeRow) -> None:
+    gaps = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.08, -0.45)
+    rows = [
+        make_row(method=method, category=f"c{i}", image_auroc=0.5 + gap * (method == "cflow"))
+        for i, gap in enumerate(gaps)
+        for method in ("padim", "cflow")
+    ]
     table = tabulate_metric(groups(rows)[0], "image_auroc")
-    assert "no pair can reach p < 0.05, even if one method wins everywhere" in text_table(table)
+    assert table.means["cflow"].value < table.means["padim"].value
+    text = text_table(table)
+    assert "not told apart: cflow and padim" in text
+    rows = [row for row in rows if row.category != "c0"]
+    more = [
+        make_row(method=m, category=f"d{i}", image_auroc=0.5 + 0.001 * i * (m == "cflow"))
+        for i in range(1, 9)
+        for m in ("padim", "cflow")
+    ]
+    text = text_table(tabulate_metric(groups([*rows, *more])[0], "image_auroc"))
+    assert "cflow is better than padim in most categories (15 of 16), though its mean is" in text
 
 
 def test_options_that_do_not_differ_are_not_in_the_title(make_row: MakeRow) -> None:
@@ -196,7 +238,7 @@ def test_costs_are_ranked_but_not_tested(make_row: MakeRow) -> None:
         for i, method in enumerate(("padim", "cflow"))
         for row in six(make_row, method, 0.5, fps=10.0 + i, fps_batch=8)
     ]
-    table = tabulate_metric(groups(rows, by_device=True)[0], "fps")
+    table = tabulate_metric(groups(rows, TIMED_ALIKE)[0], "fps")
     assert table.comparison is None
     assert "no test of costs" in text_table(table)
     assert table.rank("cflow") == 1.0
@@ -207,19 +249,37 @@ def test_speeds_at_different_batches_name_their_batch(make_row: MakeRow) -> None
         make_row(fps=100.0, fps_batch=32),
         make_row(method="cflow", fps=90.0, fps_batch=1),
     ]
-    (group,) = groups(rows, by_device=True)
+    (group,) = groups(rows, TIMED_ALIKE)
     table = tabulate_metric(group, "fps")
     assert table.cells["padim", "weave"].text("fps") == "100 (batch 32)"
-    assert "(batch" not in tabulate_metric(groups(rows[:1], True)[0], "fps").cells[
+    assert "(batch" not in tabulate_metric(groups(rows[:1], TIMED_ALIKE)[0], "fps").cells[
         "padim", "weave"
     ].text("fps")
     assert "measured at batches 1, 32" in text_table(table)
 
 
+def test_quiet_rows_decide_medians_and_ranks_where_there_are_any(make_row: MakeRow) -> None:
+    rows = [
+        make_row(method=method, category=c, seed=seed, latency_p95_ms=ms, noisy=noisy)
+        for method, quiet in (("padim", 50.0), ("cflow", 70.0))
+        for c in "ab"
+        for seed, (ms, noisy) in enumerate(((quiet, c == "b"), (10 * quiet, True)))
+        if (method, ms) != ("padim", 500.0)
+    ]
+    table = tabulate_metric(groups(rows, TIMED_ALIKE)[0], "latency_p95_ms")
+    assert table.means["cflow"].text("latency_p95_ms") == "70.0"
+    assert table.cells["cflow", "a"].text("latency_p95_ms") == "70.0"
+    assert table.cells["cflow", "b"].text("latency_p95_ms") == "385*"
+    assert table.rank("padim") == 1
+    text = text_table(table)
+    assert "p95 ms: from 1 of 4 rows of cflow, the others are noisy" in text
+    assert "\n*  step times spread" in text
+
+
 def test_a_pair_that_differs_says_which_method_is_better(make_row: MakeRow) -> None:
     rows = [*six(make_row, "padim", 0.4), *six(make_row, "cflow", 0.5)]
     text = text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
-    assert "cflow is better than padim, p = 0.0312" in text
+    assert "cflow is better than padim, p = 0.0313" in text
 
 
 def test_what_is_concluded_carries_the_marks_of_the_methods(make_row: MakeRow) -> None:
@@ -228,10 +288,10 @@ def test_what_is_concluded_carries_the_marks_of_the_methods(make_row: MakeRow) -
         *six(make_row, "cflow", 0.5, transductive=True),
     ]
     text = text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
-    assert "cflow‡ is better than padim§, p = 0.0312" in text
+    assert "cflow‡ is better than padim§, p = 0.0313" in text
     alike = [replace(row, image_auroc=0.5) for row in rows]
     text = text_table(tabulate_metric(groups(alike)[0], "image_auroc"))
-    assert "not told apart: padim§ and cflow‡ (p = 1)" in text
+    assert "not told apart: padim§ and cflow‡ (p = 1.00)" in text
 
 
 def test_masks_that_are_missing_or_lost_are_named_beside_pixel_metrics(make_row: MakeRow) -> None:
@@ -246,7 +306,7 @@ def test_masks_that_are_missing_or_lost_are_named_beside_pixel_metrics(make_row:
 def test_the_csv_has_tests_intervals_protocol_and_weights(make_row: MakeRow) -> None:
     rows = [
         *six(make_row, "padim", 0.4, protocol_fields='{"crop": 224}'),
-        *six(make_row, "padim", 0.4, protocol_fields='{"crop": 224}', seed=1),
+        *six(make_row, "padim", 0.41, protocol_fields='{"crop": 224}', seed=1),
         *six(make_row, "cflow", 0.5, protocol_fields='{"crop": 224}', pretrained="random"),
         *six(make_row, "pyramidflow", 0.3, protocol_fields='{"crop": 224}'),
     ]
@@ -256,13 +316,33 @@ def test_the_csv_has_tests_intervals_protocol_and_weights(make_row: MakeRow) -> 
     numbers = [line for line in lines if line["kind"] == "number"]
     assert len(numbers) == 21
     mean = next(x for x in numbers if (x["method"], x["category"]) == ("padim", "mean"))
-    assert mean["interval"].startswith("[low, high]: 95 % t interval")
+    assert mean["interval"] == "95 % interval over seeds"
     assert {line["protocol_fields"] for line in lines} == {'{"crop": 224}'}
     assert {line["weights"] for line in numbers if line["method"] == "cflow"} == {"random"}
     (friedman,) = [line for line in lines if line["kind"] == "friedman"]
     assert float(friedman["value"]) == pytest.approx(table.comparison.friedman, rel=1e-4)
-    pairs = [(x["method"], x["against"]) for x in lines if x["kind"] == "wilcoxon-holm"]
+    pairs = [(x["method"], x["against"]) for x in lines if x["kind"] == "wilcoxon-shaffer"]
     assert pairs == [("cflow", "padim"), ("padim", "pyramidflow"), ("cflow", "pyramidflow")]
+    ranks = [x for x in numbers if x["category"] == "mean"]
+    assert all(
+        float(x["rank_low"]) <= float(x["mean_rank"]) <= float(x["rank_high"]) for x in ranks
+    )
+
+
+def test_differences_of_means_stand_in_the_csv_in_full(make_row: MakeRow) -> None:
+    rows = [
+        row
+        for method, start in (("padim", 0.4), ("cflow", 0.51234567))
+        for seed in range(2)
+        for row in six(make_row, method, start + 0.01 * seed, seed=seed)
+    ]
+    table = tabulate_metric(groups(rows)[0], "image_auroc")
+    lines = list(csv.DictReader(io.StringIO(render_tables([table], "csv"))))
+    (line,) = [line for line in lines if line["kind"] == "difference"]
+    assert (line["method"], line["against"], line["over"]) == ("cflow", "padim", "seeds")
+    assert float(line["value"]) == pytest.approx(0.11234567, abs=1e-10)
+    assert float(line["low"]) < float(line["value"]) < float(line["high"])
+    assert float(line["p"]) < 0.05
 
 
 def test_many_categories_become_the_lines_of_the_table(make_row: MakeRow) -> None:

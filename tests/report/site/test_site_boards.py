@@ -225,6 +225,29 @@ def test_speeds_under_different_conditions_are_not_averaged(site_row: SiteRow) -
     assert shown["params_m"] == "2.00"
 
 
+def test_quiet_runs_decide_and_a_speed_of_noisy_ones_alone_is_marked(site_row: SiteRow) -> None:
+    timing: dict[str, Any] = {"speed": "speed-1", "fps_batch": 8}
+    rows = [
+        site_row(category=c, fps=fps, noisy=c != "tile", **timing)
+        for c, fps in zip(CATEGORIES, (3.0, 5.0, 10.0), strict=True)
+    ]
+    (line,) = one_board(rows).lines
+    assert texts(line)["fps"] == "10.0"
+    assert line.timing_marks
+    assert texts(one_board(rows[:2]).lines[0])["fps"] == "4.00*"
+
+
+def test_memory_that_was_read_in_two_ways_is_not_averaged(site_row: SiteRow) -> None:
+    rows = [
+        site_row(category=c, memory="anonymous", infer_mb=mb, fps=10.0, params_m=2.0)
+        for c, mb in zip(CATEGORIES, (130.0, 132.0, 171.0), strict=True)
+    ]
+    assert texts(one_board(rows).lines[0])["infer_mb"] == "132"
+    rows[2] = replace(rows[2], memory="resident")
+    shown = texts(one_board(rows).lines[0])
+    assert [shown[name] for name in ("infer_mb", "fps", "params_m")] == ["mixed", "10.0", "2.00"]
+
+
 def test_of_one_category_and_seed_the_newest_row_counts_and_the_other_is_kept(
     site_row: SiteRow,
 ) -> None:

@@ -301,14 +301,16 @@ def test_disturbed_timings_are_marked_wherever_a_speed_stands(
         site_row(category="grid", **timing),
         site_row(method="cflow", noisy=True),  # nothing was timed
         site_row(method="mean", **timing),
+        site_row(method="busy", noisy=True, **timing),
     ]
     build_site(load_site_data([write_results(tmp_path / "r", rows)]), tmp_path / "out")
     text = (tmp_path / "out/datasets/mvtec.html").read_text(encoding="utf-8")
+    assert "FPS, p50 ms: from 1 of 2 rows of padim, the others are noisy." in text
     assert len(re.findall(r">10(\.0)?\*<", text)) == len(re.findall(r">90(\.0)?\*<", text)) == 1
     assert "<dt>*</dt><dd>step times spread by more than 10 %" in text
     runs = [page.read_text(encoding="utf-8") for page in (tmp_path / "out/runs").iterdir()]
-    assert sorted(len(re.findall(r">10(\.0)?\*<", page)) for page in runs) == [0, 0, 1]
-    assert sorted("<dt>*</dt>" in page for page in runs) == [False, False, True]
+    assert sorted(len(re.findall(r">10(\.0)?\*<", page)) for page in runs) == [0, 0, 1, 1]
+    assert sorted("<dt>*</dt>" in page for page in runs) == [False, False, True, True]
 
 
 def test_a_device_stands_with_the_threads_of_its_runs(

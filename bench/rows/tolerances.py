@@ -1,0 +1,112 @@
+"""How far each figure of a row may move before the regression gate calls it changed."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import ConfigError, StoreError, nearest
+from bench.rows.row import SCORE, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_SCORES = [f for f in fields(Row) if f.metadata.get("group") == SCORE]
+FRACTIONS = tuple(f.name for f in _SCORES if f.type == "float | None" and "threshold" not in f.name)
+COUNTS = tuple(f.name for f in _SCORES if f.type in ("int", "int | None"))
+SIZES = ("params_m", "params_trainable_m", "gflops")
+"""What no seed changes."""
+RELATIVE = ("pixel_f1max_threshold", *SIZES)
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """`[check]`: how far a figure may move before it counts as changed, in either direction.
+
+    Attributes:
+        scores: absolute, of every score (a fraction) that has no line of its own.
+        absolute: of single scores.
+        relative: of figures that are no fractions.
+        false_alarms: chance that seeds drawn again move any figure of the whole check beyond its
+            tolerance though nothing changed; of checks that ask for such seeds alone.
+    """
+
+    scores: float = 0.0
+    absolute: Mapping[str, float] = field(default_factory=dict)
+    relative: Mapping[str, float] = field(default_factory=dict)
+    false_alarms: float = 0.05
+
+    @classmethod
+    def from_table(cls, table: Mapping[str, Any], where: str) -> Tolerances:
+        """From `[check]`.
+
+        Raises:
+            ConfigError: an unknown key, a value that is not a number >= 0, a chance that is none.
+        """
+        for key in table:
+            if key not in cls.__dataclass_fields__:
+                hint = nearest(key, cls.__dataclass_fields__)
+                raise ConfigError(f"{where}: unknown key [check].{key}; {hint}")
+        for name, metrics in (("absolute", FRACTIONS), ("relative", RELATIVE)):
+            for key in table.get(name, {}):
+                if key not in metrics:
+                    raise ConfigError(
+                        f"{where}: unknown key [check.{name}].{key}; {nearest(key, metrics)}"
+                    )
+        numbers = {k: v for k, v in table.items() if k in ("scores", "false_alarms")}
+        numbers |= {**table.get("absolute", {}), **table.get("relative", {})}
+        for key, value in numbers.items():
+            valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not valid or not 0 <= value < math.inf:
+                raise ConfigError(f"{where}: [check] {key} = {value!r} is not a number >= 0")
+        if not 0 < (chance := table.get("false_alarms", 0.05)) < 1:
+            raise ConfigError(f"{where}: [check] false_alarms = {chance!r} is not between 0 and 1")
+        return cls(**table)
+
+    def of(self, metric: str, row: Row) -> float:
+        """The absolute tolerance of one figure of one row.
+
+        Args:
+            metric: name of a column, or "published.NAME".
+            row: of the baseline.
+        """
+        if metric in COUNTS:
+            return 0.0
+        if metric in RELATIVE:
+            return self.relative.get(metric, 0.0) * abs(figures_of(row)[metric] or 0.0)
+        return max(self.absolute.get(metric, self.scores), one_swap(metric, row))
+
+
+def figures_of(row: Row) -> dict[str, float | None]:
+    """Everything that is gated: scores, counts, parameters, FLOPs, scores by other evaluators."""
+    found = {name: getattr(row, name) for name in (*FRACTIONS, *COUNTS, *RELATIVE)}
+    try:
+        published = json.loads(row.published)
+    except ValueError as error:
+        raise StoreError(f"cell {row.cell}: column 'published' is not JSON: {error}") from error
+    return found | {f"published.{name}": value for name, value in published.items()}
+
+
+def one_swap(metric: str, row: Row) -> float:
+    """The most that two test images can do to an image-level score that change places.
+
+    A normal and an anomalous image that follow each other in the ranking, P anomalous ones and N
+    normal: AUROC 1 / (P N). AP j / (P r (r + 1)) at ranks r and r + 1 of which the anomalous one is
+    the j-th, j <= r: at most 1 / (2 P), at the top. Best F1 at most 2 j / ((r + P) (r + P + 1)),
+    since the cut below both images stays: 1 / (2 P + 1), at r = j = P.
+    """
+    anomalous = row.n_anomalous or 0
+    normal = (row.n_test or 0) - anomalous
+    if metric not in IMAGE_LEVEL or not anomalous or not normal:
+        return 0.0
+    swaps = {
+        "image_auroc": anomalous * normal,
+        "image_ap": 2 * anomalous,
+        "image_f1max": 2 * anomalous + 1,
+    }
+    return 1 / swaps[metric]
+
+
+IMAGE_LEVEL = ("image_auroc", "image_ap", "image_f1max")
