@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.plan import discovery
 from bench.report.paper.paper_formats import render
 from bench.report.paper.ranking import DIFFERENCE, MEASURED, PUBLISHED
 from tests.report.shown import cell, lines
@@ -141,9 +140,8 @@ def test_parameters_that_a_row_does_not_know_had_their_default(
     rows = []
     for row in rows_of(table4, image_auroc=0.9):
         params = json.loads(row.params)
-        defaults = json.loads(json.dumps(discovery.describe("methods", row.method).defaults()))
-        if params.get("batch") == defaults.get("batch"):
-            params.pop("batch", None)
+        if row.method in ("padim", "spade", "patchcore"):  # whose presets name no batch
+            params.pop("batch")
         rows.append(replace(row, params=json.dumps({**params, "of_the_future": 1})))
     assert built(table4, rows).missing == ()
 
