@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.options import AuxiliaryRoot, MapFormat, pairs, with_auxiliary
+from bench.commands.options import (
+    AuxiliaryRoot,
+    MapFormat,
+    checked_precision,
+    pairs,
+    with_auxiliary,
+)
 from bench.errors import ConfigError, StoreError
 from bench.plan import discovery
 from bench.plan.request import Planned, Request, plan_request
@@ -53,6 +59,7 @@ def fit(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Random encoder weights: for tests.")
     ] = False,
+    precision: Annotated[str | None, typer.Option(help="float32, or tf32 on a GPU.")] = None,
     threads: Threads = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the model in the folder.")
@@ -67,6 +74,7 @@ def fit(
         "protocol": protocol,
         "device": device,
         "threads": threads,
+        "precision": checked_precision(precision),
         "weights": "random" if random_weights else None,
     }
     settings = load_settings(preset=preset)

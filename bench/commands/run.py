@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.commands.options import AuxiliaryRoot, integers, pairs, split, with_auxiliary
+from bench.commands.options import (
+    AuxiliaryRoot,
+    checked_precision,
+    integers,
+    pairs,
+    split,
+    with_auxiliary,
+)
 from bench.errors import ConfigError
 from bench.plan.identity import canonical
 from bench.plan.request import Planned, Request, plan_request
@@ -65,6 +72,9 @@ def run(
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for each cell.")] = None,
     speed: Annotated[str | None, typer.Option(help="Name of a speed protocol.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, or tf32 on a GPU: training, scores and speed.")
+    ] = None,
     save_maps: Annotated[bool, typer.Option(help="Keep every anomaly map as .npy.")] = False,
     allow_leaks: Annotated[
         bool, typer.Option(help="Run although test images are training images too; counted.")
@@ -91,6 +101,7 @@ def run(
         "threads": threads,
         "timeout": timeout,
         "speed": speed,
+        "precision": checked_precision(precision),
         "weights": "random" if random_weights else None,
     }
     given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}

@@ -18,6 +18,7 @@ from bench.profile.size import size_of
 from bench.profile.spans import Spans
 from bench.profile.switches import switches
 from bench.profile.unit import unit_s
+from bench.settings.precision import FULL, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +42,7 @@ def profile(
     preprocess: Callable[[], object] | None = None,
     clock: Clock | None = None,
     memory: Memory | None = None,
+    precision: Precision = FULL,
 ) -> dict[str, Any]:
     """Measure a fitted method under a speed protocol.
 
@@ -54,6 +56,7 @@ def profile(
         clock: None: that of the device.
         memory: `FitMeter.memory`, whose level was taken before the model was built. None: on CUDA
             the allocator's counters need no level; on the CPU inference memory stays unknown.
+        precision: of the cell; that of training and scores is that of speed.
 
     Returns:
         every column that docs/speed.md lists but those of `FitMeter.columns`.
@@ -68,7 +71,7 @@ def profile(
         memory.discount()
     feed = Feed(images, _each(sizes, len(images)), device)
     bench = _Bench(method, feed, speed, device, clock or clock_of(device), memory)
-    with switches([*method.modules(), *backbones], speed), prediction_mode(method):
+    with switches([*method.modules(), *backbones], speed, precision), prediction_mode(method):
         single = bench.single()
         many = bench.throughput(single)
         return {

@@ -47,6 +47,8 @@ class Row:
     pretrained: str = _column(IDENTITY)  # or random, none, unknown, file:SHA
     params: str = _column(IDENTITY, default="{}")  # JSON, sorted keys
     dataset_params: str = _column(IDENTITY, default="{}")  # JSON, sorted keys
+    # Empty: from before it was recorded (on a GPU then a mixture), or made elsewhere.
+    precision: str = _column(IDENTITY, since=2, default="")
 
     # scores
     image_auroc: float | None = _column(SCORE, default=None)

@@ -66,7 +66,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     cell = job.cell
     device = choose_device(job.device)
     torch.set_num_threads(max(1, job.threads))
-    seed_everything(cell.seed)
+    seed_everything(cell.seed, cell.precision)
     report({"phase": "reading"})
     method = make_method(cell)
     train, test = read_category(job, method, device, report)
@@ -273,6 +273,7 @@ def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test
         run.device,
         preprocess=lambda: test.images.read_pixels(next(files)),
         memory=meter.memory,
+        precision=job.cell.precision,
     )
 
 
@@ -290,6 +291,7 @@ def _identity(cell: Cell) -> dict[str, Any]:
         "pretrained": cell.pretrained,
         "params": canonical(dict(cell.params)),
         "dataset_params": canonical(dict(cell.dataset_params)),
+        "precision": cell.precision,
     }
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import ConfigError, nearest
+from bench.settings.precision import FULL, PRECISIONS, Precision
 from bench.settings.protocol import PROTOCOLS, Protocol, make_protocol
 from bench.settings.shipped import builtin_root
 
@@ -63,6 +64,7 @@ class RunSettings:
     batch: int = 8  # test images at a time; no method's scores depend on it
     speed: str = "speed-1"
     weights: str = "pretrained"  # or "random"
+    precision: Precision = FULL  # or "tf32": for training, scores and speed alike
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,10 @@ def _typed(value: Any, annotation: str, where: str) -> Any:
         return tuple(_typed(v, "int", where) for v in value)
     if annotation == "tuple[str, ...]" and isinstance(value, list):
         return tuple(_typed(v, "str", where) for v in value)
+    if annotation == "Precision":
+        if value in PRECISIONS:
+            return value
+        raise ConfigError(f"{where} = {value!r}; {nearest(str(value), PRECISIONS)}")
     if fits(value, annotation):
         return value
     raise ConfigError(f"{where} = {value!r} is not {annotation}")

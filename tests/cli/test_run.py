@@ -54,6 +54,15 @@ def test_the_same_seed_gives_the_same_scores_in_another_process(
     assert scores[0] == scores[1]
 
 
+def test_a_run_in_tf32_is_another_cell_and_its_row_says_so(project: Path, bench: Bench) -> None:
+    options = (*QUICK, "-c", "left")
+    for more in ((), ("--precision", "tf32")):
+        assert bench("run", "-m", "mean", *options, *more).returncode == 0
+    rows = ResultStore(project / "results").rows()
+    assert sorted(row.precision for row in rows) == ["float32", "tf32"]
+    assert len({row.cell for row in rows}) == 2
+
+
 def test_failed_cells_are_named_and_kept_and_the_others_go_on(project: Path, bench: Bench) -> None:
     names = "dies,crashes,raises,not_finite,mean"
     done = bench("run", "-m", names, *QUICK, "-c", "left")

@@ -88,7 +88,7 @@ def test_a_field_that_is_added_to_a_method_or_data_set_renames_no_cell(project: 
     assert "precision" in plan_one().params
     assert "precision" in plan_one().dataset_params
     assert (plan_one().id, plan_one(width=5).id) == (plain.id, set_.id)
-    assert plan_one(precision="bfloat16").id != plain.id
+    assert plan_one(compiled="always").id != plain.id
 
 
 def test_a_field_that_is_added_to_the_protocol_renames_no_cell(project: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_field_that_is_added_to_the_protocol_renames_no_cell(project: Path) ->
 def test_a_setting_that_is_added_to_cells_renames_no_cell(project: Path) -> None:
     @dataclass(frozen=True)
     class Wider(Cell):
-        precision: str = "float32"
+        compiled: str = "never"
 
     before = plan_one()
     values = {field.name: getattr(before, field.name) for field in fields(before)}
@@ -116,7 +116,7 @@ def test_a_setting_that_is_added_to_cells_renames_no_cell(project: Path) -> None
 
 
 def test_every_field_of_a_cell_counts_by_itself_or_by_what_differs() -> None:
-    apart = {"params", "defaults", "dataset_params", "protocol"}
+    apart = {"params", "defaults", "dataset_params", "protocol", "precision"}
     assert {field.name for field in fields(Cell)} == {*NAMES, *apart}
 
 
