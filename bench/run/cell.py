@@ -81,7 +81,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     report({"phase": "profiling"})
     complexity = meter.columns() | _profile(job, method, run, meter, test)
     save_artifacts(job.artifacts, test, scored[-1], history, job.save_maps)
-    environment = provenance.environment() | _device_facts(device)
+    environment = provenance.environment(_packages(cell)) | _device_facts(device)
     known = set(columns())
     row = Row(
         **_identity(cell),
@@ -110,6 +110,13 @@ def open_dataset(cell: Cell, root: Path) -> Dataset:
     params = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.dataset_params.items()}
     dataset: Dataset = discovery.load(plugin)(root=root, **params)
     return dataset
+
+
+def _packages(cell: Cell) -> list[tuple[str, str] | None]:
+    """Of the cell's method and data set: the installed packages that offer them."""
+    names: tuple[tuple[discovery.Kind, str], ...]
+    names = (("methods", cell.method), ("datasets", cell.dataset))
+    return [discovery.describe(kind, name).package for kind, name in names]
 
 
 def read_category(

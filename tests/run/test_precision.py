@@ -59,8 +59,9 @@ class Recording(Method):
 
 
 def cell(**changes: Any) -> Cell:
-    given: tuple[Any, ...] = ("padim", 1, {}, "synthetic", 1, {}, "bolt", 0, PROTOCOLS["standard"], "none", "")
-    return replace(Cell(*given), **changes)
+    protocol = PROTOCOLS["standard"]
+    plain = Cell("padim", 1, {}, "synthetic", 1, {}, "bolt", 0, protocol, "none", "")
+    return replace(plain, **changes)
 
 
 def test_tf32_is_off_after_seeding_although_torch_has_it_on() -> None:
@@ -81,8 +82,8 @@ def test_speed_is_measured_in_the_precision_of_the_cell(
 ) -> None:
     method = Recording()
     brief = replace(SPEEDS["brief"], max_batch=1, max_s=0.01)
-    args: tuple[Any, ...] = (method, torch.rand(1, 3, 8, 8), [], (8, 8), brief, torch.device("cpu"))
-    profile(*args, precision=precision)
+    pixels, cpu = torch.rand(1, 3, 8, 8), torch.device("cpu")
+    profile(method, pixels, [], (8, 8), brief, cpu, precision=precision)
     assert method.seen == {expected}
     assert switches()[1]  # as it was before
 
