@@ -22,8 +22,8 @@ from bench.errors import ConfigError, StoreError
 from bench.plan import discovery
 from bench.plan.request import Planned, Request, plan_request
 from bench.rows import provenance
-from bench.run.executors import usable_cores
-from bench.settings.config import Settings, load_settings
+from bench.run.slots import threads_of_cells
+from bench.settings.config import RunSettings, Settings, load_settings
 
 if TYPE_CHECKING:
     from bench.plan.cells import Cell
@@ -92,7 +92,7 @@ def fit(
     from bench.deploy.checkpoint import save_model
     from bench.deploy.fitting import Options, fit_model
 
-    _limit_threads(run.threads)
+    _limit_threads(run)
     planned.dataset.prepare([cell.category])
     folders = planned.folders.get(cell.id, {})
     options = Options(_weights(settings, weights), run.device, run.loaders, run.batch, folders)
@@ -132,7 +132,7 @@ def predict(
     from bench.deploy.inference import output_names, overlay, predict_images
     from bench.files.map_files import write_map
 
-    _limit_threads(threads or settings.run.threads)
+    _limit_threads(replace(settings.run, threads=threads or settings.run.threads))
     # The same image twice is one result.
     images = list(dict.fromkeys(images))
     names = output_names(images) if out is not None else {}
@@ -186,10 +186,10 @@ def _refuse_filled(out: Path, force: bool) -> None:
         raise StoreError(f"--out {out} is not empty; name another folder, or replace by --force")
 
 
-def _limit_threads(count: int) -> None:
+def _limit_threads(run: RunSettings) -> None:
     import torch
 
-    torch.set_num_threads(count or usable_cores())
+    torch.set_num_threads(threads_of_cells(run, 1))
 
 
 def _threshold_text(value: float, images: int) -> str:

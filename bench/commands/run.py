@@ -23,7 +23,7 @@ from bench.plan.request import Planned, Request, plan_request
 from bench.report.choice.summary import tables
 from bench.rows.store import ResultStore
 from bench.rows.text import counted
-from bench.run.driver import Result, command_line, run_request
+from bench.run.driver import Result, cells_of_other_code, command_line, run_request
 from bench.settings.config import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def run(
         int | None,
         typer.Option(
             min=1,
-            help="CPU threads of each cell; by default the cores it may use over --workers.",
+            help="CPU threads of each cell; by default OMP_NUM_THREADS, else cores over cells.",
         ),
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for each cell.")] = None,
@@ -81,6 +81,9 @@ def run(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Run cells again whose rows other code made.")
+    ] = False,
     in_process: Annotated[
         bool, typer.Option("--in-process", help="No child processes: for debuggers.")
     ] = False,
@@ -116,6 +119,7 @@ def run(
         data_root=data_root,
         weights_file=weights,
         force=force,
+        stale=stale,
         save_maps=save_maps,
         allow_leaks=allow_leaks,
         in_process=in_process,
@@ -125,7 +129,7 @@ def run(
         raise ConfigError("--method names no method; see `bench list`")
     console = Console()
     if dry_run:
-        _print_plan(settings, plan_request(settings, request), console)
+        _print_plan(settings, request, console)
         return
     result = run_request(settings, request, console)
     _print_result(settings, result, console)
@@ -141,11 +145,15 @@ def exit_code(result: Result) -> int:
     return 0 if result.rows else 3
 
 
-def _print_plan(settings: Settings, planned: list[Planned], console: Console) -> None:
+def _print_plan(settings: Settings, request: Request, console: Console) -> None:
     from tabulate import tabulate
 
-    finished = {row.cell for row in ResultStore(settings.paths.results).rows()}
+    existing = {row.cell: row for row in ResultStore(settings.paths.results).rows()}
+    planned = plan_request(settings, request)
     cells = [cell for part in planned for cell in part.cells]
+    old = {cell.id for cell in cells_of_other_code(cells, existing)}
+    finished = existing.keys() - old if request.stale else existing.keys()
+    finished = set() if request.force else finished
     lines = [
         [
             c.id,
@@ -154,7 +162,7 @@ def _print_plan(settings: Settings, planned: list[Planned], console: Console) ->
             c.seed,
             c.protocol.name,
             c.pretrained,
-            "finished" if c.id in finished else "to run",
+            _state(c.id in finished, c.id in old),
         ]
         for c in cells
     ]
@@ -180,6 +188,12 @@ def _folders(planned: list[Planned]) -> list[str]:
             for name, folder in part.folders.get(cell.id, {}).items()
         )
     )
+
+
+def _state(is_finished: bool, is_old: bool) -> str:
+    if is_finished:
+        return "finished, by other code" if is_old else "finished"
+    return "to run"
 
 
 def _parameters(cells: list[Cell]) -> list[str]:

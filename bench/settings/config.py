@@ -58,7 +58,7 @@ class RunSettings:
     seeds: tuple[int, ...] = (0,)
     device: str = "auto"  # cuda if there is one, else cpu
     workers: int = 1  # cells at a time on a CPU; on GPUs one for each
-    threads: int = 0  # CPU threads for each cell; 0: the cores it may use, divided by the workers
+    threads: int = 0  # for each cell; 0: OMP_NUM_THREADS, else cores over cells at a time
     loaders: int = 0  # processes that read images, for each cell
     timeout: float = 0.0  # seconds for each cell; 0: none
     batch: int = 8  # test images at a time; no method's scores depend on it
