@@ -98,6 +98,8 @@ class Row:
     preprocess_ms: float | None = _column(COMPLEXITY, default=None)
     encoder_ms: float | None = _column(COMPLEXITY, default=None)
     decoder_ms: float | None = _column(COMPLEXITY, default=None)  # encoder + decoder
+    encoder_batch_ms: float | None = _column(COMPLEXITY, since=2, default=None)  # an image,
+    decoder_batch_ms: float | None = _column(COMPLEXITY, since=2, default=None)  # at fps_batch
     memory: str = _column(COMPLEXITY, default="")  # how peaks were measured
     infer_mb: float | None = _column(COMPLEXITY, default=None)  # batch 1
     infer_batch_mb: float | None = _column(COMPLEXITY, default=None)  # fps_batch
