@@ -30,6 +30,7 @@ from bench.run.context import (
     seed_everything,
     seed_of,
 )
+from bench.run.loading_back import left_out
 from bench.run.scoring import Epochs, Test, score, score_columns
 from bench.settings.speed import SpeedProtocol
 from bench.weights.loading import Weights
@@ -80,6 +81,10 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
         report({"warning": f"{text}; a method without maps returns Prediction(None, scores)"})
     report({"phase": "profiling"})
     complexity = meter.columns() | _profile(job, method, run, meter, test)
+    if objects := left_out(method):
+        text = f"{', '.join(objects)} is no tensor: state_mb cannot count it and stays empty"
+        report({"warning": f"{text}, and bench fit refuses it; override state and load_state"})
+        complexity |= {"state_mb": None, "state_fitted_mb": None}
     save_artifacts(job.artifacts, test, epochs, history, job.save_maps)
     environment = provenance.environment(_packages(cell)) | _device_facts(device)
     known = set(columns())
