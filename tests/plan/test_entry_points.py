@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 
+import bench.plugins.methods
 from bench.errors import PluginError
 from bench.plan import discovery
 from bench.rows import provenance
@@ -134,8 +136,14 @@ def test_an_entry_point_of_a_taken_name_breaks_only_that_name(install: Install) 
 @pytest.mark.parametrize(
     "text", ["from bench.plugins.methods.padim import PaDiM", "from .padim import PaDiM"]
 )
-def test_padim_itself_may_be_inherited_from(install: Install, tmp_path: Path, text: str) -> None:
+def test_padim_itself_may_be_inherited_from(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     install("")
+    # As in a process that starts in this project.
+    found_in = discovery.plugin_path("methods", [])
+    monkeypatch.setattr(bench.plugins.methods, "__path__", found_in)
+    monkeypatch.delitem(sys.modules, "bench.plugins.methods.wider", raising=False)
     source = f'"""PaDiM, wider."""\n{text}\n\n\nclass Wider(PaDiM):\n    sigma: float = 6.0\n'
     (tmp_path / "methods" / "wider.py").write_text(source)
     found = discovery.describe("methods", "wider")
