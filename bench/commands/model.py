@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.commands.options import AuxiliaryRoot, MapFormat, pairs, with_auxiliary
+from bench.commands.options import (
+    AuxiliaryRoot,
+    MapFormat,
+    checked_precision,
+    pairs,
+    with_auxiliary,
+)
 from bench.errors import ConfigError, StoreError
 from bench.plan import discovery
 from bench.plan.request import Planned, Request, plan_request
 from bench.rows import provenance
-from bench.run.executors import usable_cores
-from bench.settings.config import Settings, load_settings
+from bench.run.slots import threads_of_cells
+from bench.settings.config import RunSettings, Settings, load_settings
 
 if TYPE_CHECKING:
     from bench.plan.cells import Cell
@@ -53,6 +59,7 @@ def fit(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Random encoder weights: for tests.")
     ] = False,
+    precision: Annotated[str | None, typer.Option(help="float32, or tf32 on a GPU.")] = None,
     threads: Threads = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the model in the folder.")
@@ -67,6 +74,7 @@ def fit(
         "protocol": protocol,
         "device": device,
         "threads": threads,
+        "precision": checked_precision(precision),
         "weights": "random" if random_weights else None,
     }
     settings = load_settings(preset=preset)
@@ -84,7 +92,7 @@ def fit(
     from bench.deploy.checkpoint import save_model
     from bench.deploy.fitting import Options, fit_model
 
-    _limit_threads(run.threads)
+    _limit_threads(run)
     planned.dataset.prepare([cell.category])
     folders = planned.folders.get(cell.id, {})
     options = Options(_weights(settings, weights), run.device, run.loaders, run.batch, folders)
@@ -124,7 +132,7 @@ def predict(
     from bench.deploy.inference import output_names, overlay, predict_images
     from bench.files.map_files import write_map
 
-    _limit_threads(threads or settings.run.threads)
+    _limit_threads(replace(settings.run, threads=threads or settings.run.threads))
     # The same image twice is one result.
     images = list(dict.fromkeys(images))
     names = output_names(images) if out is not None else {}
@@ -178,10 +186,10 @@ def _refuse_filled(out: Path, force: bool) -> None:
         raise StoreError(f"--out {out} is not empty; name another folder, or replace by --force")
 
 
-def _limit_threads(count: int) -> None:
+def _limit_threads(run: RunSettings) -> None:
     import torch
 
-    torch.set_num_threads(count or usable_cores())
+    torch.set_num_threads(threads_of_cells(run, 1))
 
 
 def _threshold_text(value: float, images: int) -> str:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.errors import ConfigError, StoreError
+from bench.errors import ConfigError, StoreError, nearest
 from bench.rows.text import some
 from bench.settings.config import Settings, parse_value
+from bench.settings.precision import PRECISIONS, Precision
 
 if TYPE_CHECKING:
     from bench.rows.row import Row
@@ -52,6 +53,14 @@ def integers(text: str) -> tuple[int, ...]:
         return tuple(dict.fromkeys(int(part) for part in text.split(",")))
     except ValueError as error:
         raise ConfigError(f"--seeds {text}: write whole numbers, as in --seeds 0,1,2") from error
+
+
+def checked_precision(name: str | None) -> Precision | None:
+    """`--precision`, if it was given."""
+    known = {str(precision): precision for precision in PRECISIONS}
+    if name is not None and name not in known:
+        raise ConfigError(f"--precision {name}: no such precision; {nearest(name, known)}")
+    return known[name] if name is not None else None
 
 
 class Formats(str, Enum):

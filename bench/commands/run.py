@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from bench.commands.options import AuxiliaryRoot, integers, pairs, split, with_auxiliary
+from bench.commands.options import (
+    AuxiliaryRoot,
+    checked_precision,
+    integers,
+    pairs,
+    split,
+    with_auxiliary,
+)
 from bench.errors import ConfigError
 from bench.plan.identity import canonical
 from bench.plan.request import Planned, Request, plan_request
 from bench.report.choice.summary import tables
 from bench.rows.store import ResultStore
 from bench.rows.text import counted
-from bench.run.driver import Result, command_line, run_request
+from bench.run.driver import Result, cells_of_other_code, command_line, run_request
 from bench.settings.config import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -60,17 +67,23 @@ def run(
         int | None,
         typer.Option(
             min=1,
-            help="CPU threads of each cell; by default the cores it may use over --workers.",
+            help="CPU threads of each cell; by default OMP_NUM_THREADS, else cores over cells.",
         ),
     ] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for each cell.")] = None,
     speed: Annotated[str | None, typer.Option(help="Name of a speed protocol.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32, or tf32 on a GPU: training, scores and speed.")
+    ] = None,
     save_maps: Annotated[bool, typer.Option(help="Keep every anomaly map as .npy.")] = False,
     allow_leaks: Annotated[
         bool, typer.Option(help="Run although test images are training images too; counted.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
+    stale: Annotated[
+        bool, typer.Option("--stale", help="Run cells again whose rows other code made.")
+    ] = False,
     in_process: Annotated[
         bool, typer.Option("--in-process", help="No child processes: for debuggers.")
     ] = False,
@@ -91,6 +104,7 @@ def run(
         "threads": threads,
         "timeout": timeout,
         "speed": speed,
+        "precision": checked_precision(precision),
         "weights": "random" if random_weights else None,
     }
     given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
@@ -105,6 +119,7 @@ def run(
         data_root=data_root,
         weights_file=weights,
         force=force,
+        stale=stale,
         save_maps=save_maps,
         allow_leaks=allow_leaks,
         in_process=in_process,
@@ -114,7 +129,7 @@ def run(
         raise ConfigError("--method names no method; see `bench list`")
     console = Console()
     if dry_run:
-        _print_plan(settings, plan_request(settings, request), console)
+        _print_plan(settings, request, console)
         return
     result = run_request(settings, request, console)
     _print_result(settings, result, console)
@@ -130,11 +145,15 @@ def exit_code(result: Result) -> int:
     return 0 if result.rows else 3
 
 
-def _print_plan(settings: Settings, planned: list[Planned], console: Console) -> None:
+def _print_plan(settings: Settings, request: Request, console: Console) -> None:
     from tabulate import tabulate
 
-    finished = {row.cell for row in ResultStore(settings.paths.results).rows()}
+    existing = {row.cell: row for row in ResultStore(settings.paths.results).rows()}
+    planned = plan_request(settings, request)
     cells = [cell for part in planned for cell in part.cells]
+    old = {cell.id for cell in cells_of_other_code(cells, existing)}
+    finished = existing.keys() - old if request.stale else existing.keys()
+    finished = set() if request.force else finished
     lines = [
         [
             c.id,
@@ -143,7 +162,7 @@ def _print_plan(settings: Settings, planned: list[Planned], console: Console) ->
             c.seed,
             c.protocol.name,
             c.pretrained,
-            "finished" if c.id in finished else "to run",
+            _state(c.id in finished, c.id in old),
         ]
         for c in cells
     ]
@@ -169,6 +188,12 @@ def _folders(planned: list[Planned]) -> list[str]:
             for name, folder in part.folders.get(cell.id, {}).items()
         )
     )
+
+
+def _state(is_finished: bool, is_old: bool) -> str:
+    if is_finished:
+        return "finished, by other code" if is_old else "finished"
+    return "to run"
 
 
 def _parameters(cells: list[Cell]) -> list[str]:

@@ -37,12 +37,12 @@ def show(
             f"{row.cell} has a row but no images in {artifacts}{_absence(row, folder, settings)}"
         )
     from bench.report.pictures.gallery import render
-    from bench.rows.panels import load_panels
+    from bench.rows.panels import epoch_note, load_panels
 
     target = out or artifacts / "panels.png"
     panels, threshold = load_panels(artifacts / "panels.npz")
     try:
-        render(panels, threshold, target, title(row), caption(row))
+        render(panels, threshold, target, title(row) + epoch_note(panels), caption(row))
     except OSError as error:
         raise StoreError(f"{target} cannot be written: {error}; choose another --out") from error
     typer.echo(f"{target}")

@@ -132,7 +132,7 @@ def load_model(folder: Path, device: str = "auto", *, force: bool = False) -> Mo
     notes = _check_method(folder, cell, code, force)
     state = _read_state(folder, str(card.get("sha256")))
     target = choose_device(device)
-    seed_everything(cell.seed)
+    seed_everything(cell.seed, cell.precision)
     run = _LoadedRun(cell, target, image_size, folder, saved)
     method = make_method(cell)
     method.prepare(run)
@@ -148,7 +148,7 @@ def cannot_load(model: Model, images: Tensor) -> str:
     """
     run = model.run
     saved = [_describe(module) for module in run.backbones if isinstance(module, Backbone)]
-    seed_everything(model.cell.seed)
+    seed_everything(model.cell.seed, model.cell.precision)
     fresh = _LoadedRun(model.cell, run.device, run.image_size, Path("the fitted model"), saved)
     return loads_back(model.method, make_method(model.cell), fresh, images)
 

@@ -56,7 +56,7 @@ def fit_model(
         BenchError: bad data, a method that cannot run, numbers that are not finite.
     """
     device = choose_device(options.device)
-    seed_everything(cell.seed)
+    seed_everything(cell.seed, cell.precision)
     method = make_method(cell)
     samples = list(dataset.samples(cell.category, "train"))
     _check_training(cell, method, samples)

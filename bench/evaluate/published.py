@@ -8,7 +8,7 @@ None is the code of that project; the rules were read there and checked against 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,13 +153,46 @@ def _linear(lowest: Any, highest: Any, steps: int) -> NDArray[Any]:
 
 
 def pyramidflow(maps: Any, masks: Any) -> float:
-    """200 linear thresholds, whole false-positive range, curve not closed at its ends."""
+    """200 linear thresholds, whole false-positive range, curve not closed at its ends.
+
+    Maps are scaled to 0 to 1 first, and the thresholds are an arithmetic progression, both in the
+    maps' own type: rounding decides how many they are, and which ties they pass.
+    """
     data = _overlaps(maps, masks)
-    span = float(data.highest) - float(data.lowest)
-    if not span > 0 or not len(data.normal) or not len(data.scores):
+    if not data.highest > data.lowest or not len(data.normal) or not len(data.scores):
         return math.nan
-    rate, overlap = _curve(data, float(data.lowest) + span * np.arange(200) / 200)
-    return _trapezium(rate, overlap)
+    scaled = replace(
+        data,
+        scores=_scaled(data.scores, data),
+        weights=_single_weights(masks),
+        normal=_scaled(data.normal, data),
+        lowest=_scaled(data.lowest, data),
+        highest=_scaled(data.highest, data),
+    )
+    thresholds = _linear(scaled.lowest, scaled.highest, 200)
+    return _trapezium(*_curve(scaled, thresholds)) if len(thresholds) else math.nan
+
+
+def _scaled(values: Any, data: _Overlaps) -> Any:
+    """To 0 to 1, in the type of the maps; integers become single precision, as tensors do."""
+    kind = data.normal.dtype
+    span = data.highest - data.lowest
+    if kind.kind != "f":
+        values = np.asarray(values - data.lowest, np.float32)
+        return values / np.float32(span)
+    return (values - data.lowest) / span
+
+
+def _single_weights(masks: Sequence[NDArray[np.bool_] | None]) -> NDArray[np.float64]:
+    """Weights of the pixels of all regions, one over the area rounded to single precision."""
+    labels = [label_regions(mask) for mask in masks if mask is not None]
+    areas = [
+        np.count_nonzero(label == number)
+        for label, count in labels
+        for number in range(1, count + 1)
+    ]
+    each = np.array([np.float32(1 / area) for area in areas], np.float64) / len(areas)
+    return np.repeat(each, areas)
 
 
 def cflow(maps: Any, masks: Any, steps: int = 1000) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.errors import ConfigError, nearest
 from bench.plan.identity import cell_id, differing, plain
 from bench.settings.config import fits, literals
+from bench.settings.precision import FULL, Precision
 from bench.settings.protocol import Protocol, make_protocol
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Cell:
     pretrained: str  # "pretrained", "random", "none" (no backbone), or "file:<12 hex>"
     data: str  # fingerprint of the category's files
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of the method's parameters
+    precision: Precision = FULL
 
     @property
     def id(self) -> str:
@@ -181,6 +183,7 @@ def plan(
                     pretrained=weights if uses_backbone(params) else "none",
                     data=category.data,
                     defaults=defaults,
+                    precision=settings.run.precision,
                 )
                 for seed in seeds
             ]

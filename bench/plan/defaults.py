@@ -97,8 +97,8 @@ def present() -> dict[tuple[str, int], dict[str, Any]]:
     found = {(PROTOCOL, Protocol.version): Protocol.defaults()}
     for kind in discovery.KINDS:
         home = (builtin_root() / kind).resolve()
-        for name, (path, _) in discovery.sources(kind).items():
-            if home in path.resolve().parents:
+        for name, source in discovery.sources(kind).items():
+            if home in source.path.resolve().parents:
                 plugin = discovery.describe(kind, name)
                 found[f"{kind}/{name}", plugin.version] = plain(plugin.defaults())
     return found

@@ -39,6 +39,8 @@ class Request:
     data_root: Path | None = None
     weights_file: Path | None = None
     force: bool = False
+    stale: bool = False
+    """Run cells again whose rows other code made."""
     save_maps: bool = False
     allow_leaks: bool = False
     in_process: bool = False

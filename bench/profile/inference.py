@@ -18,6 +18,7 @@ from bench.profile.size import size_of
 from bench.profile.spans import Spans
 from bench.profile.switches import switches
 from bench.profile.unit import unit_s
+from bench.settings.precision import FULL, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,6 +42,7 @@ def profile(
     preprocess: Callable[[], object] | None = None,
     clock: Clock | None = None,
     memory: Memory | None = None,
+    precision: Precision = FULL,
 ) -> dict[str, Any]:
     """Measure a fitted method under a speed protocol.
 
@@ -54,6 +56,7 @@ def profile(
         clock: None: that of the device.
         memory: `FitMeter.memory`, whose level was taken before the model was built. None: on CUDA
             the allocator's counters need no level; on the CPU inference memory stays unknown.
+        precision: of the cell; that of training and scores is that of speed.
 
     Returns:
         every column that docs/speed.md lists but those of `FitMeter.columns`.
@@ -68,14 +71,15 @@ def profile(
         memory.discount()
     feed = Feed(images, _each(sizes, len(images)), device)
     bench = _Bench(method, feed, speed, device, clock or clock_of(device), memory)
-    with switches([*method.modules(), *backbones], speed), prediction_mode(method):
+    with switches([*method.modules(), *backbones], speed, precision), prediction_mode(method):
         single = bench.single()
         many = bench.throughput(single)
         return {
             "speed": speed.label(),
             **_speed(single, many, speed, has_one_thread=_has_one_thread(device)),
             "fps_b8": bench.fps_b8(many),
-            **bench.parts(backbones),
+            **bench.parts(backbones, 1),
+            **bench.parts(backbones, many.batch, "_batch"),
             "preprocess_ms": None if preprocess is None else bench.preprocess_ms(preprocess),
             **_cost(method, backbones, feed, device),
             "unit_ms": unit_s(speed, device, bench.clock) * 1e3,
@@ -151,12 +155,14 @@ class _Bench:
         run = many if many.batch == COMMON_BATCH else self._full(COMMON_BATCH)
         return run.fps
 
-    def parts(self, backbones: Sequence[nn.Module]) -> dict[str, float | None]:
-        """Batch 1 on the device, up to the raw scores; and the backbones' share of it."""
+    def parts(
+        self, backbones: Sequence[nn.Module], batch: int, suffix: str = ""
+    ) -> dict[str, float | None]:
+        """On the device, up to the raw scores; and the backbones' share of it. For each image."""
         with Spans(backbones, self.clock) as spans:
 
             def step() -> Lap:
-                images = self.feed.host(1)[0].to(self.device)
+                images = self.feed.host(batch)[0].to(self.device)
                 self.clock.synchronise()
                 start = self.clock.stamp()
                 self.method.raw(images)
@@ -166,8 +172,8 @@ class _Bench:
 
             timing = measure(step, self.speed, self.device.type, self.clock)
             return {
-                "encoder_ms": timing.encoder_s * 1e3 if spans.calls else None,
-                "decoder_ms": timing.median_s * 1e3,
+                f"encoder{suffix}_ms": timing.encoder_s * 1e3 / batch if spans.calls else None,
+                f"decoder{suffix}_ms": timing.median_s * 1e3 / batch,
             }
 
     def preprocess_ms(self, preprocess: Callable[[], object]) -> float:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bench.profile.precision import precision_of
+from bench.settings.precision import FULL, Precision
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -16,23 +19,23 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def switches(modules: Iterable[nn.Module], speed: SpeedProtocol) -> Iterator[None]:
-    """Evaluation mode, and the numeric switches of a speed protocol.
+def switches(
+    modules: Iterable[nn.Module], speed: SpeedProtocol, precision: Precision = FULL
+) -> Iterator[None]:
+    """Evaluation mode, the precision of the cell, and the numeric switch of a speed protocol.
 
     On the way out every module is in its former mode again, and every switch where it was.
     """
     modes = [(part, part.training) for module in modules for part in module.modules()]
-    precision = torch.get_float32_matmul_precision()
     cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32, cudnn.benchmark
+    benchmark = cudnn.benchmark
     try:
         for part, _ in modes:
             part.training = False
-        torch.set_float32_matmul_precision("high" if speed.tf32 else "highest")
-        cudnn.allow_tf32, cudnn.benchmark = speed.tf32, speed.cudnn_benchmark
-        yield
+        cudnn.benchmark = speed.cudnn_benchmark
+        with precision_of(precision):
+            yield
     finally:
         for part, training in modes:
             part.training = training
-        torch.set_float32_matmul_precision(precision)
-        cudnn.allow_tf32, cudnn.benchmark = before
+        cudnn.benchmark = benchmark

@@ -24,6 +24,7 @@ _ESCAPED = {
     "◊": r"$\diamond$",
     "△": r"$\triangle$",
     "▲": r"$\blacktriangle$",
+    "≈": r"$\approx$",
     "○": r"$\circ$",
     "◇": r"$\lozenge$",
     "●": r"$\bullet$",

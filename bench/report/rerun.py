@@ -17,7 +17,7 @@ _GRID = ("--method", "-m", "--dataset", "-d", "--category", "-c", "--seeds", "--
 """Options of `bench run` that say which cells, and where to: the row's own stand for them."""
 _SWITCHES = (
     *("--random-weights", "--save-maps", "--no-save-maps", "--allow-leaks", "--no-allow-leaks"),
-    *("--in-process", "--force", "--dry-run"),
+    *("--in-process", "--force", "--stale", "--dry-run"),
 )
 
 
@@ -62,7 +62,7 @@ def _options(words: Sequence[str]) -> Iterator[list[str]]:
 def _applies(option: Sequence[str], row: Row) -> bool:
     """Whether it is no part of the grid, and no setting of another method or data set."""
     name, _, attached = option[0].partition("=")
-    if name in (*_GRID, "--force", "--dry-run"):
+    if name in (*_GRID, "--force", "--stale", "--dry-run"):
         return False
     if name != "--set":
         return True

@@ -10,6 +10,7 @@ from bench.errors import StoreError
 from bench.rows.changes import Change, Environments, changes
 from bench.rows.drawn_again import two_means
 from bench.rows.row import newest
+from bench.rows.settings import precision_of
 from bench.rows.store import ResultStore
 from bench.rows.tolerances import COUNTS, SIZES, Tolerances, figures_of
 
@@ -178,7 +179,8 @@ def pair(
 
 def _group(row: Row) -> tuple[str, ...]:
     """What names a cell to a person, without its seed."""
-    return (*(getattr(row, name) for name in IDENTITY), row.pretrained.partition(":")[0])
+    names = (getattr(row, name) for name in IDENTITY)
+    return (*names, row.pretrained.partition(":")[0], precision_of(row))
 
 
 def _differences(old: Row, now: Row, tolerances: Tolerances) -> Iterator[Difference]:

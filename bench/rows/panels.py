@@ -39,6 +39,7 @@ class Panel:
         label: 0 normal, 1 anomalous.
         defect: type of the defect.
         reason: why this image was chosen.
+        epoch: of the training, whose map it is; None: from before it was recorded.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Panel:
     label: int
     defect: str
     reason: str = ""
+    epoch: int | None = None
 
 
 def select(
@@ -128,6 +130,7 @@ def save_panels(path: Path, panels: Sequence[Panel], threshold: float | None) ->
         "range": np.array([low, high], dtype=np.float64),
         "scores": np.array([p.score for p in panels], dtype=np.float64),
         "labels": np.array([p.label for p in panels], dtype=np.int64),
+        "epochs": np.array([p.epoch or 0 for p in panels], dtype=np.int64),
     }
     for key in ("name", "defect", "reason"):
         arrays[key] = np.array([getattr(p, key) for p in panels], dtype=np.str_)
@@ -182,9 +185,16 @@ def _panels(data: dict[str, Any]) -> list[Panel]:
             label=int(data["labels"][i]),
             defect=str(data["defect"][i]),
             reason=str(data["reason"][i]),
+            epoch=(int(data["epochs"][i]) or None) if "epochs" in data else None,
         )
         for i in range(len(data["scores"]))
     ]
+
+
+def epoch_note(panels: Sequence[Panel]) -> str:
+    """Which epoch's maps a picture shows, with a comma before it; empty where nobody knows."""
+    epochs = {panel.epoch for panel in panels} - {None}
+    return f", maps of epoch {', '.join(map(str, sorted(filter(None, epochs))))}" if epochs else ""
 
 
 def _range(panels: Sequence[Panel]) -> tuple[float, float]:

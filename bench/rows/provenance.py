@@ -8,8 +8,12 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.plan.identity import canonical
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PACKAGES = (
     "flawbench",
@@ -35,8 +39,12 @@ def commit(folder: Path) -> str:
     return f"{head}-dirty" if changed else head
 
 
-def environment() -> dict[str, str]:
-    """Versions and machine, as text. No host name, no user, no path."""
+def environment(packages: Iterable[tuple[str, str] | None] = ()) -> dict[str, str]:
+    """Versions and machine, as text. No host name, no user, no path.
+
+    Args:
+        packages: name and version of those whose plugins a cell uses; None: of no package.
+    """
     found = {"python": platform.python_version(), "system": platform.system()}
     found |= {"machine": platform.machine(), "cpu": cpu_name(), "cores": str(os.cpu_count())}
     for name in PACKAGES:
@@ -44,7 +52,7 @@ def environment() -> dict[str, str]:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return {**found, **dict(filter(None, packages))}
 
 
 def environment_key(values: dict[str, str]) -> str:

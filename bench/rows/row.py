@@ -47,6 +47,8 @@ class Row:
     pretrained: str = _column(IDENTITY)  # or random, none, unknown, file:SHA
     params: str = _column(IDENTITY, default="{}")  # JSON, sorted keys
     dataset_params: str = _column(IDENTITY, default="{}")  # JSON, sorted keys
+    # Empty: from before it was recorded (on a GPU then a mixture), or made elsewhere.
+    precision: str = _column(IDENTITY, since=2, default="")
 
     # scores
     image_auroc: float | None = _column(SCORE, default=None)
@@ -96,6 +98,8 @@ class Row:
     preprocess_ms: float | None = _column(COMPLEXITY, default=None)
     encoder_ms: float | None = _column(COMPLEXITY, default=None)
     decoder_ms: float | None = _column(COMPLEXITY, default=None)  # encoder + decoder
+    encoder_batch_ms: float | None = _column(COMPLEXITY, since=2, default=None)  # an image,
+    decoder_batch_ms: float | None = _column(COMPLEXITY, since=2, default=None)  # at fps_batch
     memory: str = _column(COMPLEXITY, default="")  # how peaks were measured
     infer_mb: float | None = _column(COMPLEXITY, default=None)  # batch 1
     infer_batch_mb: float | None = _column(COMPLEXITY, default=None)  # fps_batch

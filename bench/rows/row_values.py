@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bench.rows.row import COMPLEXITY, SCORE, Row, columns
+from bench.settings.precision import PRECISIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,6 +91,12 @@ def _pretrained(text: str) -> str:
     return text
 
 
+def _precision(text: str) -> str:
+    if text and text not in PRECISIONS:
+        raise ValueError("unknown")
+    return text
+
+
 def _time(text: str) -> str:
     """Stored as text: rows are ordered by it, and it is shown as it stands."""
     if text:
@@ -149,6 +156,7 @@ def _all_text(values: Any) -> bool:
 
 _BY_NAME: dict[str, tuple[Callable[[str], Any], str]] = {
     "pretrained": (_pretrained, "pretrained, random, none, unknown or file:SHA-256"),
+    "precision": (_precision, " or ".join(PRECISIONS)),
     "maps": (_maps, "none, constant or nothing"),
     "kind": (_kind, " or ".join(KINDS)),
     "started": (_time, "a time as in 2026-01-31T12:00:00+00:00"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.plan.defaults import known_defaults, protocol_defaults
 from bench.plan.identity import settings_key
+from bench.settings.precision import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,11 @@ def options_key(row: Row) -> str:
 def protocol_key(fields: str) -> str:
     """Of the protocol's fields, the JSON of the column."""
     return settings_key(json.loads(fields), protocol_defaults())
+
+
+def precision_of(row: Row) -> str:
+    """Of products and convolutions; one that was not recorded is the default."""
+    return row.precision or FULL
 
 
 def defaults_of(kind: Kind, name: str, version: int) -> Mapping[str, Any] | None:

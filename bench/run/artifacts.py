@@ -14,20 +14,23 @@ from bench.rows.panels import Panel, save_panels, select
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.run.scoring import Scored, Test
+    from bench.run.scoring import Epochs, Test
 
 
 def save_artifacts(
     folder: Path,
     test: Test,
-    scored: Scored,
+    epochs: Epochs,
     history: Sequence[Mapping[str, float]],
     save_maps: bool = False,
 ) -> None:
-    """Write scores.npz, curves.npz, history.json, panels.npz; with `save_maps` an .npy an image."""
+    """Write scores.npz, curves.npz, history.json, panels.npz; with `save_maps` an .npy an image.
+
+    They are of the epoch whose numbers the row carries; where each metric has its own, image scores
+    are those of the image AUROC, and maps those of the pixel AUROC.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    assert scored.prediction.scores is not None
-    scores = scored.prediction.scores.numpy()
+    shown, scores = epochs.shown, epochs.image_scores.numpy()
     np.savez_compressed(
         folder / "scores.npz",
         names=np.array(test.names),
@@ -35,26 +38,28 @@ def save_artifacts(
         labels=np.array(test.labels),
         defects=np.array([s.defect for s in test.samples]),
     )
-    maps = None if scored.maps is None else [one.numpy() for one in scored.maps]
+    maps = None if shown.maps is None else [one.numpy() for one in shown.maps]
     curves = image_curves(scores, test.labels)
     if maps is not None:
         curves = pixel_curves(maps, test.masks.masks, test.labels) | curves
     save_curves(folder / "curves.npz", curves)
     (folder / "history.json").write_text(json.dumps(list(history)), encoding="utf-8")
+    beside = shown.scores.numpy()
     panels = [
         Panel(
             name=test.names[index],
             image=test.images.raw(index),
             mask=test.masks.masks[index],
             map=None if maps is None else maps[index],
-            score=float(scores[index]),
+            score=float(beside[index]),
             label=test.labels[index],
             defect=test.samples[index].defect,
             reason=reason,
+            epoch=shown.epoch,
         )
-        for index, reason in select(scores, np.array(test.labels))
+        for index, reason in select(beside, np.array(test.labels))
     ]
-    save_panels(folder / "panels.npz", panels, scored.evaluation.values["pixel_f1max_threshold"])
+    save_panels(folder / "panels.npz", panels, shown.evaluation.values["pixel_f1max_threshold"])
     if save_maps and maps is not None:
         for name, anomaly_map in zip(test.names, maps, strict=True):
             target = folder / "maps" / Path(name).with_suffix(".npy")

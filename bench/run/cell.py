@@ -20,7 +20,7 @@ from bench.plan.auxiliary import picture_fields
 from bench.plan.identity import canonical
 from bench.profile import FitMeter, profile
 from bench.rows import provenance
-from bench.rows.row import Row, columns, map_kind
+from bench.rows.row import Row, columns
 from bench.run.artifacts import save_artifacts
 from bench.run.context import (
     CellRun,
@@ -30,7 +30,8 @@ from bench.run.context import (
     seed_everything,
     seed_of,
 )
-from bench.run.scoring import Scored, Test, score, score_columns
+from bench.run.loading_back import left_out
+from bench.run.scoring import Epochs, Test, score, score_columns
 from bench.settings.speed import SpeedProtocol
 from bench.weights.loading import Weights
 
@@ -66,7 +67,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     cell = job.cell
     device = choose_device(job.device)
     torch.set_num_threads(max(1, job.threads))
-    seed_everything(cell.seed)
+    seed_everything(cell.seed, cell.precision)
     report({"phase": "reading"})
     method = make_method(cell)
     train, test = read_category(job, method, device, report)
@@ -74,18 +75,22 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     run = CellRun(cell, device, train.image_size, _weights(job), folders)
     _load_libraries(cell)
     meter = FitMeter(device)
-    scored, history = fit(job, method, run, meter, train, test, report)
-    if map_kind(scored[-1].prediction.maps) == "constant":
+    epochs, history = fit(job, method, run, meter, train, test, report)
+    if epochs.shown.kind == "constant":
         text = "maps are constant within every image: pixel metrics only repeat the image scores"
         report({"warning": f"{text}; a method without maps returns Prediction(None, scores)"})
     report({"phase": "profiling"})
     complexity = meter.columns() | _profile(job, method, run, meter, test)
-    save_artifacts(job.artifacts, test, scored[-1], history, job.save_maps)
-    environment = provenance.environment() | _device_facts(device)
+    if objects := left_out(method):
+        text = f"{', '.join(objects)} is no tensor: state_mb cannot count it and stays empty"
+        report({"warning": f"{text}, and bench fit refuses it; override state and load_state"})
+        complexity |= {"state_mb": None, "state_fitted_mb": None}
+    save_artifacts(job.artifacts, test, epochs, history, job.save_maps)
+    environment = provenance.environment(_packages(cell)) | _device_facts(device)
     known = set(columns())
     row = Row(
         **_identity(cell),
-        **score_columns(cell, method, scored, train, test),
+        **score_columns(cell, method, epochs.scored, train, test),
         **{k: v for k, v in complexity.items() if k in known},
         weights=", ".join(dict.fromkeys(run.identities)) or "none",
         auxiliary=_auxiliary(cell),
@@ -110,6 +115,13 @@ def open_dataset(cell: Cell, root: Path) -> Dataset:
     params = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.dataset_params.items()}
     dataset: Dataset = discovery.load(plugin)(root=root, **params)
     return dataset
+
+
+def _packages(cell: Cell) -> list[tuple[str, str] | None]:
+    """Of the cell's method and data set: the installed packages that offer them."""
+    names: tuple[tuple[discovery.Kind, str], ...]
+    names = (("methods", cell.method), ("datasets", cell.dataset))
+    return [discovery.describe(kind, name).package for kind, name in names]
 
 
 def read_category(
@@ -164,15 +176,15 @@ def fit(
     train: ImageSet,
     test: Test,
     report: Report,
-) -> tuple[list[Scored], list[dict[str, float]]]:
+) -> tuple[Epochs, list[dict[str, float]]]:
     """Train; score the last epoch, or each one where the protocol chooses among them.
 
     Returns:
-        the scored epochs, the last one last, and the figures of every epoch.
+        the scored epochs, and the figures of every epoch.
     """
     protocol = job.cell.protocol
     history: list[dict[str, float]] = []
-    scored: list[Scored] = []
+    scored = Epochs(protocol)
     report({"phase": "fitting"})
     with meter:
         method.prepare(run)
@@ -185,12 +197,12 @@ def fit(
             report({"epoch": len(history), "epochs": _epochs(method), **history[-1]})
             if protocol.is_oracle:
                 with meter.paused():
-                    scored.append(score(method, test, protocol, job.batch, len(history)))
+                    scored.add(score(method, test, protocol, job.batch, len(history)))
     if not history:
         raise MethodError(f"{job.cell.method}: fit ended without a usable state; it never yielded")
-    if not scored:
+    if not scored.scored:
         report({"phase": "scoring"})
-        scored.append(score(method, test, protocol, job.batch, len(history)))
+        scored.add(score(method, test, protocol, job.batch, len(history)))
     return scored, history
 
 
@@ -273,6 +285,7 @@ def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test
         run.device,
         preprocess=lambda: test.images.read_pixels(next(files)),
         memory=meter.memory,
+        precision=job.cell.precision,
     )
 
 
@@ -290,6 +303,7 @@ def _identity(cell: Cell) -> dict[str, Any]:
         "pretrained": cell.pretrained,
         "params": canonical(dict(cell.params)),
         "dataset_params": canonical(dict(cell.dataset_params)),
+        "precision": cell.precision,
     }
 
 

@@ -11,10 +11,12 @@ import torch
 
 from bench.api import Auxiliary, Method, MethodError, Run
 from bench.plan import discovery
+from bench.profile.precision import set_precision
 from bench.rows.row import OWN, UNRECORDED
 from bench.run.auxiliary import PictureFolder
 from bench.run.scratch import mapped_zeros
 from bench.run.unrecorded import unrecorded, warning
+from bench.settings.precision import FULL, Precision
 from bench.weights.loading import Weights, fresh_network, load_backbone, state_digest
 
 if TYPE_CHECKING:
@@ -138,13 +140,18 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch, each from (seed, its name), and ask for repeatable kernels."""
+def seed_everything(seed: int, precision: Precision = FULL) -> None:
+    """Seed Python, NumPy and torch, each from (seed, its name), and ask for repeatable kernels.
+
+    Args:
+        precision: of everything that follows: training, scores and speed.
+    """
     random.seed(seed_of(seed, "python"))
     np.random.seed(seed_of(seed, "numpy") % 2**32)  # noqa: NPY002 - FrEIA draws from this one
     torch.manual_seed(seed_of(seed, "torch"))
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
+    set_precision(precision)
 
 
 def make_method(cell: Cell) -> Method:

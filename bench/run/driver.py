@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import signal
@@ -20,9 +19,11 @@ from bench.plan.request import dataset_root, plan_request
 from bench.rows import provenance
 from bench.rows.schema import former_id
 from bench.rows.store import ResultStore
-from bench.run.executors import InProcessExecutor, LocalExecutor, usable_cores
+from bench.rows.text import counted
+from bench.run.executors import InProcessExecutor, LocalExecutor
 from bench.run.job import Done, Failure, Job
 from bench.run.progress import RunProgress
+from bench.run.slots import crowding, device_slots, threads_of_cells
 from bench.settings.speed import speed_protocol
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
         cells = [cell for part in planned for cell in part.cells]
         if not request.force:
             refuse_changed_defaults(cells, existing)
-        todo = [c for c in cells if request.force or c.id not in existing]
+        old = {cell.id for cell in cells_of_other_code(cells, existing)}
+        again = {cell.id for cell in cells if request.force or (request.stale and cell.id in old)}
+        todo = [c for c in cells if c.id in again or c.id not in existing]
         skipped = len(cells) - len(todo)
         if skipped:
             console.print(f"{skipped} of {len(cells)} cells have a row already (--force reruns)")
@@ -70,6 +73,9 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
         outcomes = _execute(settings, request, store, jobs, console)
         failures = [o for o in outcomes if isinstance(o, Failure)]
         done = {o.row.cell: o.row for o in outcomes if isinstance(o, Done)}
+    if left := [cell for cell in cells if cell.id in old - again]:
+        text = _other_code(left, request)
+        console.print(f"WARNING {text}", markup=False, highlight=False, soft_wrap=True)
     rows = [row for cell in cells if (row := done.get(cell.id) or existing.get(cell.id))]
     return Result(rows, failures, skipped, interrupted=len(outcomes) < len(jobs))
 
@@ -91,13 +97,30 @@ def refuse_changed_defaults(cells: Sequence[Cell], existing: Mapping[str, Row]) 
             )
 
 
+def cells_of_other_code(cells: Sequence[Cell], existing: Mapping[str, Row]) -> list[Cell]:
+    """Cells whose row was made by other source files of the method, under the same version."""
+    code = {name: discovery.describe("methods", name).code() for name in {c.method for c in cells}}
+    return [c for c in cells if c.id in existing and existing[c.id].code != code[c.method]]
+
+
+def _other_code(cells: Sequence[Cell], request: Request) -> str:
+    """What a reader of their rows must know, and how to make them again."""
+    methods = ", ".join(dict.fromkeys(cell.method for cell in cells))
+    is_run = request.command.startswith("bench run ")
+    how = f"{request.command} --stale" if is_run else "bench run ... --stale"
+    return (
+        f"{counted(len(cells), 'row')} below {'was' if len(cells) == 1 else 'were'} made by other "
+        f"code of {methods}, under the same version; make them again: {how} ; a new `version` of "
+        "the method keeps the old ones"
+    )
+
+
 def make_jobs(
     settings: Settings, request: Request, planned: Sequence[Planned], wanted: set[str]
 ) -> list[Job]:
     """The wanted cells of a plan, each with what a worker needs on this machine."""
     run = settings.run
-    slots = max(1, run.workers)
-    threads = run.threads or max(1, usable_cores() // slots)
+    threads = threads_of_cells(run, _at_a_time(settings, request))
     file = request.weights_file
     kind = "file" if file else run.weights
     folder = settings.paths.weights
@@ -132,6 +155,10 @@ def make_jobs(
     ]
 
 
+def _at_a_time(settings: Settings, request: Request) -> int:
+    return 1 if request.in_process else len(device_slots(settings.run))
+
+
 def _artifacts(settings: Settings, cell: str) -> Path:
     return settings.paths.results / "artifacts" / cell
 
@@ -143,8 +170,10 @@ def _execute(
     jobs: Sequence[Job],
     console: Console,
 ) -> list[Done | Failure]:
-    slots = device_slots(settings)
+    slots = [{}] if request.in_process else device_slots(settings.run)
     outcomes: list[Done | Failure] = []
+    if jobs and (warning := crowding(jobs[0].threads, min(len(slots), len(jobs)))):
+        console.print(f"WARNING {warning}", markup=False, highlight=False, soft_wrap=True)
     with RunProgress(jobs, len(slots), console) as progress:
         executor: LocalExecutor | InProcessExecutor = (
             InProcessExecutor(on_event=progress.event)
@@ -186,15 +215,6 @@ def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> No
     store.put(outcome.row)
     for file in (log, former):
         file.unlink(missing_ok=True)
-
-
-def device_slots(settings: Settings) -> list[dict[str, str]]:
-    """One slot for each cell that runs at a time: one for each GPU, else `[run].workers`."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    ids = [part for part in visible.split(",") if part]
-    if settings.run.device in ("auto", "cuda") and len(ids) > 1:
-        return [{"CUDA_VISIBLE_DEVICES": part} for part in ids]
-    return [{} for _ in range(max(1, settings.run.workers))]
 
 
 class _Interrupts:

@@ -269,13 +269,6 @@ def clear_leftovers() -> None:
             shutil.rmtree(folder, ignore_errors=True)  # of another user: his to clear
 
 
-def usable_cores() -> int:
-    """CPU cores that this process may use: its affinity and its container's quota are respected."""
-    from joblib import cpu_count
-
-    return int(cpu_count())
-
-
 def _thread_limits(threads: int) -> dict[str, str]:
     # Passive waiting: spinning threads starve whatever else runs on a small machine.
     count = str(threads)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from bench.api import Method, Prediction
 from bench.profile.mode import prediction_mode
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from bench.api import Method, Prediction, Run
+    from bench.api import Run
 
 TOLERANCE = 1e-4
 """Of the range of the maps or scores: kernels of a GPU may add up in another order."""
@@ -30,9 +31,15 @@ def loads_back(fitted: Method, fresh: Method, run: Run, images: Tensor) -> str:
         what is wrong, as one line; empty if nothing is.
     """
     wanted = _predict(fitted, images)
+    state = fitted.state()
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            return f"{name} of state() is {type(value).__name__}, and only tensors are saved"
+    # Copies, as from a file: what is shared would hide what is missing.
+    copies = {name: value.detach().clone() for name, value in state.items()}
     try:
         fresh.prepare(run)
-        fresh.load_state(fitted.state())
+        fresh.load_state(copies)
         found = _predict(fresh, images)
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything without its state
         cause = f"{type(error).__name__}: {error}".partition("\n")[0]
@@ -51,9 +58,38 @@ def loads_back(fitted: Method, fresh: Method, run: Run, images: Tensor) -> str:
     return ""
 
 
+def left_out(method: Method) -> list[str]:
+    """Attributes that hold arrays or objects of other libraries: no state, and not in `state_mb`.
+
+    A method that overrides `state` says itself what it holds.
+    """
+    if type(method).state is not Method.state:
+        return []
+    module = type(method).__module__
+    own = {"builtins", "torch", "collections", "functools", "pathlib", "bench", module}
+    own.add(module.partition(".")[0])
+    fields = getattr(type(method), "__dataclass_fields__", {})
+    found = {}
+    for name, value in vars(method).items():
+        kind = type(value)
+        package = kind.__module__.partition(".")[0]
+        is_held = isinstance(value, (torch.Tensor, nn.Module))
+        if not (is_held or {package, kind.__module__} & own or (name in fields and not value)):
+            found[name] = f"{name} ({kind.__name__})"
+    return list(found.values())
+
+
 def _predict(method: Method, images: Tensor) -> Prediction:
     with prediction_mode(method):
-        return method.predict(images.clone())
+        found = method.predict(images.clone())
+        if type(method).finish is Method.finish:
+            return found
+        return method.finish(Prediction(_home(found.maps), _home(found.scores)))
+
+
+def _home(values: Tensor | None) -> Tensor | None:
+    """In host memory, where `finish` finds them."""
+    return None if values is None else values.cpu()
 
 
 def _hint(method: Method) -> str:

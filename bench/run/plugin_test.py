@@ -63,7 +63,7 @@ def _fit(planned: Planned) -> tuple[Method, Tensor, int, str]:
     from bench.weights.loading import Weights
 
     cell, cpu = replace(planned.cells[0], seed=0), torch.device("cpu")
-    seed_everything(cell.seed)
+    seed_everything(cell.seed, cell.precision)
     method = make_method(cell)
     train, test = (
         ImageSet(
@@ -158,7 +158,7 @@ def _check_state(planned: Planned, method: Method, pixels: Tensor) -> list[str]:
     from bench.weights.loading import Weights
 
     cell = replace(planned.cells[0], seed=0)
-    seed_everything(cell.seed)
+    seed_everything(cell.seed, cell.precision)
     size = (pixels.shape[-2], pixels.shape[-1])
     run = CellRun(cell, torch.device("cpu"), size, Weights("random"))
     problem = loads_back(method, make_method(cell), run, pixels[:2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -30,18 +30,78 @@ AUROC, as does `oracle` (image AUROC where the method gives no maps)."""
 
 @dataclass
 class Scored:
-    """Scores of one epoch, and what they were computed from."""
+    """Scores of one epoch, and what they were computed from.
+
+    Attributes:
+        maps: None where the method gives none, or they were let go.
+        kind: of the maps, as the column has it.
+    """
 
     epoch: int
     evaluation: Evaluation
     prediction: Prediction
     maps: list[Tensor] | None
+    kind: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.kind = map_kind(self.prediction.maps)
 
     @property
     def standing(self) -> float:
         """By which oracles choose an epoch: pixel AUROC; image AUROC where there are no maps."""
-        metric = "image_auroc" if self.maps is None else "pixel_auroc"
+        metric = "image_auroc" if self.kind == "none" else "pixel_auroc"
         return self.evaluation.values[metric] or 0.0
+
+    @property
+    def scores(self) -> Tensor:
+        """(N,) image scores."""
+        assert self.prediction.scores is not None  # `score` sets them
+        return self.prediction.scores
+
+    def let_maps_go(self) -> None:
+        """Keep numbers and image scores alone: maps of every epoch would not fit in memory."""
+        self.maps = None
+        self.prediction = Prediction(None, self.prediction.scores)
+
+
+@dataclass
+class Epochs:
+    """The scored epochs of a run, of which one has its maps: the one that the row shows.
+
+    While another one is scored there are maps of two.
+    """
+
+    protocol: Protocol
+    scored: list[Scored] = field(default_factory=list)
+
+    def add(self, new: Scored) -> None:
+        """Keep an epoch, and the maps of the better one."""
+        others = [self.shown, new] if self.scored else [new]
+        self.scored.append(new)
+        for other in others:
+            if other is not self.shown:
+                other.let_maps_go()
+
+    @property
+    def last(self) -> Scored:
+        """Of which the state is kept."""
+        return self.scored[-1]
+
+    @property
+    def shown(self) -> Scored:
+        """The epoch of the row's numbers; where each metric has its own, of most of them."""
+        return _chosen(self.scored, self.protocol)
+
+    @property
+    def image_scores(self) -> Tensor:
+        """(N,) scores of the epoch of the row's image AUROC."""
+        if self.protocol.epoch != "oracle-per-metric":
+            return self.shown.scores
+        return max(self.scored, key=lambda s: s.evaluation.values["image_auroc"] or 0.0).scores
+
+
+def _chosen(scored: Sequence[Scored], protocol: Protocol) -> Scored:
+    return max(scored, key=lambda s: s.standing) if protocol.is_oracle else scored[-1]
 
 
 @dataclass
@@ -142,9 +202,7 @@ def score_columns(
 ) -> dict[str, Any]:
     """The score columns: of the last epoch, or of the best by the protocol's rule."""
     last = scored[-1]
-    chosen = last
-    if cell.protocol.is_oracle:
-        chosen = max(scored, key=lambda s: s.standing)
+    chosen = _chosen(scored, cell.protocol)
     values = dict(chosen.evaluation.values)
     if cell.protocol.epoch == "oracle-per-metric":
         values |= {m: _best(scored, m) for m in BETTER}
@@ -158,7 +216,7 @@ def score_columns(
         "epochs": last.epoch,
         "last_epoch": canonical(_last(last) if cell.protocol.is_oracle else {}),
         "transductive": method.is_transductive,
-        "maps": map_kind(chosen.prediction.maps),
+        "maps": chosen.kind,
         "n_train": len(train),
         "n_held_out": len(train.held_out),
         "n_test": len(test.samples),

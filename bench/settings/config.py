@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import ConfigError, nearest
+from bench.settings.precision import FULL, PRECISIONS, Precision
 from bench.settings.protocol import PROTOCOLS, Protocol, make_protocol
 from bench.settings.shipped import builtin_root
 
@@ -57,12 +58,13 @@ class RunSettings:
     seeds: tuple[int, ...] = (0,)
     device: str = "auto"  # cuda if there is one, else cpu
     workers: int = 1  # cells at a time on a CPU; on GPUs one for each
-    threads: int = 0  # CPU threads for each cell; 0: the cores it may use, divided by the workers
+    threads: int = 0  # for each cell; 0: OMP_NUM_THREADS, else cores over cells at a time
     loaders: int = 0  # processes that read images, for each cell
     timeout: float = 0.0  # seconds for each cell; 0: none
     batch: int = 8  # test images at a time; no method's scores depend on it
     speed: str = "speed-1"
     weights: str = "pretrained"  # or "random"
+    precision: Precision = FULL  # or "tf32": for training, scores and speed alike
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,10 @@ def _typed(value: Any, annotation: str, where: str) -> Any:
         return tuple(_typed(v, "int", where) for v in value)
     if annotation == "tuple[str, ...]" and isinstance(value, list):
         return tuple(_typed(v, "str", where) for v in value)
+    if annotation == "Precision":
+        if value in PRECISIONS:
+            return value
+        raise ConfigError(f"{where} = {value!r}; {nearest(str(value), PRECISIONS)}")
     if fits(value, annotation):
         return value
     raise ConfigError(f"{where} = {value!r} is not {annotation}")

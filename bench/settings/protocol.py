@@ -22,7 +22,7 @@ class Protocol:
     Attributes:
         name: how tables call it; not part of a cell's identity.
         resize: (height, width) exactly; an int: the shorter side; "method": the method's own
-            `input_size` (an int or a pair).
+            `input_size`, to which images are stretched (an int is a square).
         resample: filter of the image resize, antialiased but for "nearest" and "opencv": bilinear
             between the four nearest pixels, as OpenCV does by default.
         crop: side of the centre crop after the resize; the share of regions lost is in the row.
@@ -123,8 +123,10 @@ PROTOCOLS: dict[str, Protocol] = {
         Protocol("standard"),
         # Maps brought to the size of each mask as it lies on disk.
         Protocol("native", mask_size="native"),
-        # train.py of gasharper/PyramidFlow at 6977d5a: shorter side to the method's size, masks
-        # bilinear to 256 and rounded, best epoch on the test set for each metric, area to FPR 1.
+        # train.py of gasharper/PyramidFlow at 6977d5a: a square of the method's size (the published
+        # reader brings the shorter side there, the same for square images), masks bilinear to 256
+        # on their shorter side and rounded, best epoch on the test set for each metric, area to
+        # FPR 1.
         Protocol(
             "pyramidflow",
             resize="method",

@@ -32,7 +32,8 @@ class Pace:
 class SpeedProtocol:
     """When a measurement is warm, how long it lasts, and which switches are on.
 
-    Always: evaluation mode, inference mode, float32, contiguous memory format, no `torch.compile`.
+    Always: evaluation mode, inference mode, the precision of the cell, contiguous memory format, no
+    `torch.compile`.
 
     Attributes:
         name: what the `speed` column of a row begins with.
@@ -45,7 +46,6 @@ class SpeedProtocol:
         max_batch: the throughput batch is the largest power of two up to here that fits.
         noise: relative interquartile range above which a row is marked noisy, and the share by
             which wall time may exceed process time on one thread.
-        tf32: allow TensorFloat-32 in convolutions and matrix products.
         cudnn_benchmark: let cuDNN try its algorithms.
     """
 
@@ -64,7 +64,6 @@ class SpeedProtocol:
     max_s: float = 60.0
     max_batch: int = 32
     noise: float = 0.10
-    tf32: bool = False
     cudnn_benchmark: bool = False
 
     def pace(self, device: str) -> Pace:
@@ -106,6 +105,11 @@ def make_speed(name: str, values: Mapping[str, Any], where: str = "bench.toml") 
         raise ConfigError(f"{where}: [speed.{name}] is built in and fixed; choose another name")
     known = {f.name: f.default for f in fields(SpeedProtocol) if f.name != "name"}
     for key, value in values.items():
+        if key == "tf32":
+            raise ConfigError(
+                f"{where}: [speed.{name}].tf32 is set for training and speed together: "
+                '[run].precision = "tf32", or --precision tf32'
+            )
         if key not in known:
             raise ConfigError(f"{where}: unknown key [speed.{name}].{key}; {nearest(key, known)}")
         if not _fits(key, value, known[key]):

@@ -38,6 +38,8 @@ class Cflow(Method):
     Attributes:
         backbone: timm name of the frozen encoder.
         levels: number of feature maps, counted from the deepest.
+        layers: names of the modules that give them in place of those, from the shallowest
+            ("features.6.block.3.0"); as many as `levels`.
         couplings: blocks of each flow.
         clamp: bound of a block's log-scales.
         conditional: whether the flow sees the position; False is the paper's UFLOW.
@@ -65,6 +67,7 @@ class Cflow(Method):
 
     backbone: str = "wide_resnet50_2.tv_in1k"
     levels: int = 3
+    layers: tuple[str, ...] = ()
     couplings: int = 8
     clamp: float = 1.9
     conditional: bool = True
@@ -97,12 +100,18 @@ class Cflow(Method):
         for name in ("warmup_epochs", "warmup_start", "lr_floor", "augment_degrees"):
             if getattr(self, name) < 0:
                 raise MethodError(f"cflow: {name}={getattr(self, name)} must not be below 0")
+        if self.layers and len(self.layers) != self.levels:
+            raise MethodError(
+                f"cflow: layers names {len(self.layers)} modules, but levels={self.levels}; set "
+                f"levels={len(self.layers)}"
+            )
         if self.conditional and (self.condition <= 0 or self.condition % 4):
             raise MethodError(f"cflow: condition={self.condition} must be a multiple of 4")
 
     def prepare(self, run: Run) -> None:
         """Encoder and decoders; called before training and before a saved state is loaded."""
-        self.encoder = run.backbone(self.backbone, deepest_layers(self.backbone, self.levels))
+        taps = self.layers or deepest_layers(self.backbone, self.levels)
+        self.encoder = run.backbone(self.backbone, taps)
         if self.padding == "reflect":
             reflect_padding(self.encoder, run.image_size)
         if run.device.type == "cpu" or self.precision == "bf16":
@@ -273,7 +282,9 @@ def reflect_padding(encoder: nn.Module, image_size: tuple[int, int]) -> None:
     Raises:
         MethodError: a convolution that pads on its own, or images too small to reflect.
     """
-    strides: list[int] = encoder.strides  # type: ignore[assignment]
+    # Of a named module it is unknown where the network takes images of one size alone.
+    known: list[int | None] = encoder.strides  # type: ignore[assignment]
+    strides = [stride for stride in known if stride is not None] or [1]
     if min(image_size) < 2 * max(strides):
         raise MethodError(
             f"cflow: padding='reflect' needs images of at least {2 * max(strides)} pixels for "

@@ -54,6 +54,35 @@ def test_the_same_seed_gives_the_same_scores_in_another_process(
     assert scores[0] == scores[1]
 
 
+def test_a_run_in_tf32_is_another_cell_and_its_row_says_so(project: Path, bench: Bench) -> None:
+    options = (*QUICK, "-c", "left")
+    for more in ((), ("--precision", "tf32")):
+        assert bench("run", "-m", "mean", *options, *more).returncode == 0
+    rows = ResultStore(project / "results").rows()
+    assert sorted(row.precision for row in rows) == ["float32", "tf32"]
+    assert len({row.cell for row in rows}) == 2
+
+
+def test_a_rerun_after_an_edit_says_whose_rows_are_old_and_makes_them_again(
+    project: Path, bench: Bench
+) -> None:
+    options = ("-m", "mean", *QUICK, "-c", "left")
+    assert bench("run", *options).returncode == 0
+    (old,) = ResultStore(project / "results").rows()
+    file = project / "methods" / "mean.py"
+    file.write_text(file.read_text().replace(".abs()", ".square()"))
+    again = bench("run", *options)
+    assert "1 row below was made by other code of mean" in again.stdout
+    assert ResultStore(project / "results").rows() == [old]
+    command = next(line for line in again.stdout.splitlines() if "other code" in line)
+    words = command.partition("make them again: bench ")[2].partition(" ; ")[0].split()
+    assert "finished, by other code" in bench("run", *options, "--dry-run").stdout
+    assert bench(*words).returncode == 0
+    (new,) = ResultStore(project / "results").rows()
+    assert (new.cell, new.code != old.code) == (old.cell, True)
+    assert "other code" not in bench("run", *options).stdout
+
+
 def test_failed_cells_are_named_and_kept_and_the_others_go_on(project: Path, bench: Bench) -> None:
     names = "dies,crashes,raises,not_finite,mean"
     done = bench("run", "-m", names, *QUICK, "-c", "left")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import label
 
 from bench.errors import ConfigError
 from bench.evaluate import evaluate
@@ -14,6 +15,8 @@ from bench.evaluate.published import PUBLISHED, published_values
 from tests.evaluate.metric_sets import Expected, each_set
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tests.golden_files import GoldenFile
 
 # Name of ours -> where the golden file has it, and how close: the codes that compute in double
@@ -25,7 +28,7 @@ KEYS: dict[str, tuple[tuple[str, ...], float]] = {
     "aupro_ader": (("ader_style", "aupro"), 1e-12),
     "aupro_dinomaly": (("rd4ad_style", "pooled (Dinomaly)"), 1e-12),
     "aupro_rd4ad": (("rd4ad_style", "per_image_mean (RD4AD)"), 1e-12),
-    "aupro_pyramidflow": (("pyramidflow_style", "aupro_full_range"), 1e-7),
+    "aupro_pyramidflow": (("pyramidflow_style", "aupro_full_range"), 1e-12),
     "pixel_f1max_ader": (("ader_style", "pixel_f1max_21_thresholds"), 1e-8),
     "aupro_adeval": (("adeval_1.1.0_nstrips1000", "aupro_0.3"), 1e-6),
     "pixel_auroc_adeval": (("adeval_1.1.0_nstrips1000", "auroc"), 1e-6),
@@ -45,6 +48,44 @@ def test_golden_metrics_of_published_protocols_equal_their_own_code(file: Golden
             file.lacks(f"expected_json: {path[0]}")
             continue
         expected.check(published_values(maps, masks, [key])[key], *path, absolute=tolerance)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.uint8])
+@pytest.mark.parametrize(("lowest", "span"), [(0.0, 1.0), (-3.0, 7.0), (1000.0, 90.0)])
+def test_thresholds_of_pyramidflow_are_made_in_the_type_of_the_maps(
+    kind: type[np.generic], lowest: float, span: float
+) -> None:
+    rng = np.random.default_rng(3)
+    masks = np.zeros((3, 40, 40), bool)
+    masks[0, 3:9, 4:20], masks[1, 20:24, 20:24], masks[1, 30:37, 2:5] = True, True, True
+    # Whole levels lie on thresholds: rounding decides on which side of them.
+    levels = rng.integers(0, 200, masks.shape) / 200 + 0.3 * masks
+    maps = (lowest + span * levels if kind is not np.uint8 else 180 * levels).astype(kind)
+    found = published_values(list(maps), [m if m.any() else None for m in masks], NAMES)
+    assert found[NAMES[0]] == pytest.approx(area_by_thresholds(maps, masks), abs=1e-12)
+
+
+NAMES = ["aupro_pyramidflow"]
+
+
+def area_by_thresholds(maps: NDArray[Any], masks: NDArray[np.bool_]) -> float:
+    """The rule of PyramidFlow's code, threshold by threshold: (n, h, w) each."""
+    scaled = maps - maps.min()
+    scaled = scaled.astype(np.float32) if maps.dtype.kind == "u" else scaled
+    scaled = scaled / scaled.max()
+    regions = [label(mask, np.ones((3, 3))) for mask in masks]
+    each = [(i, named == k) for i, (named, n) in enumerate(regions) for k in range(1, n + 1)]
+    rates, overlaps = [], []
+    lowest, highest = scaled.min(), scaled.max()
+    step = ((highest - lowest) / 200).astype(scaled.dtype)
+    for threshold in np.arange(lowest, highest, step):
+        above = scaled > threshold
+        weights = [np.float64(np.float32(1 / region.sum())) for _, region in each]
+        shares = [w * above[i][r].sum() for w, (i, r) in zip(weights, each, strict=True)]
+        overlaps.append(sum(shares) / len(each))
+        rates.append(above[~masks].mean())
+    x, y = np.array(rates), np.array(overlaps)
+    return float(((x[:-1] - x[1:]) * (y[:-1] + y[1:]) / 2).sum())
 
 
 def test_published_values_stand_beside_the_exact_ones_under_their_own_names() -> None:

@@ -36,7 +36,6 @@ FILLS = {
     ("padim-paper", "padim/table3"): 15,
     ("padim-paper", "padim/table5"): 15,
     ("padim-paper", "padim/table7"): 1,
-    ("padim-paper", "padim/table8"): 1,
     ("patchcore-code", "pyramidflow/table4"): 3,
     ("spade-paper", "cflow/table3"): 15,
     ("spade-paper", "cflow/table4"): 15,

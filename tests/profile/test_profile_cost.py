@@ -141,7 +141,7 @@ def test_switches_are_put_back_as_they_were() -> None:
     module[1].eval()
     cudnn = torch.backends.cudnn
     before = torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.benchmark
-    with switches([module], replace(SPEEDS["speed-1"], tf32=True, cudnn_benchmark=True)):
+    with switches([module], replace(SPEEDS["speed-1"], cudnn_benchmark=True), "tf32"):
         assert not any(part.training for part in module.modules())
         assert (torch.get_float32_matmul_precision(), cudnn.benchmark) == ("high", True)
         with switches([module], SPEEDS["speed-1"]):

@@ -17,7 +17,6 @@ def test_speed_1_has_the_published_bounds() -> None:
     assert speed.pace("cpu") == Pace(3, 0.0, 10, 10.0)
     assert (speed.window, speed.change, speed.max_warmup_s, speed.max_s) == (10, 0.02, 60, 60)
     assert (speed.max_batch, speed.noise) == (32, 0.10)
-    assert not speed.tf32
     assert not speed.cudnn_benchmark
 
 
@@ -26,8 +25,8 @@ def test_built_in_protocols_are_called_by_their_names() -> None:
 
 
 def test_a_protocol_of_ones_own_names_what_it_changed() -> None:
-    speed = make_speed("mine", {"tf32": True, "max_batch": 64, "max_s": 60.0})
-    assert speed.label() == "mine (max_batch=64, tf32=True)"
+    speed = make_speed("mine", {"cudnn_benchmark": True, "max_batch": 64, "max_s": 60.0})
+    assert speed.label() == "mine (max_batch=64, cudnn_benchmark=True)"
 
 
 def test_an_unknown_key_is_named_with_the_nearest_one() -> None:
@@ -37,11 +36,22 @@ def test_an_unknown_key_is_named_with_the_nearest_one() -> None:
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("tf32", 1), ("max_batch", 0), ("max_batch", 2.5), ("max_s", "long"), ("min_steps_cpu", True)],
+    [
+        ("cudnn_benchmark", 1),
+        ("max_batch", 0),
+        ("max_batch", 2.5),
+        ("max_s", "long"),
+        ("min_steps_cpu", True),
+    ],
 )
 def test_a_value_of_the_wrong_kind_is_refused(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"\[speed\.mine\]\.{key} = "):
         make_speed("mine", {key: value})
+
+
+def test_tf32_is_no_matter_of_speed_alone() -> None:
+    with pytest.raises(ConfigError, match=r'\[run\]\.precision = "tf32"'):
+        make_speed("mine", {"tf32": True})
 
 
 def test_a_built_in_protocol_cannot_be_changed() -> None:

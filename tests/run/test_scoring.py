@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from bench.api import Method, MethodError, Prediction, Sample
 from bench.evaluate import evaluate
 from bench.files.tensors import ImageSet
 from bench.rows.row import map_kind
-from bench.run.scoring import Scored, predict
+from bench.run.scoring import Epochs, Scored, predict
 from bench.settings.protocol import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -114,3 +115,22 @@ def test_maps_are_constant_only_if_every_one_is() -> None:
     assert map_kind(flat) == "constant"
     assert map_kind([*flat.numpy(), np.eye(2)]) == ""
     assert map_kind(None) == "none"
+
+
+@pytest.mark.parametrize("rule", ["last", "oracle", "oracle-per-metric"])
+def test_maps_of_one_epoch_are_kept_those_of_the_epoch_that_the_row_shows(rule: Any) -> None:
+    protocol = replace(PROTOCOLS["standard"], epoch=rule)
+    epochs = Epochs(protocol)
+    mask = np.zeros((2, 2), bool)
+    mask[0, 0] = True
+    best = {"last": 4, "oracle": 2, "oracle-per-metric": 2}[rule]
+    for number, value in enumerate([0.3, 0.9, 0.5, 0.1], 1):
+        maps = torch.tensor([[[0.6, 0.2], [0.4, 0.0]], [[value, 0.8], [0.4, 0.2]]])
+        scores = torch.tensor([1.0, value + (number == 3)])
+        evaluation = evaluate(list(maps.numpy()), [None, mask], [0, 1], scores.numpy())
+        epochs.add(Scored(number, evaluation, Prediction(maps, scores), list(maps)))
+        assert [s.epoch for s in epochs.scored if s.maps is not None] == [epochs.shown.epoch]
+    assert epochs.shown.epoch == best
+    assert [s.kind for s in epochs.scored] == [""] * 4
+    by_images = 3 if rule == "oracle-per-metric" else best
+    assert epochs.image_scores is epochs.scored[by_images - 1].scores

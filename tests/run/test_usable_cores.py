@@ -11,7 +11,7 @@ import pytest
 ONE_CORE = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-from bench.run.executors import usable_cores
+from bench.run.slots import usable_cores
 print(usable_cores())
 """
 

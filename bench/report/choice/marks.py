@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from bench.errors import PluginError
 from bench.plan import discovery
 from bench.rows.row import OWN, UNRECORDED
+from bench.rows.settings import precision_of
+from bench.settings.precision import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,6 +26,7 @@ MEANINGS = {
     "○": "image level: gives no maps, and its own image scores count whatever the protocol takes",
     "●": "maps are constant within every image: pixel metrics only repeat the image scores",
     "¶": "not timed by speed-1: figures are rough",
+    "≈": "products and convolutions in TF32, factors rounded to 10 bits of mantissa",
     "!": "leak: test images are training images too; never best",
 }
 """Every mark beside a method's name."""
@@ -78,6 +81,8 @@ def marks(row: Row) -> dict[str, str]:
         found.append({"none": "○", "constant": "●"}[row.maps])
     if row.speed and row.speed.split(" ")[0] != "speed-1":
         found.append("¶")
+    if precision_of(row) != FULL:
+        found.append("≈")
     if row.n_leaked:
         found.append("!")
     return {mark: MEANINGS[mark] for mark in found}

@@ -27,7 +27,12 @@ SCORES = tuple(c for c in columns(SCORE) if c not in (*_TEXT, *_COUNTS))
 COSTS = tuple(c for c in columns(COMPLEXITY) if c not in (*_TEXT, *_COUNTS))
 """Columns that hold a time, a size or a rate."""
 
-_INVERSE = {"encoder_fps": "encoder_ms", "decoder_fps": "decoder_ms"}
+_INVERSE = {
+    "encoder_fps": "encoder_ms",
+    "decoder_fps": "decoder_ms",
+    "encoder_fps_batch": "encoder_batch_ms",
+    "decoder_fps_batch": "decoder_batch_ms",
+}
 _THOUSANDTH = {
     "latency_p50_s": "latency_p50_ms",
     "state_gb": "state_mb",
@@ -36,7 +41,7 @@ _THOUSANDTH = {
     "infer_gb": "infer_mb",
 }
 DERIVED = (*_INVERSE, *_THOUSANDTH)
-"""Images per second of a part (encoder; encoder and decoder) at batch 1; seconds; gigabytes."""
+"""Images per second of a part (encoder; encoder and decoder); seconds; gigabytes."""
 
 LABELS = {
     "image_auroc": "image AUROC",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from bench.rows.settings import defaults_of, params_key
+from bench.rows.settings import defaults_of, params_key, precision_of
 from bench.rows.text import plain
 
 if TYPE_CHECKING:
@@ -95,12 +95,12 @@ def identity_of_weights(row: Row) -> str:
     return "" if row.pretrained == "random" else row.weights
 
 
-_OWN = ("method version", "encoder weights", "kind of row")
+_OWN = ("method version", "encoder weights", "kind of row", "precision of products")
 """Texts that need no name before them; with spaces, as no parameter is called."""
 
 
 def _named(row: Row) -> dict[str, str]:
-    own = (f"version {row.method_version}", row.pretrained, row.kind)
+    own = (f"version {row.method_version}", row.pretrained, row.kind, precision_of(row))
     return {
         **dict(zip(_OWN, own, strict=True)),
         **{k: plain(v) for k, v in _params(row).items()},
@@ -114,7 +114,8 @@ def is_set_by_category(configuration: Sequence[Row]) -> bool:
 
 def _fixed(row: Row) -> tuple[object, ...]:
     """What is the same in all rows of a configuration."""
-    return (row.method_version, row.pretrained, row.kind, identity_of_weights(row))
+    weights = identity_of_weights(row)
+    return (row.method_version, row.pretrained, row.kind, weights, precision_of(row))
 
 
 def _categories(rows: Sequence[Row]) -> set[str]:

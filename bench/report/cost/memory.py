@@ -13,6 +13,7 @@ from bench.report.choice.groups import differing
 from bench.report.choice.marks import OF_SCORES, ROUGH, marks
 from bench.report.choice.variants import told_apart
 from bench.report.cost.complexity import input_side
+from bench.rows.settings import precision_of
 from bench.rows.text import device, listed, plain, some
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
     def setting(row: Row) -> tuple[object, ...]:
         params = {k: v for k, v in json.loads(row.params).items() if k != "input_size"}
-        return (row.method, row.method_version, row.pretrained, json.dumps(params, sort_keys=True))
+        own = (row.method, row.method_version, row.pretrained, precision_of(row))
+        return (*own, json.dumps(params, sort_keys=True))
 
     several = [g for g in q.group_by(rows, setting) if len({input_side(row) for row in g}) > 1]
     result = {}
@@ -223,7 +225,8 @@ def _measured_curves(rows: Sequence[Row]) -> list[Curve]:
     def setting(row: Row) -> tuple[object, ...]:
         params = {k: v for k, v in json.loads(row.params).items() if k != "stacks"}
         place = (row.dataset, row.dataset_version, row.dataset_params, row.protocol_fields)
-        known = (row.method_version, row.pretrained, json.dumps(params, sort_keys=True))
+        own = (row.method_version, row.pretrained, precision_of(row))
+        known = (*own, json.dumps(params, sort_keys=True))
         return (*known, *place, row.device, row.threads, row.memory)
 
     several = [

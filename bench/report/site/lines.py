@@ -25,7 +25,9 @@ from bench.report.choice.variants import configurations, identity_of_weights, to
 from bench.report.site.names import backbone, prior
 from bench.report.site.parameters import changed, differing, read_json
 from bench.rows.row import MAIN_SCORES
+from bench.rows.settings import precision_of
 from bench.rows.text import fixed, plain, some
+from bench.settings.precision import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -148,7 +150,8 @@ class Line:
 
 def _line(row: Row) -> tuple[object, ...]:
     weights = identity_of_weights(row)
-    return (row.method, row.method_version, row.kind, row.pretrained, weights, row.device)
+    own = (row.method, row.method_version, row.kind, row.pretrained, weights)
+    return (*own, precision_of(row), row.device)
 
 
 def lines_of(board: str, rows: Sequence[Row]) -> list[Line]:
@@ -260,6 +263,8 @@ def _label(line: Line, siblings: Sequence[Line], defaults: Mapping[str, Any]) ->
         parts.append(f"version {line.first.method_version}")
     if line.first.pretrained.startswith("file:"):
         parts.append(f"weights {line.first.pretrained}")
+    if precision_of(line.first) != FULL:
+        parts.append(precision_of(line.first))
     parts += told_by_weights(line.first, [other.first for other in siblings])
     if line.is_other_data:
         parts.append("other test data")

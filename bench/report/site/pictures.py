@@ -216,12 +216,13 @@ def gallery(folder: Path, row: Row, target: Path, file: str) -> Gallery | None:
     from PIL import Image
 
     from bench.report.pictures.gallery import render
-    from bench.rows.panels import load_panels
+    from bench.rows.panels import epoch_note, load_panels
 
     panels, threshold = load_panels(folder / "panels.npz")
     if not panels:
         return None
     place = f"{row.method} on {row.dataset}/{row.category}, seed {row.seed}"
+    place += epoch_note(panels)
     caption = _caption(row)
     drawn = target.with_suffix(".png")
     render(panels, threshold, drawn, place, caption)
