@@ -12,7 +12,7 @@ from bench.files.images import ImageInfo, binarise, image_info, mask_values
 from bench.files.masks import aspect_differs, marked_normal, softness, wrong_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bench.api import Sample
@@ -26,8 +26,21 @@ class Finding:
     text: str
 
 
-def audit(samples: Sequence[Sample], threads: int = 4) -> list[Finding]:
-    """Decode every image and mask in full; errors first, each in the order of the samples."""
+@dataclass(frozen=True)
+class Audit:
+    """What decoding all files of a category showed.
+
+    Attributes:
+        findings: errors first, each in the order of the samples.
+        pixels: digest of the pixels of every readable image.
+    """
+
+    findings: list[Finding]
+    pixels: Mapping[Path, str]
+
+
+def audit(samples: Sequence[Sample], threads: int = 4) -> Audit:
+    """Decode every image and mask in full."""
     with ThreadPoolExecutor(threads) as pool:
         images = list(pool.map(_image, samples))
         masks = list(pool.map(_mask, [sample for sample in samples if sample.mask is not None]))
@@ -38,7 +51,8 @@ def audit(samples: Sequence[Sample], threads: int = 4) -> list[Finding]:
     }
     findings = [found for found in images if isinstance(found, Finding)]
     findings += _mixtures(samples, infos) + _notes(infos) + _judge(masks, infos)
-    return sorted(findings, key=lambda finding: finding.severity)
+    pixels = {path: info.pixels for path, info in infos.items()}
+    return Audit(sorted(findings, key=lambda finding: finding.severity), pixels)
 
 
 def _image(sample: Sample) -> ImageInfo | Finding:

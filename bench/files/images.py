@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,12 +61,14 @@ class ImageInfo:
         mode: Pillow's mode on disk.
         size: (height, width) after the EXIF rotation.
         notes: what was done beyond plain reading ("rotated by EXIF", ...).
+        pixels: SHA-256 over what methods see, the same in every lossless encoding.
     """
 
     format: str
     mode: str
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
+    pixels: str = ""
 
     @property
     def bits(self) -> int:
@@ -95,7 +98,10 @@ def image_info(path: Path) -> ImageInfo:
     with _opened(path) as image:
         if image.format == "PNG":
             image.verify()
-    return _decode(path)[1]
+    rgb, info = _decode(path)
+    digest = hashlib.sha256(f"{rgb.width} x {rgb.height} ".encode())
+    digest.update(rgb.tobytes())
+    return replace(info, pixels=digest.hexdigest())
 
 
 def image_size(path: Path) -> tuple[int, int]:

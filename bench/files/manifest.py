@@ -1,4 +1,4 @@
-"""Which files a category is made of: hashes of their content, and the leaks that these show."""
+"""Which files a category is made of: hashes of their content, and parts in both splits."""
 
 from __future__ import annotations
 
@@ -114,22 +114,6 @@ def fingerprint(dataset: Dataset, category: str, cache: Path | None) -> str:
             for sample in found
         )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def find_leaks(
-    train: Sequence[Sample], test: Sequence[Sample], cache: Path | None = None
-) -> list[tuple[Path, Path]]:
-    """Pairs (training image, test image) of equal content, byte for byte, in test order.
-
-    Raises:
-        DataError: a file that cannot be read.
-    """
-    with Digests(cache) as digests:
-        known: dict[str, Path] = {}
-        for sample in train:
-            known.setdefault(digests.of(sample.image), sample.image)
-        found = ((known.get(digests.of(sample.image)), sample.image) for sample in test)
-        return [(twin, image) for twin, image in found if twin is not None]
 
 
 def find_shared_groups(train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:

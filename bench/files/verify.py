@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.files.audit import Finding, audit
 from bench.files.images import image_size
 from bench.files.layout import IMAGE_SUFFIXES, is_litter
-from bench.files.manifest import SPLITS, find_leaks, find_shared_groups
+from bench.files.manifest import SPLITS, find_shared_groups
+from bench.files.twins import contradiction, find_contradictions, find_leaks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -77,11 +78,13 @@ def verify(dataset: Dataset, name: str) -> Report:
         if category not in categories:
             report.add("error", f"{category}: not on disk")
     used: set[Path] = set()
+    seen: dict[str, tuple[str, Path]] = {}
     for category in categories:
         samples = _samples(dataset, category, report)
         if samples is None:
             continue
-        _check_category(category, samples, expected.get(category, {}), report)
+        pixels = _check_category(category, samples, expected.get(category, {}), report)
+        _check_other_categories(category, pixels, seen, report)
         for sample in (s for split in samples.values() for s in split):
             used |= {sample.image, sample.mask} if sample.mask else {sample.image}
     if used:
@@ -105,7 +108,12 @@ def _check_category(
     samples: Mapping[str, Sequence[Sample]],
     expected: Mapping[str, int],
     report: Report,
-) -> None:
+) -> Mapping[Path, str]:
+    """Note what is wrong with a category.
+
+    Returns:
+        digests of the pixels of its images.
+    """
     train, test = samples["train"], samples["test"]
     everything = [*train, *test]
     counts = {
@@ -124,27 +132,48 @@ def _check_category(
     for key in ("good", "anomalous"):
         if counts[key] == 0:
             report.add("warning", f"{category}: no {key} test image, so no ranking metric")
-    for finding in audit(everything):
+    found = audit(everything)
+    for finding in found.findings:
         report.add(finding.severity, f"{category}: {finding.text}")
-    _check_split(category, train, test, report)
+    _check_split(category, train, test, found.pixels, report)
+    return found.pixels
 
 
 def _check_split(
-    category: str, train: Sequence[Sample], test: Sequence[Sample], report: Report
+    category: str,
+    train: Sequence[Sample],
+    test: Sequence[Sample],
+    pixels: Mapping[Path, str],
+    report: Report,
 ) -> None:
-    """Leaks: one content, or one physical part, on both sides."""
-    try:
-        leaks = find_leaks(train, test)
-    except DataError:
-        return  # an unreadable file: the audit has named it
+    """Leaks: one content, or one physical part, on both sides; one content under two labels."""
+    leaks = find_leaks(train, test, pixels)
     if leaks:
         report.add(
             "error",
-            f"{category}: {len(leaks)} test images are also training images, first {leaks[0][1]} "
-            f"= {leaks[0][0]}",
+            f"{category}: {counted(len(leaks), 'test image')} in the training images too, first "
+            f"{leaks[0][1]} = {leaks[0][0]}",
         )
+    if pairs := find_contradictions(test, pixels):
+        report.add("error", f"{category}: {contradiction(pairs)}")
     for group in find_shared_groups(train, test):
         report.add("error", f"{category}: images of the part {group} are in train and in test")
+
+
+def _check_other_categories(
+    category: str, pixels: Mapping[Path, str], seen: dict[str, tuple[str, Path]], report: Report
+) -> None:
+    """Images that an earlier category holds too; `seen` gets those of this one."""
+    twins = [(path, *seen[digest]) for path, digest in pixels.items() if digest in seen]
+    if twins:
+        path, other, twin = twins[0]
+        report.add(
+            "warning",
+            f"{category}: {counted(len(twins), 'image')} of other categories too, first {path} = "
+            f"{twin} of {other}",
+        )
+    for path, digest in pixels.items():
+        seen.setdefault(digest, (category, path))
 
 
 def _shapes(samples: Sequence[Sample]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
+from bench.errors import counted as counted  # rooms that may not import this one count too
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -15,11 +17,6 @@ Format = Literal["md", "tex", "html", "csv"]
 
 SMALLEST_SIDE = 32
 """Of an image, in pixels."""
-
-
-def counted(count: int, one: str, several: str | None = None) -> str:
-    """`1 thread`, `2 threads`."""
-    return f"{count} {one if count == 1 else several or f'{one}s'}"
 
 
 def of_categories(names: Sequence[str]) -> str:

@@ -12,9 +12,10 @@ import torch
 
 import bench
 from bench.api import Method, MethodError
-from bench.errors import DataError
-from bench.files.manifest import find_leaks, find_shared_groups
-from bench.files.tensors import ImageSet, check_samples, load_masks
+from bench.errors import DataError, counted
+from bench.files.manifest import find_shared_groups
+from bench.files.tensors import ImageSet, checked, load_masks
+from bench.files.twins import contradiction, find_contradictions, find_leaks
 from bench.plan import discovery
 from bench.plan.auxiliary import picture_fields
 from bench.plan.identity import canonical
@@ -125,9 +126,10 @@ def read_category(
     train = list(dataset.samples(cell.category, "train"))
     test = list(dataset.samples(cell.category, "test"))
     _check_split(cell, method, train, test)
-    leaks = _check_leaks(job, train, test)
-    for warning in check_samples([*train, *test]):
-        report({"warning": warning})
+    found = checked([*train, *test])
+    leaks = _check_twins(job, train, test, found.pixels)
+    for finding in found.findings:
+        report({"warning": finding.text})
 
     def images(samples: Sequence[Sample], purpose: str) -> ImageSet:
         return ImageSet(
@@ -213,14 +215,23 @@ def _check_split(
         raise DataError(f"{place}: {len(both)} parts are in both splits, first {both[0]}")
 
 
-def _check_leaks(job: Job, train: Sequence[Sample], test: Sequence[Sample]) -> int:
-    """How many test images are training images too, byte for byte; refused unless allowed."""
-    leaks = find_leaks(train, test)
+def _check_twins(
+    job: Job, train: Sequence[Sample], test: Sequence[Sample], pixels: Mapping[Path, str]
+) -> int:
+    """How many test images hold the pixels of a training image; refused unless allowed.
+
+    Raises:
+        DataError: such images, or test images of equal pixels under two labels.
+    """
+    place = f"{job.cell.dataset}/{job.cell.category}"
+    if pairs := find_contradictions(test, pixels):
+        raise DataError(f"{place}: {contradiction(pairs)}")
+    leaks = find_leaks(train, test, pixels)
     if leaks and not job.allow_leaks:
         twin, image = leaks[0]
         raise DataError(
-            f"{job.cell.dataset}/{job.cell.category}: {len(leaks)} test images are training images "
-            f"too, first {image} = {twin}; remove them, or say --allow-leaks to run and count them"
+            f"{place}: {counted(len(leaks), 'test image')} in the training images too, first "
+            f"{image} = {twin}; remove them, or say --allow-leaks to run and count them"
         )
     return len(leaks)
 

@@ -115,7 +115,7 @@ def test_a_missing_mask_does_not_hide_the_other_split(root: Path) -> None:
 def test_leaks_and_lone_labels_are_found(root: Path) -> None:
     shutil.copy(root / "train/good/3.png", root / "test/good/0.png")
     (error,) = texts(verify(Small(root), "small"), "error")
-    assert error.startswith("nuts: 1 test images are also training images, first ")
+    assert error.startswith("nuts: 1 test image in the training images too, first ")
     assert error.endswith(f"{root / 'test/good/0.png'} = {root / 'train/good/3.png'}")
     shutil.rmtree(root / "test/good")
     warnings = texts(verify(Folder(root), "folder"), "warning")
