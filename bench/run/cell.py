@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from datetime import datetime, timezone
 from itertools import cycle, islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from bench.plan.auxiliary import picture_fields
 from bench.plan.identity import canonical
 from bench.profile import FitMeter, profile
 from bench.rows import provenance
-from bench.rows.row import Row, columns, map_kind
+from bench.rows.row import DEGENERATE, Row, columns, map_kind
 from bench.run.artifacts import save_artifacts
 from bench.run.context import (
     CellRun,
@@ -31,7 +32,7 @@ from bench.run.context import (
     seed_everything,
     seed_of,
 )
-from bench.run.scoring import Scored, Test, score, score_columns
+from bench.run.scoring import Scored, Test, score, score_columns, suspicions
 from bench.settings.speed import SpeedProtocol
 from bench.weights.loading import Weights
 
@@ -79,6 +80,8 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     if map_kind(scored[-1].prediction.maps) == "constant":
         text = "maps are constant within every image: pixel metrics only repeat the image scores"
         report({"warning": f"{text}; a method without maps returns Prediction(None, scores)"})
+    if DEGENERATE in suspicions(scored[-1].evaluation):
+        report({"warning": "degenerate: all pixel scores are equal; the row is marked"})
     report({"phase": "profiling"})
     complexity = meter.columns() | _profile(job, method, run, meter, test)
     save_artifacts(job.artifacts, test, scored[-1], history, job.save_maps)
@@ -86,7 +89,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     known = set(columns())
     row = Row(
         **_identity(cell),
-        **score_columns(cell, method, scored, train, test),
+        **score_columns(cell, method, scored, history, train, test),
         **{k: v for k, v in complexity.items() if k in known},
         weights=", ".join(dict.fromkeys(run.identities)) or "none",
         auxiliary=_auxiliary(cell),
@@ -185,6 +188,7 @@ def fit(
             history.append({k: float(v) for k, v in figures.items()})
             meter.images(len(train) - len(train.held_out))
             report({"epoch": len(history), "epochs": _epochs(method), **history[-1]})
+            _warn_not_finite(history, report)
             if protocol.is_oracle:
                 with meter.paused():
                     scored.append(score(method, test, protocol, job.batch, len(history)))
@@ -194,6 +198,14 @@ def fit(
         report({"phase": "scoring"})
         scored.append(score(method, test, protocol, job.batch, len(history)))
     return scored, history
+
+
+def _warn_not_finite(history: Sequence[Mapping[str, float]], report: Report) -> None:
+    """Say once, at the first epoch that has such a figure, which is not finite."""
+    epochs = [{k: v for k, v in f.items() if not math.isfinite(v)} for f in history]
+    if epochs[-1] and not any(epochs[:-1]):
+        told = ", ".join(f"{name} is {value}" for name, value in epochs[-1].items())
+        report({"warning": f"{told} in epoch {len(history)}; the row is marked"})
 
 
 def _check_split(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,10 @@ from bench.evaluate import Evaluation, evaluate
 from bench.files.tensors import ImageSet, TestMasks, fit_maps
 from bench.plan.identity import canonical
 from bench.profile.mode import prediction_mode
-from bench.rows.row import Row, map_kind
+from bench.rows.row import DEGENERATE, NOT_FINITE, Row, map_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
@@ -138,9 +139,18 @@ def score(method: Method, test: Test, protocol: Protocol, batch: int, epoch: int
 
 
 def score_columns(
-    cell: Cell, method: Method, scored: Sequence[Scored], train: ImageSet, test: Test
+    cell: Cell,
+    method: Method,
+    scored: Sequence[Scored],
+    history: Sequence[Mapping[str, float]],
+    train: ImageSet,
+    test: Test,
 ) -> dict[str, Any]:
-    """The score columns: of the last epoch, or of the best by the protocol's rule."""
+    """The score columns: of the last epoch, or of the best by the protocol's rule.
+
+    Args:
+        history: the figures of every epoch.
+    """
     last = scored[-1]
     chosen = last
     if cell.protocol.is_oracle:
@@ -159,6 +169,7 @@ def score_columns(
         "last_epoch": canonical(_last(last) if cell.protocol.is_oracle else {}),
         "transductive": method.is_transductive,
         "maps": map_kind(chosen.prediction.maps),
+        "suspect": canonical(suspicions(chosen.evaluation, history)),
         "n_train": len(train),
         "n_held_out": len(train.held_out),
         "n_test": len(test.samples),
@@ -168,6 +179,13 @@ def score_columns(
         "regions": counts.get("regions", test.masks.regions),
         "regions_lost": test.masks.regions_lost,
     }
+
+
+def suspicions(evaluation: Evaluation, history: Sequence[Mapping[str, float]] = ()) -> list[str]:
+    """What column `suspect` says of an evaluation and of the figures of training."""
+    found = [DEGENERATE] if any(w.startswith(DEGENERATE) for w in evaluation.warnings) else []
+    finite = all(math.isfinite(value) for figures in history for value in figures.values())
+    return found if finite else [*found, NOT_FINITE]
 
 
 def _best(scored: Sequence[Scored], metric: str) -> float | None:

@@ -36,6 +36,7 @@ from bench.files.twins import (
 )
 from bench.plan.identity import canonical
 from bench.rows.row import Row, map_kind
+from bench.run.scoring import suspicions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,6 +160,7 @@ def score_maps(part: Submitted, protocol: Protocol) -> dict[str, Any]:
         "published": canonical(dict(evaluation.published)),
         "undefined": canonical(dict(evaluation.undefined)),
         "maps": map_kind(given),
+        "suspect": canonical(suspicions(evaluation)),
         "n_test": len(labels),
         "n_anomalous": sum(labels),
         "n_unmasked": len(part.masks.unmasked),

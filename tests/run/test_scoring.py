@@ -1,7 +1,9 @@
-"""Predictions of a test set: what is refused, and how an epoch is chosen without maps."""
+"""Predictions of a test set: what is refused, what is suspect, how an epoch is chosen."""
 
 from __future__ import annotations
 
+import json
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,9 +14,12 @@ from PIL import Image
 from bench.api import Method, MethodError, Prediction, Sample
 from bench.evaluate import evaluate
 from bench.files.tensors import ImageSet
-from bench.rows.row import map_kind
-from bench.run.scoring import Scored, predict
+from bench.report.choice.marks import marks
+from bench.rows.row import DEGENERATE, NOT_FINITE, map_kind
+from bench.run.artifacts import history_text
+from bench.run.scoring import Scored, predict, suspicions
 from bench.settings.protocol import PROTOCOLS
+from tests.row_maker import make_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -114,3 +119,24 @@ def test_maps_are_constant_only_if_every_one_is() -> None:
     assert map_kind(flat) == "constant"
     assert map_kind([*flat.numpy(), np.eye(2)]) == ""
     assert map_kind(None) == "none"
+
+
+@pytest.mark.parametrize(("value", "suspect"), [(0.0, [DEGENERATE]), (1.0, [])])
+def test_equal_scores_everywhere_are_suspect_and_marked(value: float, suspect: list[str]) -> None:
+    masks = [np.zeros((4, 4), np.uint8), np.eye(4, dtype=np.uint8)]
+    maps = [np.zeros((4, 4), np.float32), np.eye(4, dtype=np.float32) * value]
+    found = suspicions(evaluate(maps, masks, [0, 1], np.array([0.0, 1.0])))
+    assert found == suspect
+    assert ("≡" in marks(make_row(suspect=json.dumps(found)))) == bool(suspect)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_marks_the_row_and_is_null_in_json(loss: float) -> None:
+    history = [{"loss": 0.5}, {"loss": loss}]
+    maps = np.arange(32, dtype=np.float32).reshape(2, 4, 4)
+    masks = [np.zeros((4, 4), np.uint8), np.eye(4, dtype=np.uint8)]
+    found = suspicions(evaluate(maps, masks, [0, 1], np.array([0.0, 1.0])), history)
+    assert found == [NOT_FINITE]
+    assert "∞" in marks(make_row(suspect=json.dumps(found)))
+    assert json.loads(history_text(history)) == [{"loss": 0.5}, {"loss": None}]
+    assert "NaN" not in history_text(history)
