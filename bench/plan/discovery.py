@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from bench.disk import read_text
 from bench.errors import PluginError, nearest
 from bench.settings.shipped import builtin_root
 
@@ -200,7 +201,7 @@ def _same_source(a: Path, b: Path) -> bool:
 
 def _read(kind: Kind, name: str, path: Path, module: str) -> Plugin:
     try:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(read_text(path))
     except (SyntaxError, UnicodeDecodeError, OSError) as error:
         raise PluginError(f"{path} cannot be read: {error}") from error
     chain = _class_chain(tree, kind, path)
