@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING, Literal, TypeGuard
 from bench.errors import counted as counted  # rooms that may not import this one count too
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from bench.rows.row import Row
 
 Format = Literal["md", "tex", "html", "csv"]
 """How a table is written."""
+
+_NOTHING = 1e-9
+"""Smaller amounts are the rounding of a difference, in any unit that is shown."""
 
 SMALLEST_SIDE = 32
 """Of an image, in pixels."""
@@ -28,6 +31,11 @@ def listed(what: str, numbers: Iterable[int]) -> str:
     """`seed 0`, `seeds 0, 1`."""
     found = sorted(set(numbers))
     return f"{what}{'s' * (len(found) != 1)} {', '.join(map(str, found)) or 'none'}"
+
+
+def mean_label(word: str, categories: Collection[str]) -> str:
+    """`mean`, or `(mean)` where a category is called so."""
+    return f"({word})" if word in categories else word
 
 
 def some(names: Sequence[str], most: int = 4) -> str:
@@ -46,7 +54,7 @@ def figure(value: float | None) -> str:
     """A number to three significant digits, their zeros included, without exponent."""
     if value is None:
         return ""
-    if value == 0:
+    if abs(value) < _NOTHING:
         return "0"
     exponent = int(f"{value:.2e}".partition("e")[2])  # of the rounded number: 9.999 is 10.0
     return f"{value:.{max(0, 2 - exponent)}f}"

@@ -12,7 +12,7 @@ from bench.report.choice.coverage import Chosen, choose, dropped
 from bench.report.choice.groups import groups, marked, meanings
 from bench.report.choice.marks import data_notes, marks, says_nothing
 from bench.report.choice.variants import variants
-from bench.rows.text import device, listed
+from bench.rows.text import device, listed, mean_label
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -54,7 +54,7 @@ def table(group: Group, skip_scores: Collection[str] = ()) -> str:
             chosen = [row for row in of_method if row.category == category]
             lines.append([label, category, *_cells(chosen, names)])
         if len(categories) > 1:
-            lines.append([label, "mean", *_cells(of_method, names)])
+            lines.append([label, mean_label("mean", categories), *_cells(of_method, names)])
     headers = ["method", "category", *(name for name, _ in columns)]
     body = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, stralign="right")
     below = meanings(group, *names)
