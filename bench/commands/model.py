@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.commands.options import AuxiliaryRoot, MapFormat, pairs, with_auxiliary
-from bench.errors import ConfigError, StoreError
+from bench.errors import ConfigError, DataError, StoreError
 from bench.plan import discovery
 from bench.plan.request import Planned, Request, plan_request
 from bench.rows import provenance
@@ -97,7 +97,7 @@ def fit(
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Images.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     model: Annotated[Path, typer.Option(help="Folder that `bench fit` wrote.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for maps and overlays; without it only scores.")
@@ -126,7 +126,7 @@ def predict(
 
     _limit_threads(threads or settings.run.threads)
     # The same image twice is one result.
-    images = list(dict.fromkeys(images))
+    images = list(dict.fromkeys(file for path in images for file in images_of(path)))
     names = output_names(images) if out is not None else {}
     loaded = load_model(model, device or settings.run.device, force=force)
     for note in loaded.notes:
@@ -146,6 +146,23 @@ def predict(
                 overlay(found, loaded.train).save(out / f"{name}.overlay.png")
     if out is not None and found.map is None:
         typer.echo(f"note: {loaded.cell.method} gives no maps; --out {out} holds none", err=True)
+
+
+def images_of(path: Path) -> list[Path]:
+    """The image itself, or those of a folder, sorted, without its folders.
+
+    Raises:
+        DataError: a folder without an image.
+    """
+    if not path.is_dir():
+        return [path]
+    from bench.files.layout import listing
+
+    found = listing(path, path)
+    if not found.images:
+        below = f"; it holds the folder {found.folders[0]}" if found.folders else ""
+        raise DataError(f"{path}: a folder without images{below}; name a folder that holds some")
+    return found.images
 
 
 def _only_cell(settings: Settings, request: Request) -> tuple[Planned, Cell]:

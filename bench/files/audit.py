@@ -71,6 +71,7 @@ class _Mask:
     is_empty: bool
     nonzero: int
     soft: int
+    is_mostly_anomalous: bool
 
 
 def _mask(sample: Sample) -> _Mask | Finding:
@@ -80,7 +81,8 @@ def _mask(sample: Sample) -> _Mask | Finding:
     except DataError as error:
         return Finding("error", str(error))
     mask = binarise(values, sample.mask_rule)
-    return _Mask(sample, (mask.shape[0], mask.shape[1]), not mask.any(), *softness(values))
+    size = (mask.shape[0], mask.shape[1])
+    return _Mask(sample, size, not mask.any(), *softness(values), bool(2 * mask.sum() > mask.size))
 
 
 def _mixtures(samples: Sequence[Sample], infos: dict[Path, ImageInfo]) -> list[Finding]:
@@ -147,6 +149,11 @@ def _judge(masks: Sequence[_Mask | Finding], infos: dict[Path, ImageInfo]) -> li
             soft.append(mask)
     findings += _listed(empty, "are empty: their images leave the pixel metrics")
     findings += _listed(resized, "differ in size from their image and are brought to it")
+    wide = [m for m in masks if isinstance(m, _Mask) and m.is_mostly_anomalous]
+    if 2 * len(wide) > sum(isinstance(m, _Mask) and not m.is_empty for m in masks):
+        findings += _listed(
+            wide, "cover more than half of their image: are they inverted? 0 is good"
+        )
     share = sum(m.soft for m in soft) / max(sum(m.nonzero for m in soft), 1)
     return findings + _listed(soft, f"have grey edges ({share:.0%} of their non-zero pixels)")
 

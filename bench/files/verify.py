@@ -24,6 +24,10 @@ FEW_IMAGES = 5
 """Fewer training images are worth a warning."""
 
 
+_LACKING = {"good": "no image metric", "anomalous": "no image metric and no pixel metric"}
+"""What cannot be computed without the test images of a kind."""
+
+
 @dataclass
 class Report:
     """What was found in a data set.
@@ -131,7 +135,7 @@ def _check_category(
         report.add("warning", f"{category}: only {len(train)} training images")
     for key in ("good", "anomalous"):
         if counts[key] == 0:
-            report.add("warning", f"{category}: no {key} test image, so no ranking metric")
+            report.add("warning", f"{category}: no {key} test image, so {_LACKING[key]}")
     found = audit(everything)
     for finding in found.findings:
         report.add(finding.severity, f"{category}: {finding.text}")

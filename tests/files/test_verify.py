@@ -119,7 +119,7 @@ def test_leaks_and_lone_labels_are_found(root: Path) -> None:
     assert error.endswith(f"{root / 'test/good/0.png'} = {root / 'train/good/3.png'}")
     shutil.rmtree(root / "test/good")
     warnings = texts(verify(Folder(root), "folder"), "warning")
-    assert warnings == ["nuts: no good test image, so no ranking metric"]
+    assert warnings == ["nuts: no good test image, so no image metric"]
 
 
 def test_few_images_odd_files_and_litter_are_warnings(root: Path) -> None:
@@ -149,3 +149,41 @@ def test_the_real_tiles_pass() -> None:
     assert len(warnings) == 2
     assert "386 masks have grey edges" in warnings[0]
     assert "24 images are not part of any split" in warnings[1]  # 12 excluded ones with masks
+
+
+def test_masks_that_cover_most_of_their_image_are_a_warning(root: Path) -> None:
+    for file in (root / "ground_truth/ink").iterdir():
+        with Image.open(file) as mask:
+            inverted = Image.fromarray(255 - np.asarray(mask))
+        inverted.save(file)
+    report = verify(Small(root), "small")
+    assert report.ok
+    (warning,) = texts(report, "warning")
+    assert "2 masks cover more than half of their image: are they inverted? 0 is good" in warning
+
+
+def test_one_large_defect_among_small_ones_is_no_warning(root: Path) -> None:
+    write(root / "test/ink/2.png", 60)
+    masks = root / "ground_truth/ink"
+    shutil.copy(masks / "1.png", masks / "2.png")
+    Image.new("L", (10, 8), 255).save(masks / "0.png")
+    assert texts(verify(Folder(root), "folder"), "warning") == []
+
+
+@pytest.mark.parametrize("has_masks", [True, False])
+def test_a_capital_letter_does_not_make_good_images_a_defect(root: Path, has_masks: bool) -> None:
+    (root / "test/good").rename(root / "test/Good")
+    if not has_masks:
+        shutil.rmtree(root / "ground_truth")
+    (error,) = texts(verify(Folder(root), "folder"), "error")
+    assert error == (
+        f"nuts: {root / 'test/Good'}: normal images are expected in good/; rename the folder, or "
+        "it would count as a defect type"
+    )
+
+
+def test_what_is_lacking_is_named_by_its_metrics(root: Path) -> None:
+    shutil.rmtree(root / "test/ink")
+    shutil.rmtree(root / "ground_truth")
+    (warning,) = texts(verify(Folder(root), "folder"), "warning")
+    assert warning == "nuts: no anomalous test image, so no image metric and no pixel metric"
