@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 )
+UNREAD_SUFFIXES = frozenset(
+    {".gif", ".jp2", ".j2k", ".jpf", ".jxl", ".heic", ".heif", ".avif", ".dng", ".cr2", ".nef"}
+    | {".arw", ".raw", ".pbm", ".pnm", ".pfm", ".tga", ".dcm", ".exr", ".hdr", ".psd", ".svg"}
+)
+"""Of images that no data set here reads."""
 MASK_SUFFIXES = ("_mask", "")
 """How a mask's stem continues its image's stem; both occur in copies of one data set."""
 

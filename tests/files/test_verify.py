@@ -14,6 +14,7 @@ from bench.files.verify import Report, verify
 from bench.plugins.datasets.btad import BTAD
 from bench.plugins.datasets.folder import Folder
 from bench.plugins.datasets.mtd import MTD
+from bench.plugins.datasets.mvtec import MVTec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -133,10 +134,10 @@ def test_few_images_odd_files_and_litter_are_warnings(root: Path) -> None:
     assert report.ok
     assert texts(report, "warning") == [
         "nuts: only 4 training images",
-        f"1 images are not part of any split, first {root / 'old/9.png'}",
-        "1 hidden or system files are ignored",
+        f"1 image is not part of any split, first {root / 'old/9.png'}",
+        "1 hidden or system file is ignored",
     ]
-    assert report.shapes == {"nuts": "10 x 8 and 1 other sizes"}
+    assert report.shapes == {"nuts": "10 x 8 and 1 other size"}
 
 
 @pytest.mark.realdata
@@ -187,3 +188,23 @@ def test_what_is_lacking_is_named_by_its_metrics(root: Path) -> None:
     shutil.rmtree(root / "ground_truth")
     (warning,) = texts(verify(Folder(root), "folder"), "warning")
     assert warning == "nuts: no anomalous test image, so no image metric and no pixel metric"
+
+
+def test_images_of_formats_that_are_not_read_are_listed(root: Path) -> None:
+    for name in ("a.gif", "b.GIF", "c.jp2", "d.heic"):
+        (root / "train/good" / name).touch()
+    (warning,) = texts(verify(Folder(root), "folder"), "warning")
+    assert warning.startswith(
+        "images of formats that are not read: 2 .gif, 1 .heic, 1 .jp2; known: .bmp, .jpeg, .jpg"
+    )
+
+
+def test_a_category_of_one_s_own_beside_published_ones_is_a_warning(root: Path) -> None:
+    shutil.copytree(root, root.parent / "my_part")
+    root.rename(root.parent / "bottle")
+    found = texts(verify(MVTec(root.parent), "mvtec"), "warning")
+    own = root.parent / "my_part"
+    assert (
+        f"{own} is no category of mvtec; run your own images by --dataset folder --data-root {own}"
+        in found
+    )
