@@ -79,6 +79,7 @@ def fit(
         overrides=pairs(set_),
         data_root=data_root,
         weights_file=weights,
+        splits=("train",),
     )
     planned, cell = _only_cell(settings, request)
     from bench.deploy.checkpoint import save_model

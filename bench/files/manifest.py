@@ -78,7 +78,9 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(dataset: Dataset, category: str, cache: Path | None) -> str:
+def fingerprint(
+    dataset: Dataset, category: str, cache: Path | None, splits: Sequence[Split] = SPLITS
+) -> str:
     """Identity of a category's files: 16 hex digits, the same wherever the data set lies.
 
     A generated data set names its own. Else SHA-256 over what the samples say and the content of
@@ -86,6 +88,7 @@ def fingerprint(dataset: Dataset, category: str, cache: Path | None) -> str:
 
     Args:
         cache: folder that remembers the hashes of unchanged files; None: remember nothing.
+        splits: those that count; a model that is only trained has no test images.
 
     Raises:
         DataError: as `Dataset.samples`; or a file that cannot be read.
@@ -93,7 +96,7 @@ def fingerprint(dataset: Dataset, category: str, cache: Path | None) -> str:
     own = dataset.fingerprint(category)
     if own is not None:
         return own
-    samples = {split: dataset.samples(category, split) for split in SPLITS}
+    samples = {split: dataset.samples(category, split) for split in splits}
     folder = _common_folder([s for found in samples.values() for s in found])
     with Digests(cache) as digests:
         lines = sorted(

@@ -142,3 +142,11 @@ def test_a_part_on_both_sides_is_a_shared_group(tmp_path: Path) -> None:
 
     assert find_shared_groups(samples("a", "b", None), samples("b", "c", None)) == ["b"]
     assert find_shared_groups(samples("a"), samples("b")) == []
+
+
+def test_a_fingerprint_of_training_images_needs_no_test_images(root: Path) -> None:
+    whole = of(root)
+    before = fingerprint(Folder(root), "nuts", None, ("train",))
+    shutil.rmtree(root / "test")
+    shutil.rmtree(root / "ground_truth")
+    assert fingerprint(Folder(root), "nuts", None, ("train",)) == before != whole
