@@ -42,7 +42,11 @@ def fit(
     preset: Annotated[str | None, typer.Option(help="A [presets.NAME] of bench.toml.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value for the method; NAME.key=value for one plugin."),
+        typer.Option(
+            "--set",
+            help="key=value for the method; NAME.key=value for one plugin. "
+            "Several values: layers=[1,2].",
+        ),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     auxiliary_root: AuxiliaryRoot = None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from tabulate import tabulate
@@ -25,7 +25,11 @@ def list_plugins(
     settings = load_settings()
     found = {kind: discovery.describe_all(kind) for kind in discovery.KINDS}
     if as_json:
-        names = {kind: {p.name: p.summary for p in plugins} for kind, (plugins, _) in found.items()}
+        names: dict[str, dict[str, Any]] = {
+            kind: {p.name: p.summary for p in plugins} for kind, (plugins, _) in found.items()
+        }
+        names["protocols"] = {name: p.identity() for name, p in settings.protocols.items()}
+        names["presets"] = {n: str(t.get("summary", "")) for n, t in settings.presets.items()}
         typer.echo(json.dumps(names, indent=1))
         return
     for kind, (plugins, errors) in found.items():
@@ -103,7 +107,12 @@ class MeanImage(Method):
 '''
 
 
-def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+def init(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="A folder, new or with files of yours: these are left as they are."),
+    ],
+) -> None:
     """Make a project of your own: bench.toml, methods/ with an example, datasets/."""
     if (folder / FILE).exists():
         raise ConfigError(f"{folder / FILE} exists already; choose another folder")
