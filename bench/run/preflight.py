@@ -60,16 +60,15 @@ _WEIGHTS = ("kind", "file", "folder")
 
 def answer(questions: dict[str, Any]) -> str:
     """What is wrong, as one line; empty if nothing is."""
-    from bench.blocks.architecture import find_architecture
     from bench.run.context import choose_device
-    from bench.weights.sources import Weights, find_state
+    from bench.weights.sources import Weights, require_state
 
     try:
         for device in questions["devices"]:
             choose_device(device)
         for name, kind, file, folder in questions["networks"]:
             asked = Weights(kind, Path(file) if file else None, Path(folder) if folder else None)
-            find_state(name, find_architecture(name), asked, seed=0)
+            require_state(name, asked)
     except BenchError as error:
         return str(error).replace("\n", " ")
     return ""
