@@ -17,9 +17,13 @@ from bench.plan import discovery
 from bench.plan.request import Planned, Request, plan_request
 from bench.rows import provenance
 from bench.run.executors import usable_cores
+from bench.run.plugin_errors import told
 from bench.settings.config import Settings, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.deploy.inference import Predicted
     from bench.plan.cells import Cell
     from bench.weights.loading import Weights
 
@@ -93,7 +97,8 @@ def fit(
     planned.dataset.prepare([cell.category])
     folders = planned.folders.get(cell.id, {})
     options = Options(_weights(settings, weights), run.device, run.loaders, run.batch, folders)
-    model = fit_model(cell, planned.dataset, options, lambda text: typer.echo(text, err=True))
+    with told(method, discovery.describe("methods", method).files):
+        model = fit_model(cell, planned.dataset, options, lambda text: typer.echo(text, err=True))
     code = discovery.describe("methods", method).code()
     save_model(out, model, code=code, commit=provenance.commit(settings.project))
     typer.echo(f"{out}: {cell.label}, epoch {model.epochs}, protocol {cell.protocol.name}")
@@ -142,15 +147,27 @@ def predict(
     with _open_csv(csv_file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["file", "score", "above_training"])
-        for found in predict_images(loaded, images, batch):
+        name = loaded.cell.method
+        for found in _told_each(name, predict_images(loaded, images, batch)):
             above = "" if loaded.train is None else int(found.score > loaded.train.score_max)
             writer.writerow([found.image, repr(found.score), above])
             if out is not None and found.map is not None:
-                name = names[found.image]
-                write_map(out / f"{name}.{format_.value}", found.map)
-                overlay(found, loaded.train).save(out / f"{name}.overlay.png")
+                stem = names[found.image]
+                write_map(out / f"{stem}.{format_.value}", found.map)
+                overlay(found, loaded.train).save(out / f"{stem}.overlay.png")
     if out is not None and found.map is None:
         typer.echo(f"note: {loaded.cell.method} gives no maps; --out {out} holds none", err=True)
+
+
+def _told_each(method: str, results: Iterator[Predicted]) -> Iterator[Predicted]:
+    """Results as they come; an error of the method becomes one line and its own frames."""
+    files = discovery.describe("methods", method).files
+    while True:
+        with told(method, files):
+            found = next(results, None)
+        if found is None:
+            return
+        yield found
 
 
 def images_of(path: Path) -> list[Path]:

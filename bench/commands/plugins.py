@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from tabulate import tabulate
 
-from bench.commands.options import AuxiliaryRoot, with_auxiliary
+from bench.commands.options import AuxiliaryRoot, pairs, with_auxiliary
 from bench.errors import ConfigError, DataError
 from bench.files.picture_folder import list_pictures
 from bench.plan import discovery
@@ -131,14 +131,18 @@ def init(
 
 def test_plugin(
     name: Annotated[str, typer.Argument(help="A method.")],
-    auxiliary_root: AuxiliaryRoot = None,  # noqa: PT028 - a command, not a test
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value for the method. Several values: layers=[1,2]."),
+    ] = None,  # noqa: PT028
+    auxiliary_root: AuxiliaryRoot = None,  # noqa: PT028
 ) -> None:
     """Run a method on a small synthetic category and check what it returns."""
     from bench.run.plugin_test import check_method
 
     settings = with_auxiliary(load_settings(preset="quick"), auxiliary_root)
     settings = replace(settings, run=replace(settings.run, weights="random", device="cpu"))
-    problems = check_method(settings, name, typer.echo)
+    problems = check_method(settings, name, typer.echo, pairs(set_))
     for problem in problems:
         typer.echo(f"FAILED {problem}")
     raise typer.Exit(1 if problems else 0)

@@ -32,7 +32,7 @@ from bench.run.context import (
     seed_everything,
     seed_of,
 )
-from bench.run.scoring import Scored, Test, score, score_columns, suspicions
+from bench.run.scoring import Scored, Test, epochs_of, score, score_columns, suspicions
 from bench.settings.speed import SpeedProtocol
 from bench.weights.loading import Weights
 
@@ -184,7 +184,7 @@ def fit(
         if warning := run.note_unrecorded(method):
             report({"warning": warning})
         meter.begin()
-        for figures in method.fit(train, run):
+        for figures in epochs_of(method, train, run):
             history.append({k: float(v) for k, v in figures.items()})
             meter.images(len(train) - len(train.held_out))
             report({"epoch": len(history), "epochs": _epochs(method), **history[-1]})
