@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.files.images import ImageInfo, binarise, image_info, mask_values
 from bench.files.masks import aspect_differs, marked_normal, softness, wrong_size
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bench.api import Sample
+
+
+_HALF_RANGE = 32768
+"""16-bit images that stay below hold fewer bits, as those of a 12-bit camera."""
 
 
 @dataclass(frozen=True)
@@ -123,10 +127,18 @@ def _names(values: set[str]) -> str:
 def _notes(infos: dict[Path, ImageInfo]) -> list[Finding]:
     counts = Counter(note for info in infos.values() for note in info.notes)
     first = {note: path for path, info in reversed(infos.items()) for note in info.notes}
-    return [
-        Finding("warning", f"{count} images {note}, first {first[note]}")
+    found = [
+        Finding("warning", f"{counted(count, 'image')} {note}, first {first[note]}")
         for note, count in sorted(counts.items())
     ]
+    largest = max((info.largest for info in infos.values()), default=0)
+    if 0 < largest < _HALF_RANGE:
+        text = (
+            f"16-bit images reach {largest} of 65535: methods see {largest // 257 + 1} of 256 grey "
+            "levels; save them over the full range, or as 8-bit images"
+        )
+        found.append(Finding("warning", text))
+    return found
 
 
 def _judge(masks: Sequence[_Mask | Finding], infos: dict[Path, ImageInfo]) -> list[Finding]:

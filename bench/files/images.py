@@ -61,6 +61,7 @@ class ImageInfo:
         mode: Pillow's mode on disk.
         size: (height, width) after the EXIF rotation.
         notes: what was done beyond plain reading ("rotated by EXIF", ...).
+        largest: value of a 16-bit image; 0 of others.
         pixels: SHA-256 over what methods see, the same in every lossless encoding.
     """
 
@@ -68,6 +69,7 @@ class ImageInfo:
     mode: str
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
+    largest: int = 0
     pixels: str = ""
 
     @property
@@ -237,7 +239,9 @@ def _decode(path: Path) -> tuple[Image.Image, ImageInfo]:
         notes = ["rotated by EXIF"] if _orientation(image) > 1 else []
         image.load()
         rgb = _to_rgb(ImageOps.exif_transpose(image), image.format, path, notes)
-        info = ImageInfo(image.format or "", image.mode, (rgb.height, rgb.width), tuple(notes))
+        largest = int(np.asarray(image).max(initial=0)) if image.mode.startswith("I") else 0
+        size = (rgb.height, rgb.width)
+        info = ImageInfo(image.format or "", image.mode, size, tuple(notes), largest)
     return rgb, info
 
 

@@ -208,3 +208,19 @@ def test_a_category_of_one_s_own_beside_published_ones_is_a_warning(root: Path) 
         f"{own} is no category of mvtec; run your own images by --dataset folder --data-root {own}"
         in found
     )
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(16, True), (257, False)])
+def test_images_of_fewer_bits_than_their_file_are_a_warning(
+    tmp_path: Path, factor: int, warned: bool
+) -> None:
+    root = tmp_path / "nuts"
+    for index, folder in enumerate(["train/good"] * 5 + ["test/good"]):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        pixels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+        pixels[0, 0] = 200 + index
+        Image.fromarray(pixels * factor).save(root / folder / f"{index}.tif")
+    found = [t for t in texts(verify(Folder(root), "folder"), "warning") if "reach" in t]
+    assert bool(found) == warned
+    if warned:
+        assert "16-bit images reach 4080 of 65535: methods see 16 of 256 grey levels" in found[0]
