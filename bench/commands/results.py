@@ -29,7 +29,7 @@ def status(
     folder = settings.results_folder(results)
     rows = ResultStore(folder).rows()
     old = [row for row in rows if row.code != _code(row.method)]
-    failures = sorted((folder / "failures").glob("*.txt"))
+    failures = _failures(folder)
     if stale:
         rows = old
     if not rows and not failures:
@@ -45,9 +45,19 @@ def status(
         typer.echo(
             f"\n{len(old)} of {len(rows)} rows were made by other code: bench status --stale"
         )
-    for failure in failures:
-        first = failure.read_text(encoding="utf-8", errors="replace").splitlines()[:2]
+    for failure, first in failures:
         typer.echo(f"FAILED {': '.join(first)}\n       log: {failure}")
+
+
+def _failures(folder: Path) -> list[tuple[Path, list[str]]]:
+    """Logs of failed cells with their first two lines, of methods that are still there."""
+    known = discovery.sources("methods")
+    found = []
+    for file in sorted((folder / "failures").glob("*.txt")):
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()[:2]
+        if lines and lines[0].split(" ")[0] in known:
+            found.append((file, lines))
+    return found
 
 
 def _code(method: str) -> str:

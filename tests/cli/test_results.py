@@ -41,3 +41,13 @@ def test_a_folder_without_rows_is_refused_with_the_right_one(tmp_path: Path, pla
     assert str(error.value).startswith(f"{folder} holds no rows; ")
     assert hint in str(error.value)
     assert not (tmp_path / "ours").exists()
+
+
+def test_failures_of_methods_that_are_gone_leave_the_status(tmp_path: Path) -> None:
+    (tmp_path / "failures").mkdir()
+    for name in ("padim", "gone"):
+        text = f"{name} mtd/tile seed 0\nof {name}\n"
+        (tmp_path / "failures" / f"{name}.txt").write_text(text, encoding="utf-8")
+    text = bench("status", "--results", tmp_path)
+    assert "of padim" in text
+    assert "gone" not in text
