@@ -117,7 +117,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
         text = METHOD.format(fit=fit, predict=predict)
         name = f"mine_{next(NUMBERS)}"
         (tmp_path / "methods" / f"{name}.py").write_text(text, encoding="utf-8")
-        return check_method(load_settings(tmp_path, "quick"), name, str, overrides)
+        return check_method(load_settings(tmp_path, "quick"), name, print, overrides)
 
     return call
 
