@@ -134,8 +134,8 @@ def _notes(infos: dict[Path, ImageInfo]) -> list[Finding]:
     largest = max((info.largest for info in infos.values()), default=0)
     if 0 < largest < _HALF_RANGE:
         text = (
-            f"16-bit images reach {largest} of 65535: methods see {largest // 257 + 1} of 256 grey "
-            "levels; save them over the full range, or as 8-bit images"
+            f"16-bit images reach {largest} of 65535: methods see at most {largest // 257 + 1} of "
+            "256 grey levels; save them over the full range, or as 8-bit images"
         )
         found.append(Finding("warning", text))
     return found

@@ -364,7 +364,8 @@ def _inside(path: Path, real: Path, real_root: Path) -> None:
     if not real.is_relative_to(real_root):
         raise DataError(
             f"{path}: a link that leaves {real_root}, to {real}; copy the files, or name the "
-            "folder that holds them as the root"
+            "folder that holds them as the root; mvtec follows a category's link by "
+            "--set mvtec.follow_links=true"
         )
 
 

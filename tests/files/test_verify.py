@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.errors import DataError
 from bench.files.verify import Report, verify
 from bench.plugins.datasets.btad import BTAD
 from bench.plugins.datasets.folder import Folder
@@ -223,4 +224,17 @@ def test_images_of_fewer_bits_than_their_file_are_a_warning(
     found = [t for t in texts(verify(Folder(root), "folder"), "warning") if "reach" in t]
     assert bool(found) == warned
     if warned:
-        assert "16-bit images reach 4080 of 65535: methods see 16 of 256 grey levels" in found[0]
+        assert (
+            "16-bit images reach 4080 of 65535: methods see at most 16 of 256 grey levels"
+            in found[0]
+        )
+
+
+def test_a_category_elsewhere_is_followed_where_asked_for(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "mvtec").mkdir()
+    (tmp_path / "mvtec/bottle").symlink_to(root)
+    with pytest.raises(DataError, match=r"--set mvtec\.follow_links=true"):
+        MVTec(tmp_path / "mvtec").samples("bottle", "train")
+    followed = MVTec(tmp_path / "mvtec", follow_links=True)
+    assert len(followed.samples("bottle", "train")) == 6
+    assert len(followed.samples("bottle", "test")) == 4
