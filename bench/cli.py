@@ -34,6 +34,7 @@ app = typer.Typer(
     help="Benchmark harness for industrial visual anomaly detection.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

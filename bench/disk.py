@@ -1,4 +1,4 @@
-"""Files that are replaced in one step: a reader sees the old or the new one, never a part."""
+"""Reading text, and files that are replaced in one step: never a part of one is seen."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ def replace_file(file: Path, content: bytes) -> None:
                 temporary.unlink(missing_ok=True)
         reason = error.strerror or error
         raise StoreError(f"{file} cannot be written ({reason}); what was there is kept") from error
+
+
+def read_text(file: Path) -> str:
+    """The text of a file that a user or an archive wrote: UTF-8, with or without byte order mark.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return file.read_text(encoding="utf-8-sig")
 
 
 def flush_file(file: Path) -> None:

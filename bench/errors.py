@@ -33,6 +33,11 @@ class MethodError(BenchError):
     """A method that cannot run with these settings, or whose numbers stopped being finite."""
 
 
+def counted(count: int, one: str, several: str | None = None) -> str:
+    """`1 thread`, `2 threads`."""
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
 _LISTED = 40
 """More names than these are counted, not listed."""
 

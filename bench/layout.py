@@ -1,5 +1,6 @@
-"""What a data set may import beside `bench.api`: the layouts that published data sets share."""
+"""What a data set may import beside `bench.api`: layouts that data sets share, reading of text."""
 
+from bench.disk import read_text
 from bench.files.layout import (
     MASK_SUFFIXES,
     Listing,
@@ -24,6 +25,7 @@ __all__ = [
     "listing",
     "locate",
     "pair_masks",
+    "read_text",
     "test_samples",
     "train_samples",
 ]

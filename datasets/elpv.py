@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from bench.api import ConfigError, DataError, Dataset, Sample, Split, nearest
+from bench.layout import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -125,7 +126,7 @@ class _Cell:
 def _read(file: Path) -> list[_Cell]:
     """Lines such as `images/cell0001.png  1.0  mono`."""
     cells = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         parts = line.split()
         if not parts:
             continue

@@ -43,10 +43,12 @@ class MVTec(Dataset):
     Attributes:
         root: holds the category folders.
         strict_masks: refuse anomalous images without mask; otherwise they leave the pixel metrics.
+        follow_links: a category may be a link to a folder elsewhere; links in it stay inside.
     """
 
     root: Path
     strict_masks: bool = True
+    follow_links: bool = False
 
     paper: ClassVar[str] = (
         "Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021 (first at CVPR 2019)"
@@ -61,7 +63,8 @@ class MVTec(Dataset):
     def samples(self, category: str, split: Split) -> Sequence[Sample]:
         folder = category_folder(self, category, list(COUNTS))
         tree = Tree(strict=self.strict_masks)
-        return (train_samples if split == "train" else test_samples)(folder, folder.parent, tree)
+        bounds = folder if self.follow_links else folder.parent
+        return (train_samples if split == "train" else test_samples)(folder, bounds, tree)
 
     def expected(self) -> Mapping[str, Mapping[str, int]]:
         return {

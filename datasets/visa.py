@@ -9,6 +9,7 @@ with or without a folder 1cls/ above.
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
@@ -19,6 +20,7 @@ from bench.layout import (
     category_folder,
     image_files,
     locate,
+    read_text,
     test_samples,
     train_samples,
 )
@@ -124,11 +126,10 @@ def _rows(root: Path, category: str) -> list[dict[str, str]]:
             "training (1cls.csv, not the 2cls files)"
         )
     try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            if not COLUMNS.issubset(reader.fieldnames or ()):
-                raise DataError(f"{file}: the columns are not {', '.join(sorted(COLUMNS))}")
-            rows = [{k: row[k] or "" for k in COLUMNS} for row in reader]
+        reader = csv.DictReader(io.StringIO(read_text(file), newline=""))
+        if not COLUMNS.issubset(reader.fieldnames or ()):
+            raise DataError(f"{file}: the columns are not {', '.join(sorted(COLUMNS))}")
+        rows = [{k: row[k] or "" for k in COLUMNS} for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{file}: not a CSV file in UTF-8: {error}") from error
     return [_checked(file, row) for row in rows if row["object"] == category]

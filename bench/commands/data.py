@@ -13,7 +13,7 @@ from bench.plan.cells import split_overrides
 from bench.plan.request import open_dataset
 from bench.settings.config import load_settings
 
-app = typer.Typer(help="Data sets on disk.", no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, help="Data sets on disk.", no_args_is_help=True)
 
 
 @app.callback()

@@ -18,14 +18,18 @@ from bench.commands.options import (
     pairs,
     with_auxiliary,
 )
-from bench.errors import ConfigError, StoreError
+from bench.errors import ConfigError, DataError, StoreError
 from bench.plan import discovery
 from bench.plan.request import Planned, Request, plan_request
 from bench.rows import provenance
+from bench.run.plugin_errors import told
 from bench.run.slots import threads_of_cells
 from bench.settings.config import RunSettings, Settings, load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.deploy.inference import Predicted
     from bench.plan.cells import Cell
     from bench.weights.loading import Weights
 
@@ -48,7 +52,11 @@ def fit(
     preset: Annotated[str | None, typer.Option(help="A [presets.NAME] of bench.toml.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value for the method; NAME.key=value for one plugin."),
+        typer.Option(
+            "--set",
+            help="key=value for the method; NAME.key=value for one plugin. "
+            "Several values: layers=[1,2].",
+        ),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     auxiliary_root: AuxiliaryRoot = None,
@@ -87,6 +95,7 @@ def fit(
         overrides=pairs(set_),
         data_root=data_root,
         weights_file=weights,
+        splits=("train",),
     )
     planned, cell = _only_cell(settings, request)
     from bench.deploy.checkpoint import save_model
@@ -96,7 +105,8 @@ def fit(
     planned.dataset.prepare([cell.category])
     folders = planned.folders.get(cell.id, {})
     options = Options(_weights(settings, weights), run.device, run.loaders, run.batch, folders)
-    model = fit_model(cell, planned.dataset, options, lambda text: typer.echo(text, err=True))
+    with told(method, discovery.describe("methods", method).files):
+        model = fit_model(cell, planned.dataset, options, lambda text: typer.echo(text, err=True))
     code = discovery.describe("methods", method).code()
     save_model(out, model, code=code, commit=provenance.commit(settings.project))
     typer.echo(f"{out}: {cell.label}, epoch {model.epochs}, protocol {cell.protocol.name}")
@@ -105,7 +115,7 @@ def fit(
 
 
 def predict(
-    images: Annotated[list[Path], typer.Argument(help="Images.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     model: Annotated[Path, typer.Option(help="Folder that `bench fit` wrote.")],
     out: Annotated[
         Path | None, typer.Option(help="Folder for maps and overlays; without it only scores.")
@@ -134,7 +144,7 @@ def predict(
 
     _limit_threads(replace(settings.run, threads=threads or settings.run.threads))
     # The same image twice is one result.
-    images = list(dict.fromkeys(images))
+    images = list(dict.fromkeys(file for path in images for file in images_of(path)))
     names = output_names(images) if out is not None else {}
     loaded = load_model(model, device or settings.run.device, force=force)
     for note in loaded.notes:
@@ -145,15 +155,44 @@ def predict(
     with _open_csv(csv_file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["file", "score", "above_training"])
-        for found in predict_images(loaded, images, batch):
+        name = loaded.cell.method
+        for found in _told_each(name, predict_images(loaded, images, batch)):
             above = "" if loaded.train is None else int(found.score > loaded.train.score_max)
             writer.writerow([found.image, repr(found.score), above])
             if out is not None and found.map is not None:
-                name = names[found.image]
-                write_map(out / f"{name}.{format_.value}", found.map)
-                overlay(found, loaded.train).save(out / f"{name}.overlay.png")
+                stem = names[found.image]
+                write_map(out / f"{stem}.{format_.value}", found.map)
+                overlay(found, loaded.train).save(out / f"{stem}.overlay.png")
     if out is not None and found.map is None:
         typer.echo(f"note: {loaded.cell.method} gives no maps; --out {out} holds none", err=True)
+
+
+def _told_each(method: str, results: Iterator[Predicted]) -> Iterator[Predicted]:
+    """Results as they come; an error of the method becomes one line and its own frames."""
+    files = discovery.describe("methods", method).files
+    while True:
+        with told(method, files):
+            found = next(results, None)
+        if found is None:
+            return
+        yield found
+
+
+def images_of(path: Path) -> list[Path]:
+    """The image itself, or those of a folder, sorted, without its folders.
+
+    Raises:
+        DataError: a folder without an image.
+    """
+    if not path.is_dir():
+        return [path]
+    from bench.files.layout import listing
+
+    found = listing(path, path)
+    if not found.images:
+        below = f"; it holds the folder {found.folders[0]}" if found.folders else ""
+        raise DataError(f"{path}: a folder without images{below}; name a folder that holds some")
+    return found.images
 
 
 def _only_cell(settings: Settings, request: Request) -> tuple[Planned, Cell]:

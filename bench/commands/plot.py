@@ -22,7 +22,7 @@ from bench.settings.config import load_settings
 if TYPE_CHECKING:
     from bench.report.choice.groups import Group
 
-app = typer.Typer(help="Figures from rows.", no_args_is_help=True)
+app = typer.Typer(rich_markup_mode=None, help="Figures from rows.", no_args_is_help=True)
 
 
 class Figures(str, Enum):

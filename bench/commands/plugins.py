@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from tabulate import tabulate
 
-from bench.commands.options import AuxiliaryRoot, with_auxiliary
+from bench.commands.options import AuxiliaryRoot, pairs, with_auxiliary
 from bench.errors import ConfigError, DataError
 from bench.files.picture_folder import list_pictures
 from bench.plan import discovery
@@ -25,7 +25,11 @@ def list_plugins(
     settings = load_settings()
     found = {kind: discovery.describe_all(kind) for kind in discovery.KINDS}
     if as_json:
-        names = {kind: {p.name: p.summary for p in plugins} for kind, (plugins, _) in found.items()}
+        names: dict[str, dict[str, Any]] = {
+            kind: {p.name: p.summary for p in plugins} for kind, (plugins, _) in found.items()
+        }
+        names["protocols"] = {name: p.identity() for name, p in settings.protocols.items()}
+        names["presets"] = {n: str(t.get("summary", "")) for n, t in settings.presets.items()}
         typer.echo(json.dumps(names, indent=1))
         return
     for kind, (plugins, errors) in found.items():
@@ -103,7 +107,12 @@ class MeanImage(Method):
 '''
 
 
-def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")]) -> None:
+def init(
+    folder: Annotated[
+        Path,
+        typer.Argument(help="A folder, new or with files of yours: these are left as they are."),
+    ],
+) -> None:
     """Make a project of your own: bench.toml, methods/ with an example, datasets/."""
     if (folder / FILE).exists():
         raise ConfigError(f"{folder / FILE} exists already; choose another folder")
@@ -122,14 +131,18 @@ def init(folder: Annotated[Path, typer.Argument(help="A new or empty folder.")])
 
 def test_plugin(
     name: Annotated[str, typer.Argument(help="A method.")],
-    auxiliary_root: AuxiliaryRoot = None,  # noqa: PT028 - a command, not a test
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=value for the method. Several values: layers=[1,2]."),
+    ] = None,  # noqa: PT028
+    auxiliary_root: AuxiliaryRoot = None,  # noqa: PT028
 ) -> None:
     """Run a method on a small synthetic category and check what it returns."""
     from bench.run.plugin_test import check_method
 
     settings = with_auxiliary(load_settings(preset="quick"), auxiliary_root)
     settings = replace(settings, run=replace(settings.run, weights="random", device="cpu"))
-    problems = check_method(settings, name, typer.echo)
+    problems = check_method(settings, name, typer.echo, pairs(set_))
     for problem in problems:
         typer.echo(f"FAILED {problem}")
     raise typer.Exit(1 if problems else 0)

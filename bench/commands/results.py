@@ -13,6 +13,7 @@ from bench.plan import discovery
 from bench.report.choice.summary import tables
 from bench.rows.store import ResultStore
 from bench.rows.store import merge as merge_stores
+from bench.rows.text import counted
 from bench.settings.config import load_settings
 
 
@@ -28,7 +29,7 @@ def status(
     folder = settings.results_folder(results)
     rows = ResultStore(folder).rows()
     old = [row for row in rows if row.code != _code(row.method)]
-    failures = sorted((folder / "failures").glob("*.txt"))
+    failures = _failures(folder)
     if stale:
         rows = old
     if not rows and not failures:
@@ -44,9 +45,19 @@ def status(
         typer.echo(
             f"\n{len(old)} of {len(rows)} rows were made by other code: bench status --stale"
         )
-    for failure in failures:
-        first = failure.read_text(encoding="utf-8", errors="replace").splitlines()[:2]
+    for failure, first in failures:
         typer.echo(f"FAILED {': '.join(first)}\n       log: {failure}")
+
+
+def _failures(folder: Path) -> list[tuple[Path, list[str]]]:
+    """Logs of failed cells with their first two lines, of methods that are still there."""
+    known = discovery.sources("methods")
+    found = []
+    for file in sorted((folder / "failures").glob("*.txt")):
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()[:2]
+        if lines and lines[0].split(" ")[0] in known:
+            found.append((file, lines))
+    return found
 
 
 def _code(method: str) -> str:
@@ -64,8 +75,7 @@ def merge(
     """Bring rows of other folders into the results; of one cell the newest row stays."""
     target = ResultStore(results or load_settings().paths.results)
     for folder in folders:
-        if not folder.is_dir():
-            raise StoreError(f"{folder} is not a folder")
+        _refuse_without_rows(folder)
     with target.lock():
         before = len(target.rows())
         conflicts = merge_stores(target, [ResultStore(folder) for folder in folders])
@@ -75,7 +85,28 @@ def merge(
             f"{kept.cell} {kept.method} {kept.dataset}/{kept.category}: kept the row of "
             f"{kept.started}, dropped that of {dropped.started}, whose scores differ"
         )
-    typer.echo(f"{after - before} rows added, {len(conflicts)} differing, {after} in all")
+    typer.echo(
+        f"{counted(after - before, 'row')} added, {len(conflicts)} differing, {after} in all"
+    )
+
+
+def _refuse_without_rows(folder: Path) -> None:
+    """Refuse what holds no results files; a level too low or too high is told.
+
+    Raises:
+        StoreError: says what to name instead.
+    """
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is not a folder")
+    if ResultStore(folder).files():
+        return
+    below = [f for f in sorted(folder.iterdir()) if f.is_dir() and ResultStore(f).files()]
+    hint = "rows lie in FOLDER/DATASET/METHOD.csv"
+    if any(folder.glob("*.csv")):
+        hint = f"its CSV files lie a level too high; did you mean {folder.resolve().parent}?"
+    elif below:
+        hint = f"did you mean {below[0]}?"
+    raise StoreError(f"{folder} holds no rows; {hint}")
 
 
 def explain_protocols() -> None:

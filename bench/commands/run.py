@@ -20,6 +20,7 @@ from bench.commands.options import (
 from bench.errors import ConfigError
 from bench.plan.identity import canonical
 from bench.plan.request import Planned, Request, plan_request
+from bench.report.choice.selection import results_option
 from bench.report.choice.summary import tables
 from bench.rows.store import ResultStore
 from bench.rows.text import counted
@@ -50,7 +51,11 @@ def run(
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="key=value for a method; NAME.key=value for one plugin."),
+        typer.Option(
+            "--set",
+            help="key=value for a method; NAME.key=value for one plugin. "
+            "Several values: layers=[1,2].",
+        ),
     ] = None,
     data_root: Annotated[Path | None, typer.Option(help="Folder of the data set.")] = None,
     auxiliary_root: AuxiliaryRoot = None,
@@ -217,8 +222,9 @@ def _print_result(settings: Settings, result: Result, console: Console) -> None:
         store = ResultStore(settings.paths.results)
         files = dict.fromkeys(store.file(r.dataset, r.method) for r in result.rows)
         console.print("\nrows: " + ", ".join(map(_short, files)), highlight=False, soft_wrap=True)
-        cell = result.rows[-1].cell
-        console.print(f"look at the maps of a cell: bench show {cell}", highlight=False)
+        folder = results_option(settings.paths.results, load_settings())
+        text = f"look at the maps of a cell: bench show {result.rows[-1].cell}{folder}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     for failure in result.failures:
         log = settings.paths.results / "failures" / f"{failure.job.cell.id}.txt"
         text = f"FAILED {failure.job.cell.label}: {failure.cause}\n       log: {_short(log)}"

@@ -21,7 +21,7 @@ from bench.plan.cells import Cell, split_overrides
 from bench.plan.request import open_dataset
 from bench.report.choice.summary import tables
 from bench.rows import provenance
-from bench.rows.row import Row
+from bench.rows.row import DEGENERATE, Row
 from bench.rows.store import ResultStore
 from bench.run.driver import command_line
 from bench.settings.config import Settings, load_settings
@@ -239,6 +239,9 @@ def _store(
             data = fingerprint(source, part.category, settings.paths.cache)
             cell = replace(base, category=part.category, data=data)
             scores = score_maps(part, cell.protocol)
+            if DEGENERATE in json.loads(scores["suspect"]):
+                text = "degenerate: all pixel scores are equal; the row is marked"
+                typer.echo(f"WARNING {part.category}: {text}", err=True)
             row = make_row(cell, scores, commit=commit, env=env, command=command_line())
             store.put(row)
             rows.append(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,8 +24,12 @@ from bench.report.paper.table_files import load_table, read_table, table_files
 from bench.report.paper.table_spec import TableSpec
 from bench.rows.row import Row
 from bench.rows.store import ResultStore
+from bench.rows.text import counted, listed
 from bench.run.driver import command_line, run_request
 from bench.settings.config import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def table(
@@ -41,6 +45,15 @@ def table(
     auxiliary_root: AuxiliaryRoot = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each cell.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Cells at a time, with --run.")] = None,
+    speed: Annotated[str | None, typer.Option(help="Name of a speed protocol, with --run.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Backbone weights, with --run: .safetensors or a state dict."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what --run would run, and stop.")
+    ] = False,
 ) -> None:
     """Published, measured and their difference; names the cells that are missing.
 
@@ -58,14 +71,21 @@ def table(
     spec = load_table(name, settings, published)
     wanted = integers(seeds) if seeds is not None else ()
     failed = 0
-    if run:
-        options = {"device": device, "threads": threads}
+    if run or dry_run:
+        options = {"device": device, "threads": threads, "workers": workers, "speed": speed}
         given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
         settings = replace(
             settings,
             run=replace(settings.run, protocol=spec.protocol, seeds=wanted or spec.seeds, **given),
         )
-        failed = run_missing(spec, settings, wanted, data_root)
+        asked = [
+            (replace(r, data_root=data_root, weights_file=weights), s)
+            for r, s in _missing(spec, settings, wanted)
+        ]
+        if dry_run:
+            _print_missing(spec, asked)
+            return
+        failed = run_missing(spec, settings, asked)
     rows = ResultStore(settings.paths.results).rows()
     text = render(build(spec, published, rows, settings, wanted), format.value)
     if out is None:
@@ -129,20 +149,42 @@ def requests(
     ]
 
 
-def run_missing(
-    spec: TableSpec, settings: Settings, seeds: tuple[int, ...], data_root: Path | None
-) -> int:
-    """Run what is missing; returns the number of failed cells."""
+def _missing(
+    spec: TableSpec, settings: Settings, seeds: tuple[int, ...]
+) -> list[tuple[Request, tuple[int, ...]]]:
+    """The runs that are missing.
+
+    Raises:
+        ConfigError: no row of the table is of a method of the harness.
+    """
     if not any(row.method for row in spec.rows):
         raise ConfigError(f"{spec.name} has published numbers only: no method of the harness")
-    rows = ResultStore(settings.paths.results).rows()
+    return requests(spec, settings, ResultStore(settings.paths.results).rows(), seeds)
+
+
+def _print_missing(spec: TableSpec, missing: Sequence[tuple[Request, tuple[int, ...]]]) -> None:
+    """What --run would run: a line for each set of parameters and of seeds."""
+    cells = 0
+    for request, seeds in missing:
+        cells += len(request.categories) * len(seeds)
+        parameters = ", ".join(f"{k}={v}" for k, v in request.overrides.items())
+        typer.echo(
+            f"{request.methods[0]} on {', '.join(request.categories)}; "
+            f"{listed('seed', seeds)}; {parameters}"
+        )
+    typer.echo(f"{spec.name}: {counted(cells, 'cell')} to run")
+
+
+def run_missing(
+    spec: TableSpec, settings: Settings, missing: Sequence[tuple[Request, tuple[int, ...]]]
+) -> int:
+    """Run what is missing; returns the number of failed cells."""
     # Progress goes to stderr, so that the table alone can be piped into a file.
     console = Console(stderr=True, no_color="NO_COLOR" in os.environ)
     failed = 0
-    for request, wanted in requests(spec, settings, rows, seeds):
+    for request, wanted in missing:
         # The table says which parameters a method has, whatever the project sets elsewhere.
         chosen = replace(settings, methods={}, run=replace(settings.run, seeds=wanted))
-        request = replace(request, data_root=data_root)
         try:
             result = run_request(chosen, request, console)
         except BenchError as error:

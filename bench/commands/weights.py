@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bench.settings.config import Settings
 
-app = typer.Typer(help="Weights of backbones: where they would come from.")
+app = typer.Typer(rich_markup_mode=None, help="Weights of backbones: where they would come from.")
 
 
 @app.callback(invoke_without_command=True)

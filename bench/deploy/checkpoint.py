@@ -16,7 +16,7 @@ from torch import nn
 import bench
 from bench.api import Method, MethodError
 from bench.blocks.backbone import Backbone, build_backbone
-from bench.disk import replace_file
+from bench.disk import read_text, replace_file
 from bench.errors import ConfigError, StoreError, nearest
 from bench.files.manifest import file_digest
 from bench.plan import discovery
@@ -207,7 +207,7 @@ def _read_card(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         raise StoreError(f"{folder}: no {CARD} in it; `bench fit --out {folder}` makes a model")
     try:
-        card = json.loads(file.read_text(encoding="utf-8"))
+        card = json.loads(read_text(file))
     except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"{file}: not a model: {error}; fit it again") from error
     found = card.get("format") if isinstance(card, dict) else None

@@ -19,6 +19,7 @@ from bench.run.context import (
     seed_everything,
     seed_of,
 )
+from bench.run.scoring import epochs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -75,7 +76,7 @@ def fit_model(
     if warning := run.note_unrecorded(method):
         report(warning)
     epochs = 0
-    for figures in method.fit(train, run):
+    for figures in epochs_of(method, train, run):
         epochs += 1
         text = ", ".join(f"{key} {float(value):.4g}" for key, value in figures.items())
         report(f"epoch {epochs}{': ' if text else ''}{text}")

@@ -7,15 +7,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.files.images import ImageInfo, binarise, image_info, mask_values
 from bench.files.masks import aspect_differs, marked_normal, softness, wrong_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from bench.api import Sample
+
+
+_HALF_RANGE = 32768
+"""16-bit images that stay below hold fewer bits, as those of a 12-bit camera."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +30,21 @@ class Finding:
     text: str
 
 
-def audit(samples: Sequence[Sample], threads: int = 4) -> list[Finding]:
-    """Decode every image and mask in full; errors first, each in the order of the samples."""
+@dataclass(frozen=True)
+class Audit:
+    """What decoding all files of a category showed.
+
+    Attributes:
+        findings: errors first, each in the order of the samples.
+        pixels: digest of the pixels of every readable image.
+    """
+
+    findings: list[Finding]
+    pixels: Mapping[Path, str]
+
+
+def audit(samples: Sequence[Sample], threads: int = 4) -> Audit:
+    """Decode every image and mask in full."""
     with ThreadPoolExecutor(threads) as pool:
         images = list(pool.map(_image, samples))
         masks = list(pool.map(_mask, [sample for sample in samples if sample.mask is not None]))
@@ -38,7 +55,8 @@ def audit(samples: Sequence[Sample], threads: int = 4) -> list[Finding]:
     }
     findings = [found for found in images if isinstance(found, Finding)]
     findings += _mixtures(samples, infos) + _notes(infos) + _judge(masks, infos)
-    return sorted(findings, key=lambda finding: finding.severity)
+    pixels = {path: info.pixels for path, info in infos.items()}
+    return Audit(sorted(findings, key=lambda finding: finding.severity), pixels)
 
 
 def _image(sample: Sample) -> ImageInfo | Finding:
@@ -57,6 +75,7 @@ class _Mask:
     is_empty: bool
     nonzero: int
     soft: int
+    is_mostly_anomalous: bool
 
 
 def _mask(sample: Sample) -> _Mask | Finding:
@@ -66,7 +85,8 @@ def _mask(sample: Sample) -> _Mask | Finding:
     except DataError as error:
         return Finding("error", str(error))
     mask = binarise(values, sample.mask_rule)
-    return _Mask(sample, (mask.shape[0], mask.shape[1]), not mask.any(), *softness(values))
+    size = (mask.shape[0], mask.shape[1])
+    return _Mask(sample, size, not mask.any(), *softness(values), bool(2 * mask.sum() > mask.size))
 
 
 def _mixtures(samples: Sequence[Sample], infos: dict[Path, ImageInfo]) -> list[Finding]:
@@ -107,10 +127,18 @@ def _names(values: set[str]) -> str:
 def _notes(infos: dict[Path, ImageInfo]) -> list[Finding]:
     counts = Counter(note for info in infos.values() for note in info.notes)
     first = {note: path for path, info in reversed(infos.items()) for note in info.notes}
-    return [
-        Finding("warning", f"{count} images {note}, first {first[note]}")
+    found = [
+        Finding("warning", f"{counted(count, 'image')} {note}, first {first[note]}")
         for note, count in sorted(counts.items())
     ]
+    largest = max((info.largest for info in infos.values()), default=0)
+    if 0 < largest < _HALF_RANGE:
+        text = (
+            f"16-bit images reach {largest} of 65535: methods see at most {largest // 257 + 1} of "
+            "256 grey levels; save them over the full range, or as 8-bit images"
+        )
+        found.append(Finding("warning", text))
+    return found
 
 
 def _judge(masks: Sequence[_Mask | Finding], infos: dict[Path, ImageInfo]) -> list[Finding]:
@@ -133,6 +161,11 @@ def _judge(masks: Sequence[_Mask | Finding], infos: dict[Path, ImageInfo]) -> li
             soft.append(mask)
     findings += _listed(empty, "are empty: their images leave the pixel metrics")
     findings += _listed(resized, "differ in size from their image and are brought to it")
+    wide = [m for m in masks if isinstance(m, _Mask) and m.is_mostly_anomalous]
+    if 2 * len(wide) > sum(isinstance(m, _Mask) and not m.is_empty for m in masks):
+        findings += _listed(
+            wide, "cover more than half of their image: are they inverted? 0 is good"
+        )
     share = sum(m.soft for m in soft) / max(sum(m.nonzero for m in soft), 1)
     return findings + _listed(soft, f"have grey edges ({share:.0%} of their non-zero pixels)")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,12 +61,16 @@ class ImageInfo:
         mode: Pillow's mode on disk.
         size: (height, width) after the EXIF rotation.
         notes: what was done beyond plain reading ("rotated by EXIF", ...).
+        largest: value of a 16-bit image; 0 of others.
+        pixels: SHA-256 over what methods see, the same in every lossless encoding.
     """
 
     format: str
     mode: str
     size: tuple[int, int]
     notes: tuple[str, ...] = ()
+    largest: int = 0
+    pixels: str = ""
 
     @property
     def bits(self) -> int:
@@ -95,7 +100,10 @@ def image_info(path: Path) -> ImageInfo:
     with _opened(path) as image:
         if image.format == "PNG":
             image.verify()
-    return _decode(path)[1]
+    rgb, info = _decode(path)
+    digest = hashlib.sha256(f"{rgb.width} x {rgb.height} ".encode())
+    digest.update(rgb.tobytes())
+    return replace(info, pixels=digest.hexdigest())
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -137,14 +145,16 @@ def mask_values(path: Path, index: int | None = None) -> NDArray[np.uint16]:
         index: the frame, of a .npy file that holds (T, H, W) masks; only it is read.
 
     The maximum over colours after palette expansion, times opacity. Values of a 1-bit file are 0
-    and 255; 16-bit values are divided by 257 only where one exceeds 255.
+    and 255; those of 8 and 16 bits come as they are, since they may be numbers of instances.
 
     Raises:
-        DataError: as `read_rgb`; a .npy file without such a frame.
+        DataError: as `read_rgb`; 16-bit colours, of which Pillow keeps 8 bits; a .npy file without
+            such a frame.
     """
     if index is not None:
         return _frame(path, index)
     with _opened(path) as image:
+        is_deep = _has_deep_colours(image)
         image.load()
         upright = ImageOps.exif_transpose(image)
         mode = upright.mode
@@ -156,16 +166,37 @@ def mask_values(path: Path, index: int | None = None) -> NDArray[np.uint16]:
             values = _colour_values(upright, path)
     if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
         raise DataError(f"{path}: mask values outside 0 to 65535; save it as an 8-bit image")
-    if values.max(initial=0) > 255:
-        values = (values + 128) // 257
+    if is_deep:
+        raise DataError(
+            f"{path}: a mask of 16-bit colours, whose small values would be lost; save it as an "
+            "8-bit image, or as 16-bit grey"
+        )
     return values.astype(np.uint16)
 
 
 def binarise(values: NDArray[np.uint16], rule: MaskRule) -> NDArray[np.bool_]:
-    """Which pixels are anomalous; "auto" is "nonzero" where no value reaches 128, else ">=128"."""
-    if rule == "nonzero" or (rule == "auto" and values.max(initial=0) < 128):
+    """Which pixels are anomalous; "auto" is "nonzero" where no value reaches 128, else ">=128".
+
+    128 is the middle of the range: of values above 255 that of 16 bits, 32768.
+    """
+    grey = eight_bit(values)
+    if rule == "nonzero" or (rule == "auto" and grey.max(initial=0) < 128):
         return values > 0
-    return values >= 128
+    return grey >= 128
+
+
+def eight_bit(values: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Mask values in the range of 8 bits: divided by 257 where one exceeds 255."""
+    if values.max(initial=0) <= 255:
+        return values
+    return ((values.astype(np.int64) + 128) // 257).astype(np.uint16)
+
+
+def _has_deep_colours(image: Image.Image) -> bool:
+    """Whether the file holds colours of 16 bits; told before the pixels are loaded."""
+    arguments = [tile[3] for tile in getattr(image, "tile", ())]
+    raw = [a[0] if isinstance(a, tuple) and a else a for a in arguments]
+    return not image.mode.startswith("I") and any(";16" in r for r in raw if isinstance(r, str))
 
 
 @contextmanager
@@ -208,7 +239,9 @@ def _decode(path: Path) -> tuple[Image.Image, ImageInfo]:
         notes = ["rotated by EXIF"] if _orientation(image) > 1 else []
         image.load()
         rgb = _to_rgb(ImageOps.exif_transpose(image), image.format, path, notes)
-        info = ImageInfo(image.format or "", image.mode, (rgb.height, rgb.width), tuple(notes))
+        largest = int(np.asarray(image).max(initial=0)) if image.mode.startswith("I") else 0
+        size = (rgb.height, rgb.width)
+        info = ImageInfo(image.format or "", image.mode, size, tuple(notes), largest)
     return rgb, info
 
 

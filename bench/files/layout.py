@@ -11,12 +11,17 @@ from typing import TYPE_CHECKING
 from bench.api import DataError, Dataset, MaskRule, Sample, nearest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 )
+UNREAD_SUFFIXES = frozenset(
+    {".gif", ".jp2", ".j2k", ".jpf", ".jxl", ".heic", ".heif", ".avif", ".dng", ".cr2", ".nef"}
+    | {".arw", ".raw", ".pbm", ".pnm", ".pfm", ".tga", ".dcm", ".exr", ".hdr", ".psd", ".svg"}
+)
+"""Of images that no data set here reads."""
 MASK_SUFFIXES = ("_mask", "")
 """How a mask's stem continues its image's stem; both occur in copies of one data set."""
 
@@ -176,6 +181,7 @@ def test_samples(base: Path, root: Path, tree: Tree) -> list[Sample]:
             f"{found.images[0]}: an image directly in {test.name}/; expected in "
             f"{test.name}/{good.name}/ or in the folder of a defect type"
         )
+    _refuse_other_case(folders, good)
     samples = []
     if good.is_dir():
         samples += _folder_samples(good, good.name, 0, base, root, tree)
@@ -192,6 +198,16 @@ def test_samples(base: Path, root: Path, tree: Tree) -> list[Sample]:
             if folder.name not in known and listing(folder, root).images:
                 raise DataError(f"{folder}: masks of a defect type that {test} does not have")
     return sorted(samples, key=lambda sample: os.fsencode(sample.image.as_posix()))
+
+
+def _refuse_other_case(folders: Mapping[str, Path], good: Path) -> None:
+    """A folder that is called like that of the normal images but for its case is no defect type."""
+    for name, folder in folders.items():
+        if folder.parent == good.parent and name.casefold() == good.name.casefold():
+            raise DataError(
+                f"{folder}: normal images are expected in {good.name}/; rename the folder, or it "
+                "would count as a defect type"
+            )
 
 
 test_samples.__test__ = False  # type: ignore[attr-defined] # pytest: the name is no test's
@@ -348,7 +364,8 @@ def _inside(path: Path, real: Path, real_root: Path) -> None:
     if not real.is_relative_to(real_root):
         raise DataError(
             f"{path}: a link that leaves {real_root}, to {real}; copy the files, or name the "
-            "folder that holds them as the root"
+            "folder that holds them as the root; mvtec follows a category's link by "
+            "--set mvtec.follow_links=true"
         )
 
 

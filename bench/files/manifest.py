@@ -1,4 +1,4 @@
-"""Which files a category is made of: hashes of their content, and the leaks that these show."""
+"""Which files a category is made of: hashes of their content, and parts in both splits."""
 
 from __future__ import annotations
 
@@ -78,7 +78,9 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def fingerprint(dataset: Dataset, category: str, cache: Path | None) -> str:
+def fingerprint(
+    dataset: Dataset, category: str, cache: Path | None, splits: Sequence[Split] = SPLITS
+) -> str:
     """Identity of a category's files: 16 hex digits, the same wherever the data set lies.
 
     A generated data set names its own. Else SHA-256 over what the samples say and the content of
@@ -86,6 +88,7 @@ def fingerprint(dataset: Dataset, category: str, cache: Path | None) -> str:
 
     Args:
         cache: folder that remembers the hashes of unchanged files; None: remember nothing.
+        splits: those that count; a model that is only trained has no test images.
 
     Raises:
         DataError: as `Dataset.samples`; or a file that cannot be read.
@@ -93,7 +96,7 @@ def fingerprint(dataset: Dataset, category: str, cache: Path | None) -> str:
     own = dataset.fingerprint(category)
     if own is not None:
         return own
-    samples = {split: dataset.samples(category, split) for split in SPLITS}
+    samples = {split: dataset.samples(category, split) for split in splits}
     folder = _common_folder([s for found in samples.values() for s in found])
     with Digests(cache) as digests:
         lines = sorted(
@@ -114,22 +117,6 @@ def fingerprint(dataset: Dataset, category: str, cache: Path | None) -> str:
             for sample in found
         )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def find_leaks(
-    train: Sequence[Sample], test: Sequence[Sample], cache: Path | None = None
-) -> list[tuple[Path, Path]]:
-    """Pairs (training image, test image) of equal content, byte for byte, in test order.
-
-    Raises:
-        DataError: a file that cannot be read.
-    """
-    with Digests(cache) as digests:
-        known: dict[str, Path] = {}
-        for sample in train:
-            known.setdefault(digests.of(sample.image), sample.image)
-        found = ((known.get(digests.of(sample.image)), sample.image) for sample in test)
-        return [(twin, image) for twin, image in found if twin is not None]
 
 
 def find_shared_groups(train: Sequence[Sample], test: Sequence[Sample]) -> list[str]:

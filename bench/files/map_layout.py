@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.disk import replace_file
+from bench.disk import read_text, replace_file
 from bench.errors import ConfigError, DataError, StoreError
 from bench.files.map_files import SUFFIXES, write_map
 
@@ -127,7 +127,7 @@ def find_scored(folder: Path, category: str, is_only: bool) -> Path | None:
     if not (folder / SCORES).is_file():
         return None
     try:
-        text = (folder / SCORES).read_text(encoding="utf-8-sig")
+        text = read_text(folder / SCORES)
     except (OSError, UnicodeDecodeError):
         return folder if is_only else folder / category  # `find_scores` says what is wrong with it
     if any(line.lstrip('" ').startswith(f"{category}/") for line in text.splitlines()):
@@ -175,7 +175,7 @@ def find_scores(
     if not file.is_file():
         return {}, []
     try:
-        lines = list(csv.reader(io.StringIO(file.read_text(encoding="utf-8-sig")), strict=True))
+        lines = list(csv.reader(io.StringIO(read_text(file)), strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         return {}, [Problem("score", f"{file}: cannot be read: {error}")]
     if not lines or [part.strip() for part in lines[0]] != ["file", "score"]:
@@ -198,8 +198,10 @@ def _take(line: Sequence[str], prefix: str, wanted: set[str], scores: dict[str, 
     name = PurePosixPath(line[0].strip().replace("\\", "/"))
     if not name.as_posix().startswith(prefix):
         return ""
-    is_map = name.suffix.lower() in SUFFIXES
-    key = (name.with_suffix("") if is_map else name).as_posix().removeprefix(prefix)
+    whole = name.as_posix().removeprefix(prefix)
+    bare = name.with_suffix("").as_posix().removeprefix(prefix) if name.suffix else whole
+    # A name may hold a point that begins no suffix: 1.2 is then an image, and so is 1.2.png.
+    key = whole if whole in wanted else bare
     if key not in wanted:
         return f"the test set has no image {line[0]!r}"
     if key in scores:

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from bench.errors import DataError
 from bench.files.geometry import Geometry, centre_box, shorter_side
-from bench.files.images import binarise, image_size, mask_values
+from bench.files.images import binarise, eight_bit, image_size, mask_values
 from bench.files.mask_readers import READERS
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def softness(values: NDArray[np.uint16]) -> tuple[int, int]:
     Files whose maximum is below 128 hold class indices, not grey edges: (0, 0).
     """
     top = int(values.max(initial=0))
-    if top < 128:
+    if int(eight_bit(values).max(initial=0)) < 128:
         return 0, 0
     nonzero = int(np.count_nonzero(values))
     return nonzero, nonzero - int(np.count_nonzero(values == top))

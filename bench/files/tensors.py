@@ -16,7 +16,7 @@ from torch.nn import functional
 from bench.api import IMAGENET_MEAN, IMAGENET_STD, Images
 from bench.errors import DataError
 from bench.files import opencv
-from bench.files.audit import audit
+from bench.files.audit import Audit, audit
 from bench.files.geometry import Geometry, Size, centre_box
 from bench.files.held_out import published_split, split_indices
 from bench.files.images import image_size, read_rgb
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Augment = Callable[[Tensor, torch.Generator], Tensor]
 
-__all__ = ["ImageSet", "TestMasks", "check_samples", "fit_maps", "load_masks"]
+__all__ = ["ImageSet", "TestMasks", "check_samples", "checked", "fit_maps", "load_masks"]
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -237,12 +237,21 @@ def check_samples(samples: Sequence[Sample]) -> list[str]:
         DataError: files that are unreadable, truncated, too large, of mixed depth, or masks that do
             not fit; names the first, and says how many there are.
     """
-    findings = audit(samples)
-    errors = [finding.text for finding in findings if finding.severity == "error"]
+    return [finding.text for finding in checked(samples).findings]
+
+
+def checked(samples: Sequence[Sample]) -> Audit:
+    """The audit of samples that may be used: its findings are warnings.
+
+    Raises:
+        DataError: as `check_samples`.
+    """
+    found = audit(samples)
+    errors = [finding.text for finding in found.findings if finding.severity == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more; see bench data verify)" if len(errors) > 1 else ""
         raise DataError(errors[0] + more)
-    return [finding.text for finding in findings]
+    return found
 
 
 def fit_maps(maps: Tensor, sizes: Sequence[Size]) -> list[Tensor]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.files.audit import Finding, audit
 from bench.files.images import image_size
-from bench.files.layout import IMAGE_SUFFIXES, is_litter
-from bench.files.manifest import SPLITS, find_leaks, find_shared_groups
+from bench.files.layout import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_litter
+from bench.files.manifest import SPLITS, find_shared_groups
+from bench.files.twins import contradiction, find_contradictions, find_leaks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 FEW_IMAGES = 5
 """Fewer training images are worth a warning."""
+
+
+_LACKING = {"good": "no image metric", "anomalous": "no image metric and no pixel metric"}
+"""What cannot be computed without the test images of a kind."""
 
 
 @dataclass
@@ -56,7 +61,8 @@ class Report:
             )
         lines += [f"{f.severity}: {f.text}" for f in self.findings]
         errors = sum(f.severity == "error" for f in self.findings)
-        lines.append(f"{errors} errors, {len(self.findings) - errors} warnings")
+        warnings = counted(len(self.findings) - errors, "warning")
+        lines.append(f"{counted(errors, 'error')}, {warnings}")
         return lines
 
     def add(self, severity: str, text: str) -> None:
@@ -76,17 +82,34 @@ def verify(dataset: Dataset, name: str) -> Report:
     for category in expected:
         if category not in categories:
             report.add("error", f"{category}: not on disk")
+    _check_surplus(dataset, name, expected, report)
     used: set[Path] = set()
+    seen: dict[str, tuple[str, Path]] = {}
     for category in categories:
         samples = _samples(dataset, category, report)
         if samples is None:
             continue
-        _check_category(category, samples, expected.get(category, {}), report)
+        pixels = _check_category(category, samples, expected.get(category, {}), report)
+        _check_other_categories(category, pixels, seen, report)
         for sample in (s for split in samples.values() for s in split):
             used |= {sample.image, sample.mask} if sample.mask else {sample.image}
     if used:
         _check_unused(used, report)
     return report
+
+
+def _check_surplus(
+    dataset: Dataset, name: str, expected: Mapping[str, object], report: Report
+) -> None:
+    """Folders with training images that are no category of a published data set."""
+    root = dataset.root.expanduser()
+    for folder in sorted(root.iterdir()) if expected else ():
+        if folder.name not in expected and (folder / "train").is_dir():
+            report.add(
+                "warning",
+                f"{folder} is no category of {name}; run your own images by --dataset folder "
+                f"--data-root {folder}",
+            )
 
 
 def _samples(dataset: Dataset, category: str, report: Report) -> dict[str, Sequence[Sample]] | None:
@@ -105,7 +128,12 @@ def _check_category(
     samples: Mapping[str, Sequence[Sample]],
     expected: Mapping[str, int],
     report: Report,
-) -> None:
+) -> Mapping[Path, str]:
+    """Note what is wrong with a category.
+
+    Returns:
+        digests of the pixels of its images.
+    """
     train, test = samples["train"], samples["test"]
     everything = [*train, *test]
     counts = {
@@ -120,31 +148,52 @@ def _check_category(
         if counts[key] != count:
             report.add("error", f"{category}: {counts[key]} {key} images, published {count}")
     if len(train) < FEW_IMAGES:
-        report.add("warning", f"{category}: only {len(train)} training images")
+        report.add("warning", f"{category}: only {counted(len(train), 'training image')}")
     for key in ("good", "anomalous"):
         if counts[key] == 0:
-            report.add("warning", f"{category}: no {key} test image, so no ranking metric")
-    for finding in audit(everything):
+            report.add("warning", f"{category}: no {key} test image, so {_LACKING[key]}")
+    found = audit(everything)
+    for finding in found.findings:
         report.add(finding.severity, f"{category}: {finding.text}")
-    _check_split(category, train, test, report)
+    _check_split(category, train, test, found.pixels, report)
+    return found.pixels
 
 
 def _check_split(
-    category: str, train: Sequence[Sample], test: Sequence[Sample], report: Report
+    category: str,
+    train: Sequence[Sample],
+    test: Sequence[Sample],
+    pixels: Mapping[Path, str],
+    report: Report,
 ) -> None:
-    """Leaks: one content, or one physical part, on both sides."""
-    try:
-        leaks = find_leaks(train, test)
-    except DataError:
-        return  # an unreadable file: the audit has named it
+    """Leaks: one content, or one physical part, on both sides; one content under two labels."""
+    leaks = find_leaks(train, test, pixels)
     if leaks:
         report.add(
             "error",
-            f"{category}: {len(leaks)} test images are also training images, first {leaks[0][1]} "
-            f"= {leaks[0][0]}",
+            f"{category}: {counted(len(leaks), 'test image')} in the training images too, first "
+            f"{leaks[0][1]} = {leaks[0][0]}",
         )
+    if pairs := find_contradictions(test, pixels):
+        report.add("error", f"{category}: {contradiction(pairs)}")
     for group in find_shared_groups(train, test):
         report.add("error", f"{category}: images of the part {group} are in train and in test")
+
+
+def _check_other_categories(
+    category: str, pixels: Mapping[Path, str], seen: dict[str, tuple[str, Path]], report: Report
+) -> None:
+    """Images that an earlier category holds too; `seen` gets those of this one."""
+    twins = [(path, *seen[digest]) for path, digest in pixels.items() if digest in seen]
+    if twins:
+        path, other, twin = twins[0]
+        report.add(
+            "warning",
+            f"{category}: {counted(len(twins), 'image')} of other categories too, first {path} = "
+            f"{twin} of {other}",
+        )
+    for path, digest in pixels.items():
+        seen.setdefault(digest, (category, path))
 
 
 def _shapes(samples: Sequence[Sample]) -> str:
@@ -158,7 +207,7 @@ def _shapes(samples: Sequence[Sample]) -> str:
     if not sizes:
         return "no readable image"
     (height, width), _ = sizes.most_common(1)[0]
-    rest = f" and {len(sizes) - 1} other sizes" if len(sizes) > 1 else ""
+    rest = f" and {counted(len(sizes) - 1, 'other size')}" if len(sizes) > 1 else ""
     return f"{width} x {height}{rest}"
 
 
@@ -169,14 +218,24 @@ def _check_unused(used: set[Path], report: Report) -> None:
     """
     known = {(path.parent.resolve(), path.stem) for path in used}
     unused: list[Path] = []
+    unread: Counter[str] = Counter()
     litter = 0
     for folder, folders, names in os.walk(os.path.commonpath([path.parent for path in used])):
         litter += sum(map(is_litter, [*names, *folders]))
         folders[:] = sorted(name for name in folders if not is_litter(name))
         paths = [Path(folder) / name for name in sorted(names) if not is_litter(name)]
         unused += [p for p in paths if p.suffix.lower() in IMAGE_SUFFIXES]
+        unread.update(p.suffix.lower() for p in paths if p.suffix.lower() in UNREAD_SUFFIXES)
     unused = [path for path in unused if (path.parent.resolve(), path.stem) not in known]
     if unused:
-        report.add("warning", f"{len(unused)} images are not part of any split, first {unused[0]}")
+        count = counted(len(unused), "image is", "images are")
+        report.add("warning", f"{count} not part of any split, first {unused[0]}")
+    if unread:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(unread.items()))
+        text = f"images of formats that are not read: {counts}; known: "
+        report.add("warning", text + ", ".join(sorted(IMAGE_SUFFIXES)))
     if litter:
-        report.add("warning", f"{litter} hidden or system files are ignored")
+        report.add(
+            "warning",
+            f"{counted(litter, 'hidden or system file is', 'hidden or system files are')} ignored",
+        )

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.disk import replace_file
+from bench.disk import read_text, replace_file
 from bench.errors import BenchError, ConfigError, PluginError
 from bench.plan import discovery
 from bench.plan.identity import canonical, differing, plain
@@ -71,7 +71,7 @@ def read_record(file: Path = RECORD) -> dict[tuple[str, int], dict[str, Any]]:
         ConfigError: a line that cannot be read, or two that differ of one version.
     """
     found: dict[tuple[str, int], dict[str, Any]] = {}
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    lines = read_text(file).splitlines() if file.exists() else []
     for number, line in enumerate(lines, 1):
         match = re.fullmatch(r"(\S+) (\d{1,9}) (\{.*\})", line)
         try:

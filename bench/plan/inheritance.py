@@ -6,6 +6,7 @@ import ast
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bench.disk import read_text
 from bench.errors import PluginError
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Inheritance:
         """
         if path not in self._trees:
             try:
-                self._trees[path] = ast.parse(path.read_text(encoding="utf-8-sig"))
+                self._trees[path] = ast.parse(read_text(path))
             except (SyntaxError, ValueError, OSError) as error:
                 raise PluginError(f"{path} cannot be read: {error}") from error
         return self._trees[path]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import ConfigError, nearest
-from bench.files.manifest import file_digest, fingerprint
+from bench.files.manifest import SPLITS, file_digest, fingerprint
 from bench.plan import discovery
 from bench.plan.auxiliary import Auxiliary
 from bench.plan.cells import BACKBONE_FIELDS, Category, plan, resolve_params, split_overrides
@@ -18,7 +18,7 @@ from bench.weights.packages import is_known_file
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.api import Dataset
+    from bench.api import Dataset, Split
     from bench.plan.cells import Cell
     from bench.plan.discovery import Plugin
     from bench.settings.config import Settings
@@ -30,7 +30,11 @@ _WEIGHTS = ("pretrained", "random")
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, beyond the settings."""
+    """What the user asked for, beyond the settings.
+
+    Attributes:
+        splits: that are read; those of training alone where a model is fitted.
+    """
 
     methods: Sequence[str]
     datasets: Sequence[str]
@@ -44,6 +48,7 @@ class Request:
     save_maps: bool = False
     allow_leaks: bool = False
     in_process: bool = False
+    splits: Sequence[Split] = SPLITS
     command: str = ""
 
 
@@ -106,7 +111,12 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
             _check_places(settings, method, plugin, dataset)
         names = _choose(plugin.name, list(dataset.categories()), request.categories)
         categories = [
-            Category(plugin, params, name, fingerprint(dataset, name, settings.paths.cache))
+            Category(
+                plugin,
+                params,
+                name,
+                fingerprint(dataset, name, settings.paths.cache, request.splits),
+            )
             for name in names
         ]
         cells = plan(
@@ -213,4 +223,22 @@ def _refuse_unknown(wanted: Sequence[str], planned: Sequence[Planned]) -> None:
     for name in wanted:
         if name not in found:
             known = [str(c) for p in planned for c in p.dataset.categories()]
+            for part in planned:
+                _refuse_own_category(name, part)
             raise ConfigError(f"unknown category {name!r}; {nearest(name, known)}")
+
+
+def _refuse_own_category(name: str, planned: Planned) -> None:
+    """A folder beside the published categories that is none of them: say how to run it.
+
+    Raises:
+        ConfigError: the folder is there, and the data set knows which categories it has.
+    """
+    dataset = planned.dataset
+    bare = name.removeprefix(f"{planned.plugin.name}/")
+    folder = dataset.root.expanduser() / bare
+    if dataset.expected() and "/" not in bare and folder.is_dir():
+        raise ConfigError(
+            f"{folder} is no category of {planned.plugin.name}; run your own images by "
+            f"--dataset folder --data-root {folder}"
+        )

@@ -28,6 +28,8 @@ _ESCAPED = {
     "○": r"$\circ$",
     "◇": r"$\lozenge$",
     "●": r"$\bullet$",
+    "≡": r"$\equiv$",
+    "∞": r"$\infty$",
     "`": r"\textasciigrave{}",
     "<": r"\textless{}",
     ">": r"\textgreater{}",

@@ -10,7 +10,7 @@ import sys
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.disk import replace_file
+from bench.disk import read_text, replace_file
 from bench.errors import StoreError
 from bench.rows.row import SCHEMA, SCORE, Row, columns, newest, succeed
 from bench.rows.row_values import READERS
@@ -93,7 +93,7 @@ def read_schemas(file: Path) -> set[str]:
 def _records(file: Path) -> list[tuple[int, list[str]]]:
     """The lines of a file as texts, the header first."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError(f"{file} cannot be read: {error}") from error
     if text and not text.endswith("\n"):

@@ -16,6 +16,11 @@ OWN = "[own]@"
 UNRECORDED = "unrecorded@"
 """In `weights`, where a method holds frozen parameters that came from nowhere."""
 
+DEGENERATE = "degenerate"
+"""In `suspect`: all pixel scores of the test set are equal."""
+NOT_FINITE = "loss not finite"
+"""In `suspect`: an epoch gave a figure that is not finite."""
+
 IDENTITY = "identity"
 SCORE = "score"
 COMPLEXITY = "complexity"
@@ -71,6 +76,7 @@ class Row:
     last_epoch: str = _column(SCORE, default="{}")  # JSON, oracle protocols only
     transductive: bool = _column(SCORE, default=False)
     maps: str = _column(SCORE, default="")  # "none", or "constant" within every image
+    suspect: str = _column(SCORE, since=2, default="[]")  # JSON: DEGENERATE, NOT_FINITE
     n_train: int | None = _column(SCORE, default=None)
     n_held_out: int = _column(SCORE, default=0)  # of n_train, for validation
     n_test: int | None = _column(SCORE, default=None)

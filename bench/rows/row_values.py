@@ -158,6 +158,7 @@ _BY_NAME: dict[str, tuple[Callable[[str], Any], str]] = {
     "pretrained": (_pretrained, "pretrained, random, none, unknown or file:SHA-256"),
     "precision": (_precision, " or ".join(PRECISIONS)),
     "maps": (_maps, "none, constant or nothing"),
+    "suspect": (_list_of_texts, "a JSON list of texts"),
     "kind": (_kind, " or ".join(KINDS)),
     "started": (_time, "a time as in 2026-01-31T12:00:00+00:00"),
     "protocol_fields": (_object, "a JSON object"),

@@ -6,21 +6,21 @@ import json
 from decimal import ROUND_HALF_UP, Decimal
 from typing import TYPE_CHECKING, Literal, TypeGuard
 
+from bench.errors import counted as counted  # rooms that may not import this one count too
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from bench.rows.row import Row
 
 Format = Literal["md", "tex", "html", "csv"]
 """How a table is written."""
 
+_NOTHING = 1e-9
+"""Smaller amounts are the rounding of a difference, in any unit that is shown."""
+
 SMALLEST_SIDE = 32
 """Of an image, in pixels."""
-
-
-def counted(count: int, one: str, several: str | None = None) -> str:
-    """`1 thread`, `2 threads`."""
-    return f"{count} {one if count == 1 else several or f'{one}s'}"
 
 
 def of_categories(names: Sequence[str]) -> str:
@@ -32,6 +32,11 @@ def listed(what: str, numbers: Iterable[int]) -> str:
     """`seed 0`, `seeds 0, 1`."""
     found = sorted(set(numbers))
     return f"{what}{'s' * (len(found) != 1)} {', '.join(map(str, found)) or 'none'}"
+
+
+def mean_label(word: str, categories: Collection[str]) -> str:
+    """`mean`, or `(mean)` where a category is called so."""
+    return f"({word})" if word in categories else word
 
 
 def some(names: Sequence[str], most: int = 4) -> str:
@@ -66,7 +71,7 @@ def figure(value: float | None) -> str:
     """A number to three significant digits, their zeros included, without exponent."""
     if value is None:
         return ""
-    if value == 0:
+    if abs(value) < _NOTHING:
         return "0"
     exact = _decimal(value)
     rounded = exact.quantize(Decimal(1).scaleb(exact.adjusted() - 2), ROUND_HALF_UP)

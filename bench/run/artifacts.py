@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from bench.run.scoring import Epochs, Test
+
+
+def history_text(history: Sequence[Mapping[str, float]]) -> str:
+    """The figures of every epoch as JSON; null for what is not finite, which JSON cannot say."""
+    finite = [{k: v if math.isfinite(v) else None for k, v in f.items()} for f in history]
+    return json.dumps(finite, allow_nan=False)
 
 
 def save_artifacts(
@@ -43,7 +50,7 @@ def save_artifacts(
     if maps is not None:
         curves = pixel_curves(maps, test.masks.masks, test.labels) | curves
     save_curves(folder / "curves.npz", curves)
-    (folder / "history.json").write_text(json.dumps(list(history)), encoding="utf-8")
+    (folder / "history.json").write_text(history_text(history), encoding="utf-8")
     beside = shown.scores.numpy()
     panels = [
         Panel(

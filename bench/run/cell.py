@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from datetime import datetime, timezone
 from itertools import cycle, islice
 from pathlib import Path
@@ -12,15 +13,16 @@ import torch
 
 import bench
 from bench.api import Method, MethodError
-from bench.errors import DataError
-from bench.files.manifest import find_leaks, find_shared_groups
-from bench.files.tensors import ImageSet, check_samples, load_masks
+from bench.errors import DataError, counted
+from bench.files.manifest import find_shared_groups
+from bench.files.tensors import ImageSet, checked, load_masks
+from bench.files.twins import contradiction, find_contradictions, find_leaks
 from bench.plan import discovery
 from bench.plan.auxiliary import picture_fields
 from bench.plan.identity import canonical
 from bench.profile import FitMeter, profile
 from bench.rows import provenance
-from bench.rows.row import Row, columns
+from bench.rows.row import DEGENERATE, Row, columns
 from bench.run.artifacts import save_artifacts
 from bench.run.context import (
     CellRun,
@@ -31,7 +33,7 @@ from bench.run.context import (
     seed_of,
 )
 from bench.run.loading_back import left_out
-from bench.run.scoring import Epochs, Test, score, score_columns
+from bench.run.scoring import Epochs, Test, epochs_of, score, score_columns, suspicions
 from bench.settings.speed import SpeedProtocol
 from bench.weights.loading import Weights
 
@@ -79,6 +81,8 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     if epochs.shown.kind == "constant":
         text = "maps are constant within every image: pixel metrics only repeat the image scores"
         report({"warning": f"{text}; a method without maps returns Prediction(None, scores)"})
+    if DEGENERATE in suspicions(epochs.scored[-1].evaluation):
+        report({"warning": "degenerate: all pixel scores are equal; the row is marked"})
     report({"phase": "profiling"})
     complexity = meter.columns() | _profile(job, method, run, meter, test)
     if objects := left_out(method):
@@ -90,7 +94,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     known = set(columns())
     row = Row(
         **_identity(cell),
-        **score_columns(cell, method, epochs.scored, train, test),
+        **score_columns(cell, method, epochs.scored, history, train, test),
         **{k: v for k, v in complexity.items() if k in known},
         weights=", ".join(dict.fromkeys(run.identities)) or "none",
         auxiliary=_auxiliary(cell),
@@ -137,9 +141,10 @@ def read_category(
     train = list(dataset.samples(cell.category, "train"))
     test = list(dataset.samples(cell.category, "test"))
     _check_split(cell, method, train, test)
-    leaks = _check_leaks(job, train, test)
-    for warning in check_samples([*train, *test]):
-        report({"warning": warning})
+    found = checked([*train, *test])
+    leaks = _check_twins(job, train, test, found.pixels)
+    for finding in found.findings:
+        report({"warning": finding.text})
 
     def images(samples: Sequence[Sample], purpose: str) -> ImageSet:
         return ImageSet(
@@ -191,10 +196,11 @@ def fit(
         if warning := run.note_unrecorded(method):
             report({"warning": warning})
         meter.begin()
-        for figures in method.fit(train, run):
+        for figures in epochs_of(method, train, run):
             history.append({k: float(v) for k, v in figures.items()})
             meter.images(len(train) - len(train.held_out))
             report({"epoch": len(history), "epochs": _epochs(method), **history[-1]})
+            _warn_not_finite(history, report)
             if protocol.is_oracle:
                 with meter.paused():
                     scored.add(score(method, test, protocol, job.batch, len(history)))
@@ -204,6 +210,14 @@ def fit(
         report({"phase": "scoring"})
         scored.add(score(method, test, protocol, job.batch, len(history)))
     return scored, history
+
+
+def _warn_not_finite(history: Sequence[Mapping[str, float]], report: Report) -> None:
+    """Say once, at the first epoch that has such a figure, which is not finite."""
+    epochs = [{k: v for k, v in f.items() if not math.isfinite(v)} for f in history]
+    if epochs[-1] and not any(epochs[:-1]):
+        told = ", ".join(f"{name} is {value}" for name, value in epochs[-1].items())
+        report({"warning": f"{told} in epoch {len(history)}; the row is marked"})
 
 
 def _check_split(
@@ -225,14 +239,23 @@ def _check_split(
         raise DataError(f"{place}: {len(both)} parts are in both splits, first {both[0]}")
 
 
-def _check_leaks(job: Job, train: Sequence[Sample], test: Sequence[Sample]) -> int:
-    """How many test images are training images too, byte for byte; refused unless allowed."""
-    leaks = find_leaks(train, test)
+def _check_twins(
+    job: Job, train: Sequence[Sample], test: Sequence[Sample], pixels: Mapping[Path, str]
+) -> int:
+    """How many test images hold the pixels of a training image; refused unless allowed.
+
+    Raises:
+        DataError: such images, or test images of equal pixels under two labels.
+    """
+    place = f"{job.cell.dataset}/{job.cell.category}"
+    if pairs := find_contradictions(test, pixels):
+        raise DataError(f"{place}: {contradiction(pairs)}")
+    leaks = find_leaks(train, test, pixels)
     if leaks and not job.allow_leaks:
         twin, image = leaks[0]
         raise DataError(
-            f"{job.cell.dataset}/{job.cell.category}: {len(leaks)} test images are training images "
-            f"too, first {image} = {twin}; remove them, or say --allow-leaks to run and count them"
+            f"{place}: {counted(len(leaks), 'test image')} in the training images too, first "
+            f"{image} = {twin}; remove them, or say --allow-leaks to run and count them"
         )
     return len(leaks)
 

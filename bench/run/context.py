@@ -137,6 +137,9 @@ def choose_device(name: str) -> torch.device:
         ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise MethodError(f"--device {name}: torch sees no CUDA device here; use --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise MethodError(f"--device {name}: there are {count} CUDA devices, counted from 0")
     return device
 
 

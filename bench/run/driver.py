@@ -22,6 +22,7 @@ from bench.rows.store import ResultStore
 from bench.rows.text import counted
 from bench.run.executors import InProcessExecutor, LocalExecutor
 from bench.run.job import Done, Failure, Job
+from bench.run.preflight import check_machine
 from bench.run.progress import RunProgress
 from bench.run.slots import crowding, device_slots, threads_of_cells
 from bench.settings.speed import speed_protocol
@@ -70,6 +71,7 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
             if needed:
                 part.dataset.prepare(list(needed))
         jobs = make_jobs(settings, request, planned, wanted)
+        check_machine(jobs)
         outcomes = _execute(settings, request, store, jobs, console)
         failures = [o for o in outcomes if isinstance(o, Failure)]
         done = {o.row.cell: o.row for o in outcomes if isinstance(o, Done)}

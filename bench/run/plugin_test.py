@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING
 
 from bench.plan import discovery
 from bench.plan.request import Planned, Request, plan_request
+from bench.run.plugin_errors import told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from torch import Tensor
 
     from bench.api import Method, Prediction
     from bench.settings.config import Settings
 
+TOLERANCE = 1e-4
+"""Of the range of the maps: sums in another order differ by rounding, more where they cancel."""
 CATEGORY = "bolt"
 SMALL = {
     "synthetic.categories_only": CATEGORY,
@@ -26,15 +29,29 @@ SMALL = {
 }
 
 
-def check_method(settings: Settings, name: str, say: Callable[[str], None]) -> list[str]:
+def check_method(
+    settings: Settings,
+    name: str,
+    say: Callable[[str], None],
+    overrides: Mapping[str, object] | None = None,
+) -> list[str]:
     """Fit a method twice on one small synthetic category and look at its predictions.
+
+    Args:
+        overrides: fields of the method, as `--set` gives them.
 
     Returns:
         the promises that it breaks, a line each; empty if it keeps them all.
     """
     say(f"{name}: {discovery.describe('methods', name).summary}")
-    planned = plan_request(settings, Request([name], ["synthetic"], [CATEGORY], SMALL))[0]
+    given = {**SMALL, **(overrides or {})}
+    planned = plan_request(settings, Request([name], ["synthetic"], [CATEGORY], given))[0]
     planned.dataset.prepare([CATEGORY])
+    with told(name, discovery.describe("methods", name).files):
+        return _problems(planned, say)
+
+
+def _problems(planned: Planned, say: Callable[[str], None]) -> list[str]:
     method, pixels, epochs, warning = _fit(planned)
     if warning:
         say(f"WARNING {warning}; rows are marked")
@@ -60,6 +77,7 @@ def _fit(planned: Planned) -> tuple[Method, Tensor, int, str]:
 
     from bench.files.tensors import ImageSet
     from bench.run.context import CellRun, make_method, method_size, seed_everything
+    from bench.run.scoring import epochs_of
     from bench.weights.loading import Weights
 
     cell, cpu = replace(planned.cells[0], seed=0), torch.device("cpu")
@@ -79,15 +97,16 @@ def _fit(planned: Planned) -> tuple[Method, Tensor, int, str]:
     run = CellRun(cell, cpu, train.image_size, Weights("random"), folders)
     method.prepare(run)
     warning = run.note_unrecorded(method)
-    epochs = sum(1 for _ in method.fit(train, run))
+    epochs = sum(1 for _ in epochs_of(method, train, run))
     return method, torch.cat(list(test.batches(8))), epochs, warning
 
 
 def _predict(method: Method, pixels: Tensor) -> Prediction:
     from bench.profile.mode import prediction_mode
+    from bench.run.scoring import require_prediction
 
     with prediction_mode(method):
-        return method.predict(pixels)
+        return require_prediction(method, method.predict(pixels))
 
 
 def _compared(method: Method, pixels: Tensor) -> Tensor:
@@ -117,18 +136,29 @@ def _check_shapes(method: Method, pixels: Tensor) -> list[str]:
 
 
 def _check_repeatable(method: Method, again: Method, pixels: Tensor) -> list[str]:
-    if bool((_compared(method, pixels) == _compared(again, pixels)).all()):
-        return []
-    return ["the same seed must give the same maps: draw random numbers through run"]
+    differs = _differs(_compared(method, pixels), _compared(again, pixels), 0.0)
+    text = "the same seed must give the same maps: draw random numbers through run"
+    return [f"{text} ({differs})"] if differs else []
+
+
+def _differs(ours: Tensor, theirs: Tensor, share: float) -> str:
+    """How far two predictions are apart; empty where it is no more than a share of their range."""
+    if ours.shape != theirs.shape:
+        return f"shapes {tuple(ours.shape)} and {tuple(theirs.shape)}"
+    difference = float((ours - theirs).abs().max())
+    spread = float(theirs.max() - theirs.min())
+    if difference <= share * spread:
+        return ""
+    return f"difference {difference:.3g}, range {spread:.3g}, tolerance {share * spread:.3g}"
 
 
 def _check_batch(method: Method, pixels: Tensor) -> list[str]:
     import torch
 
     alone = torch.cat([_compared(method, image[None]) for image in pixels[:3]])
-    if torch.allclose(alone, _compared(method, pixels)[:3], rtol=1e-4, atol=1e-5):
-        return []
-    return ["a map must not depend on the other images of its batch"]
+    differs = _differs(alone, _compared(method, pixels)[:3], TOLERANCE)
+    text = "a map must not depend on the other images of its batch"
+    return [f"{text} ({differs})"] if differs else []
 
 
 def _check_planted(method: Method, pixels: Tensor) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +13,14 @@ from bench.evaluate import Evaluation, evaluate
 from bench.files.tensors import ImageSet, TestMasks, fit_maps
 from bench.plan.identity import canonical
 from bench.profile.mode import prediction_mode
-from bench.rows.row import Row, map_kind
+from bench.rows.row import DEGENERATE, NOT_FINITE, Row, map_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from torch import Tensor
 
-    from bench.api import Sample
+    from bench.api import Images, Run, Sample
     from bench.plan.cells import Cell
     from bench.settings.protocol import Protocol
 
@@ -130,14 +131,63 @@ def predict(method: Method, images: ImageSet, batch: int) -> Prediction:
     maps, scores = [], []
     with prediction_mode(method):
         for tensor in images.batches(batch):
-            raw = method.predict(tensor)
+            raw = require_prediction(method, method.predict(tensor))
             _require_one_each(method, raw, len(tensor), dimensions=(3, 4))
             maps.append(_on_host(raw.maps))
             scores.append(_on_host(raw.scores))
         whole = Prediction(_joined(method, "maps", maps), _joined(method, "scores", scores))
-        done = method.finish(whole)
+        done = require_prediction(method, method.finish(whole), "finish")
         _require_one_each(method, done, len(images), dimensions=(3,))
         return done
+
+
+def epochs_of(method: Method, train: Images, run: Run) -> Iterator[Mapping[str, float]]:
+    """The epochs of `fit`.
+
+    Raises:
+        MethodError: it returns instead of yielding, or yields no mapping.
+    """
+    name = type(method).__name__
+    epochs = method.fit(train, run)
+    if not hasattr(epochs, "__next__"):
+        raise MethodError(
+            f"{name}: fit returned {_called(epochs)}; it must `yield {{}}` after each epoch, so "
+            "that it is a generator"
+        )
+    for figures in epochs:
+        if not hasattr(figures, "items"):
+            raise MethodError(
+                f"{name}: fit yielded {_called(figures)}; yield the figures of the epoch, as in "
+                '{"loss": 1.0}, or {}'
+            )
+        yield figures
+
+
+def require_prediction(method: Method, found: object, called: str = "predict") -> Prediction:
+    """What a method returned, if it is a prediction that holds tensors.
+
+    Raises:
+        MethodError: says what came instead.
+    """
+    name = type(method).__name__
+    if not isinstance(found, Prediction):
+        raise MethodError(
+            f"{name}: {called} returned {_called(found)}; return Prediction(maps, scores)"
+        )
+    for what, value in (("maps", found.maps), ("scores", found.scores)):
+        if value is not None and not isinstance(value, torch.Tensor):
+            raise MethodError(
+                f"{name}: {called} gave {what} as {_called(value)}; give a torch tensor, as by "
+                "torch.from_numpy"
+            )
+    return found
+
+
+def _called(value: object) -> str:
+    """The type of a value, as its library is written."""
+    kind = type(value)
+    place = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return "None" if value is None else f"a {place}{kind.__qualname__}"
 
 
 def _require_one_each(
@@ -198,9 +248,18 @@ def score(method: Method, test: Test, protocol: Protocol, batch: int, epoch: int
 
 
 def score_columns(
-    cell: Cell, method: Method, scored: Sequence[Scored], train: ImageSet, test: Test
+    cell: Cell,
+    method: Method,
+    scored: Sequence[Scored],
+    history: Sequence[Mapping[str, float]],
+    train: ImageSet,
+    test: Test,
 ) -> dict[str, Any]:
-    """The score columns: of the last epoch, or of the best by the protocol's rule."""
+    """The score columns: of the last epoch, or of the best by the protocol's rule.
+
+    Args:
+        history: the figures of every epoch.
+    """
     last = scored[-1]
     chosen = _chosen(scored, cell.protocol)
     values = dict(chosen.evaluation.values)
@@ -217,6 +276,7 @@ def score_columns(
         "last_epoch": canonical(_last(last) if cell.protocol.is_oracle else {}),
         "transductive": method.is_transductive,
         "maps": chosen.kind,
+        "suspect": canonical(suspicions(chosen.evaluation, history)),
         "n_train": len(train),
         "n_held_out": len(train.held_out),
         "n_test": len(test.samples),
@@ -226,6 +286,13 @@ def score_columns(
         "regions": counts.get("regions", test.masks.regions),
         "regions_lost": test.masks.regions_lost,
     }
+
+
+def suspicions(evaluation: Evaluation, history: Sequence[Mapping[str, float]] = ()) -> list[str]:
+    """What column `suspect` says of an evaluation and of the figures of training."""
+    found = [DEGENERATE] if any(w.startswith(DEGENERATE) for w in evaluation.warnings) else []
+    finite = all(math.isfinite(value) for figures in history for value in figures.values())
+    return found if finite else [*found, NOT_FINITE]
 
 
 def _best(scored: Sequence[Scored], metric: str) -> float | None:

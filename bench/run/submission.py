@@ -15,7 +15,7 @@ from bench.errors import DataError
 from bench.evaluate import evaluate
 from bench.files.geometry import Geometry, Size
 from bench.files.images import image_size
-from bench.files.manifest import file_digest, find_leaks
+from bench.files.manifest import file_digest
 from bench.files.map_files import read_map
 from bench.files.map_layout import (
     SCORES,
@@ -27,9 +27,16 @@ from bench.files.map_layout import (
     map_keys,
 )
 from bench.files.masks import aspect_differs
-from bench.files.tensors import check_samples, fit_maps, load_masks
+from bench.files.tensors import checked, fit_maps, load_masks
+from bench.files.twins import (
+    contradiction,
+    find_contradictions,
+    find_leaks,
+    pixel_digests,
+)
 from bench.plan.identity import canonical
 from bench.rows.row import Row, map_kind
+from bench.run.scoring import suspicions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +96,9 @@ def check_maps(
     if base is None:
         text = f"{folder / category}: no maps of category {category} ({len(keys)} images)"
         return None, [Problem("missing", f"{text}, and no {SCORES} of it")]
-    check_samples(samples)
+    pixels = checked(samples).pixels
+    if pairs := find_contradictions(samples, pixels):
+        raise DataError(contradiction(pairs))
     masks = load_masks(samples, protocol, _input_size(samples, protocol))
     found, problems = find_maps(base, keys) if has_maps else ({}, [])
     scores, wrong = find_scores(folder, base, category, keys)
@@ -105,6 +114,7 @@ def check_maps(
         return None, problems
     files = [found[key] for key in keys] if has_maps else []
     digests = {key: file_digest(file) for key, file in found.items()}
+    train = list(dataset.samples(category, "train"))
     return Submitted(
         category=category,
         samples=samples,
@@ -113,7 +123,7 @@ def check_maps(
         scores=[scores[key] for key in keys] if scores else None,
         resized=resized,
         digests=[f"{category}/{key} {digests[key]}" for key in keys if key in digests],
-        leaked=len(find_leaks(list(dataset.samples(category, "train")), samples)),
+        leaked=len(find_leaks(train, samples, {**pixel_digests(train), **pixels})),
     ), []
 
 
@@ -150,6 +160,7 @@ def score_maps(part: Submitted, protocol: Protocol) -> dict[str, Any]:
         "published": canonical(dict(evaluation.published)),
         "undefined": canonical(dict(evaluation.undefined)),
         "maps": map_kind(given),
+        "suspect": canonical(suspicions(evaluation)),
         "n_test": len(labels),
         "n_anomalous": sum(labels),
         "n_unmasked": len(part.masks.unmasked),

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.disk import read_text
 from bench.errors import ConfigError, nearest
 from bench.settings.precision import FULL, PRECISIONS, Precision
 from bench.settings.protocol import PROTOCOLS, Protocol, make_protocol
@@ -178,7 +179,7 @@ def parse_value(text: str) -> Any:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        values: dict[str, Any] = tomllib.loads(file.read_text(encoding="utf-8"))
+        values: dict[str, Any] = tomllib.loads(read_text(file))
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file}: not valid TOML: {error}") from error
     except (OSError, UnicodeDecodeError) as error:

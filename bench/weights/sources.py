@@ -78,6 +78,15 @@ def find_state(name: str, architecture: Architecture, weights: Weights, seed: in
     return Found(tagged, _downloaded(name, architecture), hub_of(architecture))
 
 
+def require_state(name: str, weights: Weights) -> None:
+    """Refuse weights that a network of that name could not be given.
+
+    Raises:
+        MethodError: an unknown network; or as `find_state`.
+    """
+    find_state(name, find_architecture(name), weights, seed=0)
+
+
 def ways_out(architecture: Architecture) -> str:
     """How to get weights that no source has, in the order in which sources are tried."""
     known = packaged(architecture.tagged)

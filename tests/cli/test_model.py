@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.commands.model import images_of
+from bench.errors import DataError
+
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
@@ -131,3 +134,14 @@ def test_everything_that_a_run_hands_out_is_saved_and_loaded(project: Path, benc
     scores = [float(line["score"]) for line in csv.DictReader(io.StringIO(done.stdout))]
     # A copy that had forgotten a part would not reach the training images' own maximum.
     assert max(scores) == card["threshold"]["value"]
+
+
+def test_a_folder_stands_for_its_images(tmp_path: Path) -> None:
+    for name in ("b.png", "a.JPG"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name, format="PNG")
+    (tmp_path / "notes.txt").touch()
+    (tmp_path / "below").mkdir()
+    assert images_of(tmp_path) == [tmp_path / "a.JPG", tmp_path / "b.png"]
+    assert images_of(tmp_path / "b.png") == [tmp_path / "b.png"]
+    with pytest.raises(DataError, match=r"below: a folder without images; name a folder"):
+        images_of(tmp_path / "below")

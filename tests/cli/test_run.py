@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -223,3 +224,13 @@ def test_ctrl_c_keeps_the_finished_rows_and_the_same_command_resumes(
     assert not (project / "results" / ".lock").exists()
     resumed = bench("run", "-m", "mean", *QUICK)
     assert "1 of 2 cells have a row already" in resumed.stdout
+
+
+def test_the_printed_command_works_as_pasted(project: Path, bench: Bench) -> None:
+    done = bench("run", "-m", "mean", *QUICK, "-c", "left", "--results", "my rows")
+    (line,) = (text for text in done.stdout.splitlines() if "bench show" in text)
+    words = shlex.split(line.partition("look at the maps of a cell: ")[2])
+    assert words[:2] == ["bench", "show"]
+    pasted = bench(*words[1:])
+    assert pasted.returncode == 0, pasted.stderr
+    assert (project / pasted.stdout.strip()).read_bytes().startswith(b"\x89PNG")

@@ -56,3 +56,17 @@ def test_run_fills_the_gaps_with_each_categorys_parameters_and_resumes(
     again = bench("table", "mine/table1", "--run")
     assert (again.returncode, again.stdout) == (0, done.stdout)
     assert "2 of 2" in bench("table").stdout
+
+
+def test_a_dry_run_of_a_table_says_what_is_missing_and_runs_nothing(
+    bench: Bench, project: Path
+) -> None:
+    folder = project / "results" / "tables" / "mine"
+    folder.mkdir(parents=True)
+    (folder / "table1.toml").write_text(TABLE, encoding="utf-8")
+    done = bench("table", "mine/table1", "--dry-run", "--speed", "one", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "mean on right; seed 0; " in done.stdout
+    assert "mean.gain=2.0" in done.stdout
+    assert done.stdout.splitlines()[-1] == "mine/table1: 2 cells to run"
+    assert not (project / "results" / "tiny").exists()

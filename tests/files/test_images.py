@@ -271,11 +271,35 @@ def test_transparent_pixels_of_a_mask_are_normal(tmp_path: Path) -> None:
     assert binarise(mask_values(path), "auto").sum() == 4
 
 
-def test_sixteen_bit_masks_keep_class_indices_and_scale_full_range(tmp_path: Path) -> None:
+def test_sixteen_bit_masks_keep_their_values(tmp_path: Path) -> None:
     few = save(tmp_path / "few.png", Image.fromarray((GREY % 3).astype(np.uint16)))
     full = save(tmp_path / "full.png", Image.fromarray(GREY.astype(np.uint16) * 257))
     assert np.array_equal(mask_values(few), GREY % 3)
-    assert np.array_equal(mask_values(full), GREY)
+    assert np.array_equal(mask_values(full), GREY.astype(int) * 257)
+    assert np.array_equal(binarise(mask_values(full), ">=128"), GREY >= 128)
+
+
+def test_no_instance_of_a_sixteen_bit_mask_is_lost(tmp_path: Path) -> None:
+    instances = np.array([[0, 1, 2, 300]], np.uint16)
+    for name in ("ids.png", "ids.tif"):
+        values = mask_values(save(tmp_path / name, Image.fromarray(instances)))
+        for rule in ("nonzero", "auto"):
+            assert binarise(values, rule).tolist() == [[False, True, True, True]]
+
+
+def test_a_mask_of_sixteen_bit_colours_is_refused(tmp_path: Path) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        body = kind + content
+        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)
+    pixels = zlib.compress(b"\0" + struct.pack(">6H", 1, 1, 1, 0, 0, 0))
+    path = tmp_path / "deep.png"
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    assert read_rgb(path).size == (2, 1)
+    with pytest.raises(DataError, match="16-bit colours, whose small values would be lost"):
+        mask_values(path)
 
 
 def test_a_float_mask_is_refused(tmp_path: Path) -> None:
@@ -293,6 +317,10 @@ def test_a_float_mask_is_refused(tmp_path: Path) -> None:
         ([0, 60, 127], "auto", [False, True, True]),
         ([0, 127, 255], "auto", [False, False, True]),
         ([0, 0, 0], "auto", [False, False, False]),
+        ([0, 1, 300], "nonzero", [False, True, True]),
+        ([0, 1, 300], "auto", [False, True, True]),
+        ([0, 1, 65535], "auto", [False, False, True]),
+        ([0, 300, 40000], ">=128", [False, False, True]),
     ],
 )
 def test_the_rule_decides_which_values_are_anomalous(

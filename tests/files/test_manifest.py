@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench.api import Sample
 from bench.errors import DataError
-from bench.files.manifest import Digests, file_digest, find_leaks, find_shared_groups, fingerprint
+from bench.files.manifest import Digests, file_digest, find_shared_groups, fingerprint
 from bench.plugins.datasets.folder import Folder
 
 if TYPE_CHECKING:
@@ -134,17 +134,6 @@ def test_a_generated_data_set_names_itself(root: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"x\.png: cannot be read: No such file"):
         file_digest(tmp_path / "x.png")
-    with pytest.raises(DataError, match=r"x\.png: cannot be read"):
-        find_leaks([Sample(tmp_path / "x.png", 0, "good")], [])
-
-
-def test_equal_files_in_train_and_test_are_leaks(root: Path) -> None:
-    shutil.copy(root / "train/good/1.png", root / "test/good/copy.png")
-    dataset = Folder(root)
-    train, test = dataset.samples("nuts", "train"), dataset.samples("nuts", "test")
-    assert find_leaks(train, test) == [(root / "train/good/1.png", root / "test/good/copy.png")]
-    assert find_leaks(train, train[:1]) == [(train[0].image, train[0].image)]
-    assert find_leaks(train, []) == []
 
 
 def test_a_part_on_both_sides_is_a_shared_group(tmp_path: Path) -> None:
@@ -153,3 +142,11 @@ def test_a_part_on_both_sides_is_a_shared_group(tmp_path: Path) -> None:
 
     assert find_shared_groups(samples("a", "b", None), samples("b", "c", None)) == ["b"]
     assert find_shared_groups(samples("a"), samples("b")) == []
+
+
+def test_a_fingerprint_of_training_images_needs_no_test_images(root: Path) -> None:
+    whole = of(root)
+    before = fingerprint(Folder(root), "nuts", None, ("train",))
+    shutil.rmtree(root / "test")
+    shutil.rmtree(root / "ground_truth")
+    assert fingerprint(Folder(root), "nuts", None, ("train",)) == before != whole

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.errors import DataError
 from bench.files.verify import Report, verify
 from bench.plugins.datasets.btad import BTAD
 from bench.plugins.datasets.folder import Folder
 from bench.plugins.datasets.mtd import MTD
+from bench.plugins.datasets.mvtec import MVTec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -115,11 +117,11 @@ def test_a_missing_mask_does_not_hide_the_other_split(root: Path) -> None:
 def test_leaks_and_lone_labels_are_found(root: Path) -> None:
     shutil.copy(root / "train/good/3.png", root / "test/good/0.png")
     (error,) = texts(verify(Small(root), "small"), "error")
-    assert error.startswith("nuts: 1 test images are also training images, first ")
+    assert error.startswith("nuts: 1 test image in the training images too, first ")
     assert error.endswith(f"{root / 'test/good/0.png'} = {root / 'train/good/3.png'}")
     shutil.rmtree(root / "test/good")
     warnings = texts(verify(Folder(root), "folder"), "warning")
-    assert warnings == ["nuts: no good test image, so no ranking metric"]
+    assert warnings == ["nuts: no good test image, so no image metric"]
 
 
 def test_few_images_odd_files_and_litter_are_warnings(root: Path) -> None:
@@ -133,10 +135,10 @@ def test_few_images_odd_files_and_litter_are_warnings(root: Path) -> None:
     assert report.ok
     assert texts(report, "warning") == [
         "nuts: only 4 training images",
-        f"1 images are not part of any split, first {root / 'old/9.png'}",
-        "1 hidden or system files are ignored",
+        f"1 image is not part of any split, first {root / 'old/9.png'}",
+        "1 hidden or system file is ignored",
     ]
-    assert report.shapes == {"nuts": "10 x 8 and 1 other sizes"}
+    assert report.shapes == {"nuts": "10 x 8 and 1 other size"}
 
 
 @pytest.mark.realdata
@@ -149,3 +151,90 @@ def test_the_real_tiles_pass() -> None:
     assert len(warnings) == 2
     assert "386 masks have grey edges" in warnings[0]
     assert "24 images are not part of any split" in warnings[1]  # 12 excluded ones with masks
+
+
+def test_masks_that_cover_most_of_their_image_are_a_warning(root: Path) -> None:
+    for file in (root / "ground_truth/ink").iterdir():
+        with Image.open(file) as mask:
+            inverted = Image.fromarray(255 - np.asarray(mask))
+        inverted.save(file)
+    report = verify(Small(root), "small")
+    assert report.ok
+    (warning,) = texts(report, "warning")
+    assert "2 masks cover more than half of their image: are they inverted? 0 is good" in warning
+
+
+def test_one_large_defect_among_small_ones_is_no_warning(root: Path) -> None:
+    write(root / "test/ink/2.png", 60)
+    masks = root / "ground_truth/ink"
+    shutil.copy(masks / "1.png", masks / "2.png")
+    Image.new("L", (10, 8), 255).save(masks / "0.png")
+    assert texts(verify(Folder(root), "folder"), "warning") == []
+
+
+@pytest.mark.parametrize("has_masks", [True, False])
+def test_a_capital_letter_does_not_make_good_images_a_defect(root: Path, has_masks: bool) -> None:
+    (root / "test/good").rename(root / "test/Good")
+    if not has_masks:
+        shutil.rmtree(root / "ground_truth")
+    (error,) = texts(verify(Folder(root), "folder"), "error")
+    assert error == (
+        f"nuts: {root / 'test/Good'}: normal images are expected in good/; rename the folder, or "
+        "it would count as a defect type"
+    )
+
+
+def test_what_is_lacking_is_named_by_its_metrics(root: Path) -> None:
+    shutil.rmtree(root / "test/ink")
+    shutil.rmtree(root / "ground_truth")
+    (warning,) = texts(verify(Folder(root), "folder"), "warning")
+    assert warning == "nuts: no anomalous test image, so no image metric and no pixel metric"
+
+
+def test_images_of_formats_that_are_not_read_are_listed(root: Path) -> None:
+    for name in ("a.gif", "b.GIF", "c.jp2", "d.heic"):
+        (root / "train/good" / name).touch()
+    (warning,) = texts(verify(Folder(root), "folder"), "warning")
+    assert warning.startswith(
+        "images of formats that are not read: 2 .gif, 1 .heic, 1 .jp2; known: .bmp, .jpeg, .jpg"
+    )
+
+
+def test_a_category_of_one_s_own_beside_published_ones_is_a_warning(root: Path) -> None:
+    shutil.copytree(root, root.parent / "my_part")
+    root.rename(root.parent / "bottle")
+    found = texts(verify(MVTec(root.parent), "mvtec"), "warning")
+    own = root.parent / "my_part"
+    assert (
+        f"{own} is no category of mvtec; run your own images by --dataset folder --data-root {own}"
+        in found
+    )
+
+
+@pytest.mark.parametrize(("factor", "warned"), [(16, True), (257, False)])
+def test_images_of_fewer_bits_than_their_file_are_a_warning(
+    tmp_path: Path, factor: int, warned: bool
+) -> None:
+    root = tmp_path / "nuts"
+    for index, folder in enumerate(["train/good"] * 5 + ["test/good"]):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        pixels = np.arange(256, dtype=np.uint16).reshape(16, 16)
+        pixels[0, 0] = 200 + index
+        Image.fromarray(pixels * factor).save(root / folder / f"{index}.tif")
+    found = [t for t in texts(verify(Folder(root), "folder"), "warning") if "reach" in t]
+    assert bool(found) == warned
+    if warned:
+        assert (
+            "16-bit images reach 4080 of 65535: methods see at most 16 of 256 grey levels"
+            in found[0]
+        )
+
+
+def test_a_category_elsewhere_is_followed_where_asked_for(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "mvtec").mkdir()
+    (tmp_path / "mvtec/bottle").symlink_to(root)
+    with pytest.raises(DataError, match=r"--set mvtec\.follow_links=true"):
+        MVTec(tmp_path / "mvtec").samples("bottle", "train")
+    followed = MVTec(tmp_path / "mvtec", follow_links=True)
+    assert len(followed.samples("bottle", "train")) == 6
+    assert len(followed.samples("bottle", "test")) == 4

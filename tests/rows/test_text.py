@@ -43,6 +43,8 @@ def test_numbers_are_printed_as_the_field_prints_them() -> None:
         (0.00001, "0.0000100"),
         (-2.0, "-2.00"),
         (0, "0"),
+        (5.68434e-14, "0"),
+        (-5.68434e-14, "0"),
     ],
 )
 def test_three_significant_digits_keep_their_zeros(value: float, text: str) -> None:

@@ -1,7 +1,9 @@
-"""Predictions of a test set: what is refused, and how an epoch is chosen without maps."""
+"""Predictions of a test set: what is refused, what is suspect, how an epoch is chosen."""
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +15,12 @@ from PIL import Image
 from bench.api import Method, MethodError, Prediction, Sample
 from bench.evaluate import evaluate
 from bench.files.tensors import ImageSet
-from bench.rows.row import map_kind
-from bench.run.scoring import Epochs, Scored, predict
+from bench.report.choice.marks import marks
+from bench.rows.row import DEGENERATE, NOT_FINITE, map_kind
+from bench.run.artifacts import history_text
+from bench.run.scoring import Epochs, Scored, predict, suspicions
 from bench.settings.protocol import PROTOCOLS
+from tests.row_maker import make_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -134,3 +139,24 @@ def test_maps_of_one_epoch_are_kept_those_of_the_epoch_that_the_row_shows(rule: 
     assert [s.kind for s in epochs.scored] == [""] * 4
     by_images = 3 if rule == "oracle-per-metric" else best
     assert epochs.image_scores is epochs.scored[by_images - 1].scores
+
+
+@pytest.mark.parametrize(("value", "suspect"), [(0.0, [DEGENERATE]), (1.0, [])])
+def test_equal_scores_everywhere_are_suspect_and_marked(value: float, suspect: list[str]) -> None:
+    masks = [np.zeros((4, 4), np.uint8), np.eye(4, dtype=np.uint8)]
+    maps = [np.zeros((4, 4), np.float32), np.eye(4, dtype=np.float32) * value]
+    found = suspicions(evaluate(maps, masks, [0, 1], np.array([0.0, 1.0])))
+    assert found == suspect
+    assert ("≡" in marks(make_row(suspect=json.dumps(found)))) == bool(suspect)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_marks_the_row_and_is_null_in_json(loss: float) -> None:
+    history = [{"loss": 0.5}, {"loss": loss}]
+    maps = np.arange(32, dtype=np.float32).reshape(2, 4, 4)
+    masks = [np.zeros((4, 4), np.uint8), np.eye(4, dtype=np.uint8)]
+    found = suspicions(evaluate(maps, masks, [0, 1], np.array([0.0, 1.0])), history)
+    assert found == [NOT_FINITE]
+    assert "∞" in marks(make_row(suspect=json.dumps(found)))
+    assert json.loads(history_text(history)) == [{"loss": 0.5}, {"loss": None}]
+    assert "NaN" not in history_text(history)

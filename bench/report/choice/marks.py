@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from bench.errors import PluginError
 from bench.plan import discovery
-from bench.rows.row import OWN, UNRECORDED
+from bench.rows.row import DEGENERATE, NOT_FINITE, OWN, UNRECORDED
 from bench.rows.settings import precision_of
 from bench.settings.precision import FULL
 
@@ -25,11 +26,15 @@ MEANINGS = {
     "◊": "submitted: maps made elsewhere, evaluated here; nothing else of it was measured",
     "○": "image level: gives no maps, and its own image scores count whatever the protocol takes",
     "●": "maps are constant within every image: pixel metrics only repeat the image scores",
+    "≡": "degenerate: all pixel scores are equal",
+    "∞": "a figure of training was not finite, as a loss of NaN",
     "¶": "not timed by speed-1: figures are rough",
     "≈": "products and convolutions in TF32, factors rounded to 10 bits of mantissa",
     "!": "leak: test images are training images too; never best",
 }
 """Every mark beside a method's name."""
+
+_SUSPECT = {DEGENERATE: "≡", NOT_FINITE: "∞"}
 
 NOISY = "*"
 """Beside a time that comes from noisy rows alone, or the name of a method whose times do."""
@@ -45,7 +50,7 @@ NAMED = {"oracle": "†", "transductive": "‡"}
 ROUGH = "¶"
 """Says nothing about scores, memory and sizes."""
 
-OF_SCORES = "†‡○●!"
+OF_SCORES = "†‡○●≡∞!"
 """Say something about scores alone."""
 
 
@@ -79,6 +84,7 @@ def marks(row: Row) -> dict[str, str]:
         found.append("◊")
     if row.maps:
         found.append({"none": "○", "constant": "●"}[row.maps])
+    found += [_SUSPECT[text] for text in json.loads(row.suspect) if text in _SUSPECT]
     if row.speed and row.speed.split(" ")[0] != "speed-1":
         found.append("¶")
     if precision_of(row) != FULL:

@@ -14,7 +14,16 @@ if TYPE_CHECKING:
 
     from bench.settings.protocol import Protocol
 
-_TEXT = ("published", "undefined", "last_epoch", "maps", "speed", "memory", "flops_uncounted")
+_TEXT = (
+    "published",
+    "undefined",
+    "last_epoch",
+    "maps",
+    "suspect",
+    "speed",
+    "memory",
+    "flops_uncounted",
+)
 _COUNTS = (
     *("epoch", "epochs", "transductive", "n_train", "n_test", "n_anomalous", "n_unmasked"),
     *("n_held_out", "n_leaked", "regions", "regions_lost", "fps_batch", "noisy", "steps"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -117,7 +118,7 @@ class Selection:
 
 def results_option(folder: Path, settings: Settings) -> str:
     """`--results` of a suggested command, where it is not the configured folder."""
-    return "" if folder == settings.paths.results else f" --results {folder}"
+    return "" if folder == settings.paths.results else f" --results {shlex.quote(str(folder))}"
 
 
 def _refuse_parameter(key: str, rows: Sequence[Row]) -> NoReturn:

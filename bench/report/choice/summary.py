@@ -13,7 +13,7 @@ from bench.report.choice.groups import TIMED_ALIKE, groups, left_to_noise, marke
 from bench.report.choice.marks import NOISY, data_notes, marks, says_nothing
 from bench.report.choice.readers import Column, memory_text, split_by_reader
 from bench.report.choice.variants import variants
-from bench.rows.text import device, listed
+from bench.rows.text import device, listed, mean_label
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -57,7 +57,7 @@ def table(group: Group, skip_scores: Collection[str] = ()) -> str:
             chosen = [row for row in of_method if row.category == category]
             lines.append([label, category, *_cells(chosen, columns)])
         if len(categories) > 1:
-            lines.append([label, "mean", *_cells(of_method, columns)])
+            lines.append([label, mean_label("mean", categories), *_cells(of_method, columns)])
     headers = ["method", "category", *(column.heading for column in columns)]
     body = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, stralign="right")
     below = [

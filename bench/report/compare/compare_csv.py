@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from bench.report.choice.groups import marked, meanings
 from bench.report.choice.settings_text import settings_of
 from bench.report.compare.compare import average
+from bench.rows.text import mean_label
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -43,7 +44,7 @@ def csv_text(tables: Sequence[Table]) -> str:
 
 def _numbers(table: Table) -> Iterable[dict[str, str]]:
     group = table.group
-    whole = average(table.metric)
+    whole = mean_label(average(table.metric), group.categories)
     notes = [*meanings(group, table.metric), *table.remarks]
     for name, rows in group.variants.items():
         of_method = {

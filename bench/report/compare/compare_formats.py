@@ -15,7 +15,7 @@ from bench.report.compare.compare_csv import csv_text
 from bench.report.compare.intervals import MAXIMA
 from bench.report.compare.significance import ALPHA, FEWEST
 from bench.report.latex import frame, grid, tex
-from bench.rows.text import figure, fixed, of_categories
+from bench.rows.text import figure, fixed, mean_label, of_categories
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -60,7 +60,8 @@ def title(table: Table) -> str:
 def _grid(table: Table, transpose: bool | None) -> tuple[list[str], list[list[str]]]:
     """Head and lines."""
     group, metric = table.group, table.metric
-    columns = ["method", *group.categories, average(metric), "mean rank"]
+    mean = mean_label(average(metric), group.categories)
+    columns = ["method", *group.categories, mean, "mean rank"]
     lines = [
         [
             marked(group, name, metric),

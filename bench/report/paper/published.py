@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from bench.disk import read_text
 from bench.errors import ConfigError
 from bench.settings.shipped import builtin_root
 
@@ -196,8 +198,7 @@ def load_published(folder: Path | None = None) -> Published:
 
 def _records(file: Path, needed: Sequence[str]) -> Iterable[dict[str, str]]:
     try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            records = list(csv.DictReader(stream))
+        records = list(csv.DictReader(io.StringIO(read_text(file), newline="")))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}; reinstall or restore it") from error
     missing = [name for name in needed if not records or name not in records[0]]
@@ -208,7 +209,7 @@ def _records(file: Path, needed: Sequence[str]) -> Iterable[dict[str, str]]:
 
 def _notes(file: Path, known: Sequence[str]) -> Iterable[Note]:
     try:
-        parsed = tomllib.loads(file.read_text(encoding="utf-8"))
+        parsed = tomllib.loads(read_text(file))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file} cannot be read: {error}") from error
     for entry in parsed.get("note", []):

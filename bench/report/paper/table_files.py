@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.disk import read_text
 from bench.errors import ConfigError, nearest
 from bench.report.choice.quantities import known_quantities
 from bench.report.paper.table_check import Checker
@@ -101,7 +102,7 @@ def load_table(name: str, settings: Settings, published: Published) -> TableSpec
 def read_table(file: Path, settings: Settings, published: Published) -> TableSpec:
     """A table from its file, checked."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_text(file)
         values = tomllib.loads(text)
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file}: {error}") from error

@@ -170,7 +170,8 @@ def loss(file: Path) -> list[Plot]:
     """
     try:
         history = json.loads(file.read_text(encoding="utf-8"))
-        losses = [float(epoch["loss"]) for epoch in history if "loss" in epoch]
+        found = [epoch["loss"] for epoch in history if "loss" in epoch]
+        losses = [math.nan if value is None else float(value) for value in found]
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(f"{file}: not a history ({error}); run the cell again") from error
     finite = all(map(math.isfinite, losses))

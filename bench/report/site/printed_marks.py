@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.disk import read_text
 from bench.errors import ConfigError
 from bench.report.choice.marks import MEANINGS, NAMED
 from bench.report.paper.published import Selector, matches
@@ -55,7 +56,7 @@ def load_marks(project: Path) -> PrintedMarks:
     found: dict[tuple[str, str], list[tuple[Selector, tuple[str, ...]]]] = {}
     for file in table_files(project).values():
         try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            values = tomllib.loads(read_text(file))
             for row in values.get("row", ()):
                 if row.get("marks") and row.get("published"):
                     selector = {"dataset": values["dataset"], **row["published"]}

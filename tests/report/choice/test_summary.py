@@ -168,3 +168,9 @@ def test_two_configurations_by_category_keep_apart() -> None:
     text = tables(rows).splitlines()
     lines = [line.split()[:3] for line in text if line.startswith("padim #") and ":" not in line]
     assert lines == [["padim", f"#{n}", c] for n in (1, 2) for c in ("a", "b", "mean")]
+
+
+def test_a_category_called_mean_is_not_taken_for_the_mean() -> None:
+    rows = [row(category="mean"), row(category="nut", image_auroc=0.25)]
+    found = [line.split()[1] for line in tables(rows).splitlines() if "padim" in line]
+    assert found == ["mean", "nut", "(mean)"]

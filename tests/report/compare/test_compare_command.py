@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -222,3 +225,18 @@ def test_rows_that_nobody_narrowed_to_a_method_are_missed_without_one(
     text = "no row of mtd under protocol costs; there are synthetic under standard$"
     with pytest.raises(ConfigError, match=text):
         bench(*asked, "--results", results)
+
+
+def test_a_category_called_mean_is_not_taken_for_the_mean(
+    tmp_path: Path, make_row: MakeRow
+) -> None:
+    rows = [make_row(category=name, cell=f"{name:0<12}") for name in ("mean", "nut")]
+    folder = fill(tmp_path, [replace(row, image_auroc=0.5) for row in rows])
+    arguments = ("compare", "-m", rows[0].method, "--results", folder, "--metric", "image_auroc")
+    lines = list(csv.DictReader(io.StringIO(bench(*arguments, "--format", "csv"))))
+    assert [line["category"] for line in lines if line["kind"] == "number"] == [
+        "mean",
+        "nut",
+        "(mean)",
+    ]
+    assert "(mean)" in bench(*arguments)
