@@ -48,8 +48,9 @@ gpu: install ## on a machine with a GPU: its tests, ratios and rows, in gpu/ (ei
 	@$(BIN)/python benchmarks/gpu.py
 
 GATE := .cache/gate
-# The first three on two textures, the others on one: less than two minutes of one core in all.
-GATED := patchcore,spade,dfr,stfpm,uninformed_students,patchsvdd,csflow,differnet,draem,cutpaste,ae_ssim,vae,anogan,vtadl
+# The first three on two textures, the others on one: less than two minutes of one core in all. Not DRAEM: after so
+# short a training its image score is the maximum of a nearly constant map, which other CPU instructions move by 0.03.
+GATED := patchcore,spade,dfr,stfpm,uninformed_students,patchsvdd,csflow,differnet,cutpaste,ae_ssim,vae,anogan,vtadl
 gate: install ## trains a small preset again and compares with results/baseline
 	rm -rf $(GATE)
 	OMP_NUM_THREADS=1 $(BIN)/bench run --method padim,pyramidflow,cflow --preset gate --in-process --results $(GATE)
