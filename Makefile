@@ -20,8 +20,8 @@ $(VENV)/.installed: pyproject.toml hatch_build.py
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: install ## two methods on generated images, half a minute
-	$(BIN)/bench run --method pyramidflow,padim --dataset synthetic --preset demo --results demo
+demo: install ## three methods on generated images, minutes
+	$(BIN)/bench run --method pyramidflow,padim,patchcore --dataset synthetic --preset demo --results demo
 
 test: install ## the whole suite, without GPU, network or downloads
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
