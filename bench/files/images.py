@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from bench.errors import DataError
+from bench.files.layout import mask_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,10 +139,24 @@ def _frame(path: Path, index: int) -> NDArray[np.uint16]:
     return values
 
 
+def _united(folder: Path) -> NDArray[np.uint16]:
+    """Where one of the masks of a folder is above 0: 255; their values tell kinds of defects."""
+    files = mask_files(folder)
+    united = mask_values(files[0]) > 0
+    for file in files[1:]:
+        mask = mask_values(file) > 0
+        if mask.shape != united.shape:
+            raise DataError(f"{file}: another size than {files[0]}, a mask of the same image")
+        united |= mask
+    return np.where(united, 255, 0).astype(np.uint16)
+
+
 def mask_values(path: Path, index: int | None = None) -> NDArray[np.uint16]:
     """(H, W) values of a mask file before any rule: 0 is normal.
 
     Args:
+        path: a file; or a folder of the masks of one image, which are united: 255 where one of
+            them is above 0.
         index: the frame, of a .npy file that holds (T, H, W) masks; only it is read.
 
     The maximum over colours after palette expansion, times opacity. Values of a 1-bit file are 0
@@ -149,10 +164,12 @@ def mask_values(path: Path, index: int | None = None) -> NDArray[np.uint16]:
 
     Raises:
         DataError: as `read_rgb`; 16-bit colours, of which Pillow keeps 8 bits; a .npy file without
-            such a frame.
+            such a frame; a folder whose masks differ in size.
     """
     if index is not None:
         return _frame(path, index)
+    if path.is_dir():
+        return _united(path)
     with _opened(path) as image:
         is_deep = _has_deep_colours(image)
         image.load()

@@ -115,6 +115,20 @@ def image_files(folder: Path, root: Path) -> list[Path]:
     return found.images
 
 
+def mask_files(mask: Path) -> list[Path]:
+    """The files of a sample's mask: itself, or those of the folder of its defects, sorted.
+
+    Raises:
+        DataError: as `image_files`; or the folder holds no image.
+    """
+    if not mask.is_dir():
+        return [mask]
+    files = image_files(mask, mask)
+    if not files:
+        raise DataError(f"{mask}: a folder of masks without a mask; restore them, or remove it")
+    return files
+
+
 def pair_masks(
     images: Sequence[Path],
     masks: Sequence[Path],
@@ -300,6 +314,8 @@ def _samples(
     masks: list[Path | None] = [None] * len(images)
     if tree.masks is not None:
         folder = base / tree.masks / defect
+        if folder.is_dir():
+            _refuse_mask_folders(folder, images, root)
         files = image_files(folder, root) if folder.is_dir() else []
         if label == 1 and tree.strict and images and not files:
             raise DataError(f"{folder}: no masks for the images of {images[0].parent}; {_WAY_OUT}")
@@ -310,6 +326,20 @@ def _samples(
         Sample(image, label, name, mask, mask_rule=tree.rule)
         for image, mask in zip(images, masks, strict=True)
     ]
+
+
+def _refuse_mask_folders(folder: Path, images: Sequence[Path], root: Path) -> None:
+    """A folder of masks for each image is a layout of its own."""
+    stems = {_stem(image) for image in images}
+    found = [
+        f for f in listing(folder, root).folders if unicodedata.normalize("NFC", f.name) in stems
+    ]
+    if found:
+        raise DataError(
+            f"{found[0]}: a folder of masks for one image, as MVTec LOCO AD has them: read that by "
+            f"--dataset mvtec_loco --data-root DIR; of your own data, unite the masks of an image "
+            "in one file of its name"
+        )
 
 
 _WAY_OUT = "or set strict_masks = false to leave such images out of the pixel metrics"

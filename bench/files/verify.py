@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from bench.errors import DataError, counted
 from bench.files.audit import Finding, audit
 from bench.files.images import image_size
-from bench.files.layout import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_litter
+from bench.files.layout import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_litter, mask_files
 from bench.files.manifest import SPLITS, find_shared_groups
 from bench.files.twins import contradiction, find_contradictions, find_leaks
 
@@ -92,7 +92,7 @@ def verify(dataset: Dataset, name: str) -> Report:
         pixels = _check_category(category, samples, expected.get(category, {}), report)
         _check_other_categories(category, pixels, seen, report)
         for sample in (s for split in samples.values() for s in split):
-            used |= {sample.image, sample.mask} if sample.mask else {sample.image}
+            used |= {sample.image, *(mask_files(sample.mask) if sample.mask else ())}
     if used:
         _check_unused(used, report)
     return report
