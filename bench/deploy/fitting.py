@@ -82,7 +82,9 @@ def fit_model(
         report(f"epoch {epochs}{': ' if text else ''}{text}")
     if not epochs:
         raise MethodError(f"{cell.method}: fit ended without a usable state; it never yielded")
-    model = Model(cell, method, run, epochs, _figures(cell, method, run, samples, options.batch))
+    figures_of_training = _figures(cell, method, run, samples, options.batch)
+    bits = max(sample.bits for sample in samples)
+    model = Model(cell, method, run, epochs, figures_of_training, bits=bits)
     if problem := cannot_load(model, next(iter(train.batches(2)))):
         raise MethodError(f"{cell.method}: {problem}")
     return model

@@ -8,7 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.api import DataError, Dataset, MaskRule, Sample, nearest
+from bench.api import ConfigError, DataError, Dataset, MaskRule, Sample, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,6 +52,10 @@ class Tree:
         rule: which pixels of a mask are anomalous.
         strict: refuse anomalous images without mask and masks without image. Otherwise the former
             leave the pixel metrics, and the latter are ignored.
+        bits: of image files of 16 bits, how many the data have.
+
+    Raises:
+        ConfigError: bits outside 9 to 16.
     """
 
     train: str = "train/good"
@@ -61,6 +65,11 @@ class Tree:
     suffixes: Sequence[str] = MASK_SUFFIXES
     rule: MaskRule = "auto"
     strict: bool = True
+    bits: int = 16
+
+    def __post_init__(self) -> None:
+        if not 9 <= self.bits <= 16:
+            raise ConfigError(f"bits = {self.bits}; of a 16-bit file 9 to 16 can hold the data")
 
 
 def is_litter(name: str) -> bool:
@@ -171,7 +180,7 @@ def train_samples(base: Path, root: Path, tree: Tree) -> list[Sample]:
         raise DataError(
             f"{folder}: no training images, at least 1 expected; put normal images there"
         )
-    return [Sample(image, 0, "good", mask_rule=tree.rule) for image in images]
+    return [Sample(image, 0, "good", mask_rule=tree.rule, bits=tree.bits) for image in images]
 
 
 def test_samples(base: Path, root: Path, tree: Tree) -> list[Sample]:
@@ -323,7 +332,7 @@ def _samples(
             masks = pair_masks(images, files, tree.suffixes, tree.strict and label == 1)
     name = defect if label else "good"
     return [
-        Sample(image, label, name, mask, mask_rule=tree.rule)
+        Sample(image, label, name, mask, mask_rule=tree.rule, bits=tree.bits)
         for image, mask in zip(images, masks, strict=True)
     ]
 

@@ -112,6 +112,7 @@ def fingerprint(
                     digests.of(sample.image),
                     _mask_digest(sample.mask, digests),
                     *(() if sample.mask_index is None else (str(sample.mask_index),)),
+                    *(() if sample.bits == 16 else (f"bits {sample.bits}",)),
                 )
             )
             for split, found in samples.items()

@@ -77,6 +77,7 @@ class ImageSet(Images):
         if not samples:
             raise DataError("no images: the split is empty")
         self.paths = [sample.image for sample in samples]
+        self.bits = {sample.image: sample.bits for sample in samples}
         self.geometry = Geometry(protocol, method_size)
         self.image_size = self._common_size()
         self.device = device
@@ -187,7 +188,7 @@ class ImageSet(Images):
 
     def read_pixels(self, path: Path) -> NDArray[np.uint8]:
         """(H, W, 3) pixels of a file after resize and crop, always decoded anew."""
-        image = read_rgb(path)
+        image = read_rgb(path, self.bits[path])
         native = (image.height, image.width)
         resized, cropped = self.geometry.resized(native), self.geometry.cropped(native)
         if cropped != self.image_size:

@@ -228,6 +228,13 @@ def test_images_of_fewer_bits_than_their_file_are_a_warning(
             "16-bit images reach 4080 of 65535: methods see at most 16 of 256 grey levels"
             in found[0]
         )
+        assert found[0].endswith("--set folder.bits=12")
+        assert not [t for t in texts(verify(Folder(root, bits=12), "f"), "warning") if "reach" in t]
+        low = texts(verify(Folder(root, bits=11), "folder"), "error")
+        assert any(
+            "4080 has more than 11 bits" in text and "bits of the data set to 12" in text
+            for text in low
+        )
 
 
 def test_a_category_elsewhere_is_followed_where_asked_for(root: Path, tmp_path: Path) -> None:
