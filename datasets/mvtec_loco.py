@@ -134,8 +134,8 @@ class MVTecLOCO(Dataset):
         if self.strict_masks and missing:
             raise DataError(
                 f"{missing[0]}: no mask in ground_truth/{missing[0].parent.name}/"
-                f"{missing[0].stem}/ ({len(missing)} of {len(images)} images are without); add the "
-                "masks, or set strict_masks = false to leave such images out of the pixel metrics"
+                f"{missing[0].stem}/ ({len(missing)} in all); add the masks, or "
+                "set strict_masks = false to leave such images out of the pixel metrics"
             )
         if self.strict_masks and surplus:
             raise DataError(

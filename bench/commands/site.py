@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from bench.errors import counted
 from bench.settings.config import load_settings
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def site(
     with _shown("reading rows") as report:
         data = load_site_data(results or [settings.paths.results], settings.without_scores())
         built = build_site(data, out, galleries, report)
-    typer.echo(f"{built.pages} pages from {built.rows} rows; open {built.index}")
+    typer.echo(
+        f"{counted(built.pages, 'page')} from {counted(built.rows, 'row')}; open {built.index}"
+    )
     for text in built.damaged:
         typer.echo(f"error: {text}", err=True)
     if built.damaged:

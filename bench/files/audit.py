@@ -164,18 +164,34 @@ def _judge(masks: Sequence[_Mask | Finding], infos: dict[Path, ImageInfo]) -> li
             empty.append(mask)
         if mask.soft:
             soft.append(mask)
-    findings += _listed(empty, "are empty: their images leave the pixel metrics")
-    findings += _listed(resized, "differ in size from their image and are brought to it")
+    findings += _listed(
+        empty,
+        "mask is empty: its image leaves the pixel metrics",
+        "masks are empty: their images leave the pixel metrics",
+    )
+    findings += _listed(
+        resized,
+        "mask differs in size from its image and is brought to it",
+        "masks differ in size from their image and are brought to it",
+    )
     wide = [m for m in masks if isinstance(m, _Mask) and m.is_mostly_anomalous]
     if 2 * len(wide) > sum(isinstance(m, _Mask) and not m.is_empty for m in masks):
         findings += _listed(
-            wide, "cover more than half of their image: are they inverted? 0 is good"
+            wide,
+            "mask covers more than half of its image: is it inverted? 0 is good",
+            "masks cover more than half of their image: are they inverted? 0 is good",
         )
     share = sum(m.soft for m in soft) / max(sum(m.nonzero for m in soft), 1)
-    return findings + _listed(soft, f"have grey edges ({share:.0%} of their non-zero pixels)")
+    return findings + _listed(
+        soft,
+        f"mask has grey edges ({share:.0%} of its non-zero pixels)",
+        f"masks have grey edges ({share:.0%} of their non-zero pixels)",
+    )
 
 
-def _listed(masks: Sequence[_Mask], what: str) -> list[Finding]:
+def _listed(masks: Sequence[_Mask], one: str, several: str) -> list[Finding]:
     if not masks:
         return []
-    return [Finding("warning", f"{len(masks)} masks {what}, first {masks[0].sample.mask}")]
+    return [
+        Finding("warning", f"{counted(len(masks), one, several)}, first {masks[0].sample.mask}")
+    ]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.api import ConfigError, DataError, Dataset, MaskRule, Sample, nearest
+from bench.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -365,8 +366,8 @@ def _refuse_unpaired(
     if missing:
         names = " or ".join(f"{missing[0].stem}{s}" for s in suffixes)
         raise DataError(
-            f"{missing[0]}: no mask called {names} ({len(missing)} of {len(images)} images are "
-            f"without){also}; add the masks, {_WAY_OUT}"
+            f"{missing[0]}: no mask called {names} ({len(missing)} of "
+            f"{counted(len(images), 'image')} without){also}; add the masks, {_WAY_OUT}"
         )
     if surplus:
         raise DataError(

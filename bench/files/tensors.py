@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn import functional
 
 from bench.api import IMAGENET_MEAN, IMAGENET_STD, Images
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.files import opencv
 from bench.files.audit import Audit, audit
 from bench.files.geometry import Geometry, Size, centre_box
@@ -110,7 +110,9 @@ class ImageSet(Images):
         if size < 1:
             raise ValueError(f"batch size {size} is not positive")
         if drop_last and len(self) < size:
-            raise DataError(f"{len(self)} images are fewer than one batch of {size}")
+            raise DataError(
+                f"{counted(len(self), 'image is', 'images are')} fewer than one batch of {size}"
+            )
         # Only random passes count: one more look at the images must not change later epochs.
         call = self.calls
         self.calls += shuffle or augment is not None
