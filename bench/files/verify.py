@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,8 +108,8 @@ def _check_surplus(
         if folder.name not in expected and (folder / "train").is_dir():
             report.add(
                 "warning",
-                f"{folder} is no category of {name}; run your own images by --dataset folder "
-                f"--data-root {folder}",
+                f"{folder} is no category of {name}; own images are run as data set folder, and "
+                f"checked by: bench data verify folder --data-root {shlex.quote(str(folder))}",
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -206,8 +207,8 @@ def test_a_category_of_one_s_own_beside_published_ones_is_a_warning(root: Path) 
     found = texts(verify(MVTec(root.parent), "mvtec"), "warning")
     own = root.parent / "my_part"
     assert (
-        f"{own} is no category of mvtec; run your own images by --dataset folder --data-root {own}"
-        in found
+        f"{own} is no category of mvtec; own images are run as data set folder, and checked by: "
+        f"bench data verify folder --data-root {shlex.quote(str(own))}" in found
     )
 
 
