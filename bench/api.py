@@ -54,9 +54,11 @@ class Sample:
         defect: the defect type; "good" for a normal image.
         mask: None for a normal image, or where no mask is known. An anomalous image without a
             mask stays in the image metrics, leaves the pixel metrics, and is counted in the row.
+            A folder: a pixel is anomalous where one of its masks says so.
         group: one physical part, photographed several times; never on both sides of a split.
         mask_rule: which pixels of the mask file are anomalous.
         mask_index: which mask of a file that holds those of a whole video: (T, H, W), as .npy.
+        bits: of an image file of 16 bits, how many the data have, as those of a 12-bit camera.
     """
 
     image: Path
@@ -66,6 +68,7 @@ class Sample:
     group: str | None = None
     mask_rule: MaskRule = "nonzero"
     mask_index: int | None = None
+    bits: int = 16
 
 
 class Dataset(ABC):

@@ -32,6 +32,15 @@ def replace_file(file: Path, content: bytes) -> None:
         raise StoreError(f"{file} cannot be written ({reason}); what was there is kept") from error
 
 
+def tidy(path: Path) -> Path:
+    """Absolute, with the user's folder for `~`, and without `..`, as messages name it.
+
+    Links are followed where there is a `..`, which leads up from where a link leads to.
+    """
+    path = path.expanduser().absolute()
+    return path.resolve() if ".." in path.parts else path
+
+
 def read_text(file: Path) -> str:
     """The text of a file that a user or an archive wrote: UTF-8, with or without byte order mark.
 

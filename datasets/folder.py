@@ -32,6 +32,7 @@ class Folder(Dataset):
         mask_suffix: what a mask's name adds to its image's; empty: "_mask" or nothing.
         mask_rule: which values of a mask are anomalous; "auto": by the values of each file.
         strict_masks: refuse anomalous images without mask and masks without image.
+        bits: of image files of 16 bits, how many the data have: 12 from a 12-bit camera.
     """
 
     root: Path
@@ -42,6 +43,7 @@ class Folder(Dataset):
     mask_suffix: str = ""
     mask_rule: Literal["auto", "nonzero", ">=128"] = "auto"
     strict_masks: bool = True
+    bits: int = 16
 
     licence: ClassVar[str] = "yours"
 
@@ -68,6 +70,7 @@ class Folder(Dataset):
             suffixes=(self.mask_suffix,) if self.mask_suffix else MASK_SUFFIXES,
             rule=self.mask_rule,
             strict=self.strict_masks,
+            bits=self.bits,
         )
         return (train_samples if split == "train" else test_samples)(base, self.root, tree)
 

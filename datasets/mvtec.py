@@ -44,11 +44,13 @@ class MVTec(Dataset):
         root: holds the category folders.
         strict_masks: refuse anomalous images without mask; otherwise they leave the pixel metrics.
         follow_links: a category may be a link to a folder elsewhere; links in it stay inside.
+        bits: of image files of 16 bits in this layout, how many the data have.
     """
 
     root: Path
     strict_masks: bool = True
     follow_links: bool = False
+    bits: int = 16
 
     paper: ClassVar[str] = (
         "Bergmann et al., The MVTec Anomaly Detection Dataset, IJCV 2021 (first at CVPR 2019)"
@@ -62,7 +64,7 @@ class MVTec(Dataset):
 
     def samples(self, category: str, split: Split) -> Sequence[Sample]:
         folder = category_folder(self, category, list(COUNTS))
-        tree = Tree(strict=self.strict_masks)
+        tree = Tree(strict=self.strict_masks, bits=self.bits)
         bounds = folder if self.follow_links else folder.parent
         return (train_samples if split == "train" else test_samples)(folder, bounds, tree)
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.disk import read_text
+from bench.disk import read_text, tidy
 from bench.plan.discovery import describe
 from bench.plugins.datasets.visa import VisA
 from bench.rows.csv_file import read_csv, write_csv
@@ -69,7 +69,8 @@ def test_a_plugin_with_a_mark_is_read(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_people_s_files_are_read_by_one_function() -> None:
-    own = 'json.loads|_STATUS|MARK|_NAMES|info.read_text|errors="replace"|result.read_text'
+    own = "json.loads|version.read_text|_STATUS|MARK|_NAMES|info.read_text|result.read_text"
+    own += '|errors="replace"'
     found = [
         f"{file.relative_to(ROOT)}: {line.strip()}"
         for folder in ("bench", "datasets", "methods")
@@ -78,3 +79,15 @@ def test_people_s_files_are_read_by_one_function() -> None:
         if ".read_text(" in line and not re.search(own, line) and file.name != "disk.py"
     ]
     assert found == []
+
+
+def test_a_path_in_a_message_has_no_dots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b")
+    monkeypatch.chdir(tmp_path / "a")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert tidy(Path("../a/b")) == tmp_path / "a" / "b"
+    assert tidy(Path("b")) == tmp_path / "a" / "b"
+    assert tidy(Path("~/a")) == tmp_path / "a"
+    assert tidy(tmp_path / "link") == tmp_path / "link", "no link is followed without need"
+    assert tidy(tmp_path / "link" / "..") == tmp_path / "a", "as the file system goes"

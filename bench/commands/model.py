@@ -162,7 +162,7 @@ def predict(
             if out is not None and found.map is not None:
                 stem = names[found.image]
                 write_map(out / f"{stem}.{format_.value}", found.map)
-                overlay(found, loaded.train).save(out / f"{stem}.overlay.png")
+                overlay(found, loaded.train, loaded.bits).save(out / f"{stem}.overlay.png")
     if out is not None and found.map is None:
         typer.echo(f"note: {loaded.cell.method} gives no maps; --out {out} holds none", err=True)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.disk import tidy
 from bench.errors import ConfigError, StoreError, nearest
 from bench.rows.text import some
 from bench.settings.config import Settings, parse_value
@@ -28,7 +29,7 @@ def with_auxiliary(settings: Settings, root: Path | None) -> Settings:
     """The settings with another folder of auxiliary pictures, if one is given."""
     if root is None:
         return settings
-    return replace(settings, paths=replace(settings.paths, auxiliary=root.absolute()))
+    return replace(settings, paths=replace(settings.paths, auxiliary=tidy(root)))
 
 
 def split(values: list[str] | None) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ import typer
 from tabulate import tabulate
 
 from bench.commands.options import AuxiliaryRoot, pairs, with_auxiliary
-from bench.errors import ConfigError, DataError
+from bench.errors import ConfigError, DataError, counted
 from bench.files.picture_folder import list_pictures
 from bench.plan import discovery
 from bench.plan.auxiliary import picture_fields, picture_folder
@@ -59,7 +60,9 @@ def _pictures(settings: Settings, plugin: discovery.Plugin) -> list[str]:
             continue
         folder = picture_folder(settings, str(value))
         try:
-            lines.append(f"{what}: {len(list_pictures(folder, what))} pictures in {folder}")
+            lines.append(
+                f"{what}: {counted(len(list_pictures(folder, what)), 'picture')} in {folder}"
+            )
         except DataError as error:
             lines.append(f"missing: {error}")
     return lines
@@ -126,7 +129,9 @@ def init(
     except OSError as error:
         raise ConfigError(f"{folder} cannot be made a project: {error.strerror}") from error
     typer.echo(f"made {folder}: {FILE}, methods/mean_image.py, datasets/")
-    typer.echo(f"try: cd {folder} && bench run --method mean_image --preset quick")
+    typer.echo(
+        f"try: cd {shlex.quote(str(folder))} && bench run --method mean_image --preset quick"
+    )
 
 
 def test_plugin(

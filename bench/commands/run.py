@@ -17,6 +17,7 @@ from bench.commands.options import (
     split,
     with_auxiliary,
 )
+from bench.disk import tidy
 from bench.errors import ConfigError
 from bench.plan.identity import canonical
 from bench.plan.request import Planned, Request, plan_request
@@ -115,7 +116,7 @@ def run(
     given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
     settings = with_auxiliary(replace(settings, run=replace(settings.run, **given)), auxiliary_root)
     if results is not None:
-        settings = replace(settings, paths=replace(settings.paths, results=results.absolute()))
+        settings = replace(settings, paths=replace(settings.paths, results=tidy(results)))
     request = Request(
         methods=split(method),
         datasets=split(dataset) or ["synthetic"],

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
+from rich.markup import escape
 
+from bench.errors import counted
 from bench.settings.config import load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 def site(
@@ -25,10 +32,24 @@ def site(
     from bench.report.site import build_site, load_site_data
 
     settings = load_settings()
-    data = load_site_data(results or [settings.paths.results], settings.without_scores())
-    built = build_site(data, out, galleries)
-    typer.echo(f"{built.pages} pages from {built.rows} rows; open {built.index}")
+    with _shown("reading rows") as report:
+        data = load_site_data(results or [settings.paths.results], settings.without_scores())
+        built = build_site(data, out, galleries, report)
+    typer.echo(
+        f"{counted(built.pages, 'page')} from {counted(built.rows, 'row')}; open {built.index}"
+    )
     for text in built.damaged:
         typer.echo(f"error: {text}", err=True)
     if built.damaged:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _shown(first: str) -> Iterator[Callable[[str], None]]:
+    """What is made at the moment, in a line that goes away; nothing but on a terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status(escape(first)) as status:
+        yield lambda text: status.update(escape(text))

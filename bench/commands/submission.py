@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.options import MapFormat, find_row, pairs, split
-from bench.disk import replace_file
-from bench.errors import ConfigError, DataError, StoreError, nearest
+from bench.disk import replace_file, tidy
+from bench.errors import ConfigError, DataError, StoreError, counted, nearest
 from bench.files.manifest import fingerprint
 from bench.files.map_layout import export_maps
 from bench.plan import discovery
@@ -102,7 +102,7 @@ def score(
     """
     settings = load_settings(preset=preset)
     if results is not None:
-        settings = replace(settings, paths=replace(settings.paths, results=results.absolute()))
+        settings = replace(settings, paths=replace(settings.paths, results=tidy(results)))
     run = replace(settings.run, protocol=protocol or settings.run.protocol)
     settings = replace(settings, run=run)
     if not folder.is_dir():
@@ -186,7 +186,9 @@ def _checked_maps(
     for problem in problems:
         typer.echo(str(problem), err=True)
     if problems:
-        raise DataError(f"{folder}: {len(problems)} problems, listed above; nothing was scored")
+        raise DataError(
+            f"{folder}: {counted(len(problems), 'problem')}, listed above; nothing was scored"
+        )
     for part in parts:
         if not part.files:
             typer.echo(

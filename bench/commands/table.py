@@ -12,7 +12,7 @@ from rich.console import Console
 from tabulate import tabulate
 
 from bench.commands.options import AuxiliaryRoot, Formats, integers, with_auxiliary
-from bench.disk import replace_file
+from bench.disk import replace_file, tidy
 from bench.errors import BenchError, ConfigError
 from bench.plan.identity import canonical
 from bench.plan.request import Request
@@ -63,7 +63,7 @@ def table(
     if results is not None:
         if not run and not results.is_dir():
             raise ConfigError(f"--results {results} is not a folder; --run makes it")
-        settings = replace(settings, paths=replace(settings.paths, results=results.absolute()))
+        settings = replace(settings, paths=replace(settings.paths, results=tidy(results)))
     published = load_published()
     if name is None:
         typer.echo(listing(settings, published))

@@ -63,6 +63,7 @@ class Model:
         run: holds the device, the image size and the backbones.
         epochs: trained; the state is that of the last one.
         train: None for a transductive method, whose scores have no scale of their own.
+        bits: `Sample.bits` of its training images; new ones are read alike.
         notes: what differs between the saving and the loading code.
     """
 
@@ -72,6 +73,7 @@ class Model:
     epochs: int
     train: TrainFigures | None
     notes: tuple[str, ...] = ()
+    bits: int = 16
 
 
 def save_model(folder: Path, model: Model, *, code: str = "", commit: str = "") -> None:
@@ -91,6 +93,7 @@ def save_model(folder: Path, model: Model, *, code: str = "", commit: str = "") 
         "format": FORMAT,
         "cell": model.cell.to_json(),
         "image_size": list(model.run.image_size),
+        "bits": model.bits,
         "epochs": model.epochs,
         "weights": model.run.identities,
         "backbones": [_describe(m) for m in model.run.backbones if isinstance(m, Backbone)],
@@ -127,6 +130,7 @@ def load_model(folder: Path, device: str = "auto", *, force: bool = False) -> Mo
         image_size = (int(card["image_size"][0]), int(card["image_size"][1]))
         train = TrainFigures(**card["train"]) if card["train"] is not None else None
         saved, epochs, code = list(card["backbones"]), int(card["epochs"]), str(card["code"])
+        bits = int(card.get("bits", 16))  # cards of before have none
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise StoreError(f"{folder / CARD}: not a model of this program ({error!r})") from error
     notes = _check_method(folder, cell, code, force)
@@ -137,7 +141,7 @@ def load_model(folder: Path, device: str = "auto", *, force: bool = False) -> Mo
     method = make_method(cell)
     method.prepare(run)
     method.load_state({k: _placed(method, k, v, target) for k, v in state.items()})
-    return Model(cell, method, run, epochs, train, notes)
+    return Model(cell, method, run, epochs, train, notes, bits)
 
 
 def cannot_load(model: Model, images: Tensor) -> str:

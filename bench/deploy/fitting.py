@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bench.api import Method, MethodError
 from bench.deploy.checkpoint import Model, TrainFigures, cannot_load
 from bench.deploy.inference import image_scores, in_chunks
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.files.tensors import ImageSet, check_samples
 from bench.run.context import (
     CellRun,
@@ -82,7 +82,9 @@ def fit_model(
         report(f"epoch {epochs}{': ' if text else ''}{text}")
     if not epochs:
         raise MethodError(f"{cell.method}: fit ended without a usable state; it never yielded")
-    model = Model(cell, method, run, epochs, _figures(cell, method, run, samples, options.batch))
+    figures_of_training = _figures(cell, method, run, samples, options.batch)
+    bits = max(sample.bits for sample in samples)
+    model = Model(cell, method, run, epochs, figures_of_training, bits=bits)
     if problem := cannot_load(model, next(iter(train.batches(2)))):
         raise MethodError(f"{cell.method}: {problem}")
     return model
@@ -108,9 +110,11 @@ def _check_training(cell: Cell, method: Method, samples: Sequence[Sample]) -> No
     place = f"{cell.dataset}/{cell.category}"
     if len(samples) < method.min_train:
         raise DataError(
-            f"{place}: {len(samples)} training images, but {cell.method} needs at least "
+            f"{place}: {counted(len(samples), 'training image')}, but {cell.method} needs at least "
             f"{method.min_train}"
         )
     anomalous = [s.image for s in samples if s.label]
     if anomalous:
-        raise DataError(f"{place}: {len(anomalous)} anomalous training images: {anomalous[0]}")
+        raise DataError(
+            f"{place}: {counted(len(anomalous), 'anomalous training image')}: {anomalous[0]}"
+        )

@@ -97,7 +97,7 @@ def predict_images(model: Model, images: Sequence[Path], batch: int = 8) -> Iter
     geometry = Geometry(model.cell.protocol, method_size(model.method))
     # All headers first: a wrong file is named before anything is computed.
     natives = {path: _checked(path, geometry, model) for path in images}
-    samples = [Sample(path, 0, "") for path in images]
+    samples = [Sample(path, 0, "", bits=model.bits) for path in images]
     for part, prediction in in_chunks(model, samples, batch):
         scores = image_scores(model, prediction)
         for index, (sample, score) in enumerate(zip(part, scores, strict=True)):
@@ -124,12 +124,15 @@ def at_own_size(one: Tensor, native: Size, geometry: Geometry) -> NDArray[np.flo
     return values
 
 
-def overlay(found: Predicted, train: TrainFigures | None) -> Image.Image:
+def overlay(found: Predicted, train: TrainFigures | None, bits: int = 16) -> Image.Image:
     """The image under its map in colour.
 
     Colours run from the lowest value of the training maps to twice their range, so that they mean
     the same in every picture; the contour is where the map exceeds all of them. Without training
     figures they span the map, and there is no contour.
+
+    Args:
+        bits: `Model.bits`.
 
     Raises:
         MethodError: a prediction without a map.
@@ -137,7 +140,7 @@ def overlay(found: Predicted, train: TrainFigures | None) -> Image.Image:
     anomaly_map = found.map
     if anomaly_map is None:
         raise MethodError(f"{found.image}: no map to lay over it: the method gives none")
-    pixels = np.asarray(read_rgb(found.image)).astype(np.float64)
+    pixels = np.asarray(read_rgb(found.image, bits)).astype(np.float64)
     seen = np.isfinite(anomaly_map)
     values = np.where(seen, anomaly_map, 0.0)
     highest = None if train is None else train.map_max

@@ -256,7 +256,7 @@ def refuse_nonfinite(arrays: Mapping[str, Array], nonfinite: Nonfinite) -> None:
         if nonfinite == "error" and endless.any():
             raise DataError(
                 f"{np.count_nonzero(endless)} infinite among the {array.size} scores of {name}, "
-                f"the first at {_first(endless)}; nonfinite='rank' accepts them, as ties"
+                f"the first at {_first(endless)}; make them finite, as by a limit on the scores"
             )
 
 

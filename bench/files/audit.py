@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from bench.api import Sample
 
 
-_HALF_RANGE = 32768
-"""16-bit images that stay below hold fewer bits, as those of a 12-bit camera."""
-
-
 @dataclass(frozen=True)
 class Finding:
     """One thing that is wrong ("error") or worth knowing ("warning"), as one line."""
@@ -54,14 +50,16 @@ def audit(samples: Sequence[Sample], threads: int = 4) -> Audit:
         if isinstance(info, ImageInfo)
     }
     findings = [found for found in images if isinstance(found, Finding)]
-    findings += _mixtures(samples, infos) + _notes(infos) + _judge(masks, infos)
+    findings += (
+        _mixtures(samples, infos) + _notes(infos) + _few_bits(samples, infos) + _judge(masks, infos)
+    )
     pixels = {path: info.pixels for path, info in infos.items()}
     return Audit(sorted(findings, key=lambda finding: finding.severity), pixels)
 
 
 def _image(sample: Sample) -> ImageInfo | Finding:
     try:
-        return image_info(sample.image)
+        return image_info(sample.image, sample.bits)
     except DataError as error:
         return Finding("error", str(error))
 
@@ -127,18 +125,25 @@ def _names(values: set[str]) -> str:
 def _notes(infos: dict[Path, ImageInfo]) -> list[Finding]:
     counts = Counter(note for info in infos.values() for note in info.notes)
     first = {note: path for path, info in reversed(infos.items()) for note in info.notes}
-    found = [
+    return [
         Finding("warning", f"{counted(count, 'image')} {note}, first {first[note]}")
         for note, count in sorted(counts.items())
     ]
+
+
+def _few_bits(samples: Sequence[Sample], infos: dict[Path, ImageInfo]) -> list[Finding]:
+    """16-bit images that stay below half of their range hold fewer bits: a 12-bit camera's."""
     largest = max((info.largest for info in infos.values()), default=0)
-    if 0 < largest < _HALF_RANGE:
-        text = (
-            f"16-bit images reach {largest} of 65535: methods see at most {largest // 257 + 1} of "
-            "256 grey levels; save them over the full range, or as 8-bit images"
-        )
-        found.append(Finding("warning", text))
-    return found
+    white = 2 ** max((sample.bits for sample in samples), default=16) - 1
+    needed = max(largest.bit_length(), 9)
+    if not 0 < largest <= white // 2 or 2**needed > white:
+        return []
+    text = (
+        f"16-bit images reach {largest} of {white}: methods see at most "
+        f"{largest * 255 // white + 1} of 256 grey levels; set the option bits of the data set to "
+        f"what they hold, as in --set folder.bits={needed}"
+    )
+    return [Finding("warning", text)]
 
 
 def _judge(masks: Sequence[_Mask | Finding], infos: dict[Path, ImageInfo]) -> list[Finding]:
@@ -159,18 +164,34 @@ def _judge(masks: Sequence[_Mask | Finding], infos: dict[Path, ImageInfo]) -> li
             empty.append(mask)
         if mask.soft:
             soft.append(mask)
-    findings += _listed(empty, "are empty: their images leave the pixel metrics")
-    findings += _listed(resized, "differ in size from their image and are brought to it")
+    findings += _listed(
+        empty,
+        "mask is empty: its image leaves the pixel metrics",
+        "masks are empty: their images leave the pixel metrics",
+    )
+    findings += _listed(
+        resized,
+        "mask differs in size from its image and is brought to it",
+        "masks differ in size from their image and are brought to it",
+    )
     wide = [m for m in masks if isinstance(m, _Mask) and m.is_mostly_anomalous]
     if 2 * len(wide) > sum(isinstance(m, _Mask) and not m.is_empty for m in masks):
         findings += _listed(
-            wide, "cover more than half of their image: are they inverted? 0 is good"
+            wide,
+            "mask covers more than half of its image: is it inverted? 0 is good",
+            "masks cover more than half of their image: are they inverted? 0 is good",
         )
     share = sum(m.soft for m in soft) / max(sum(m.nonzero for m in soft), 1)
-    return findings + _listed(soft, f"have grey edges ({share:.0%} of their non-zero pixels)")
+    return findings + _listed(
+        soft,
+        f"mask has grey edges ({share:.0%} of its non-zero pixels)",
+        f"masks have grey edges ({share:.0%} of their non-zero pixels)",
+    )
 
 
-def _listed(masks: Sequence[_Mask], what: str) -> list[Finding]:
+def _listed(masks: Sequence[_Mask], one: str, several: str) -> list[Finding]:
     if not masks:
         return []
-    return [Finding("warning", f"{len(masks)} masks {what}, first {masks[0].sample.mask}")]
+    return [
+        Finding("warning", f"{counted(len(masks), one, several)}, first {masks[0].sample.mask}")
+    ]

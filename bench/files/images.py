@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from bench.errors import DataError
+from bench.files.layout import mask_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,20 +79,23 @@ class ImageInfo:
         return 16 if self.mode.startswith("I") else 8
 
 
-def read_rgb(path: Path) -> Image.Image:
+def read_rgb(path: Path, bits: int = 16) -> Image.Image:
     """The image in 8-bit RGB, upright.
 
     Grey is replicated, 16-bit grey divided by 257, transparency composited on black, CMYK converted
     by Pillow, the EXIF orientation applied.
 
+    Args:
+        bits: `Sample.bits`; 16-bit grey of fewer is scaled so that 2**bits - 1 is white.
+
     Raises:
         DataError: the file is missing, empty, truncated, damaged, no image, animated, larger than
-            `MAX_PIXELS`, or of a mode without a defined rule (float, 32-bit).
+            `MAX_PIXELS`, of a mode without a defined rule (float, 32-bit), or of more bits.
     """
-    return _decode(path)[0]
+    return _decode(path, bits)[0]
 
 
-def image_info(path: Path) -> ImageInfo:
+def image_info(path: Path, bits: int = 16) -> ImageInfo:
     """Decode the file in full and say what it is; PNG checksums are compared too.
 
     Raises:
@@ -100,7 +104,7 @@ def image_info(path: Path) -> ImageInfo:
     with _opened(path) as image:
         if image.format == "PNG":
             image.verify()
-    rgb, info = _decode(path)
+    rgb, info = _decode(path, bits)
     digest = hashlib.sha256(f"{rgb.width} x {rgb.height} ".encode())
     digest.update(rgb.tobytes())
     return replace(info, pixels=digest.hexdigest())
@@ -138,10 +142,24 @@ def _frame(path: Path, index: int) -> NDArray[np.uint16]:
     return values
 
 
+def _united(folder: Path) -> NDArray[np.uint16]:
+    """Where one of the masks of a folder is above 0: 255; their values tell kinds of defects."""
+    files = mask_files(folder)
+    united = mask_values(files[0]) > 0
+    for file in files[1:]:
+        mask = mask_values(file) > 0
+        if mask.shape != united.shape:
+            raise DataError(f"{file}: another size than {files[0]}, a mask of the same image")
+        united |= mask
+    return np.where(united, 255, 0).astype(np.uint16)
+
+
 def mask_values(path: Path, index: int | None = None) -> NDArray[np.uint16]:
     """(H, W) values of a mask file before any rule: 0 is normal.
 
     Args:
+        path: a file; or a folder of the masks of one image, which are united: 255 where one of
+            them is above 0.
         index: the frame, of a .npy file that holds (T, H, W) masks; only it is read.
 
     The maximum over colours after palette expansion, times opacity. Values of a 1-bit file are 0
@@ -149,10 +167,12 @@ def mask_values(path: Path, index: int | None = None) -> NDArray[np.uint16]:
 
     Raises:
         DataError: as `read_rgb`; 16-bit colours, of which Pillow keeps 8 bits; a .npy file without
-            such a frame.
+            such a frame; a folder whose masks differ in size.
     """
     if index is not None:
         return _frame(path, index)
+    if path.is_dir():
+        return _united(path)
     with _opened(path) as image:
         is_deep = _has_deep_colours(image)
         image.load()
@@ -234,11 +254,11 @@ def _reason(path: Path, error: BaseException) -> str:
     return f"damaged or truncated: {error}; copy it again"
 
 
-def _decode(path: Path) -> tuple[Image.Image, ImageInfo]:
+def _decode(path: Path, bits: int) -> tuple[Image.Image, ImageInfo]:
     with _opened(path) as image:
         notes = ["rotated by EXIF"] if _orientation(image) > 1 else []
         image.load()
-        rgb = _to_rgb(ImageOps.exif_transpose(image), image.format, path, notes)
+        rgb = _to_rgb(ImageOps.exif_transpose(image), image.format, path, notes, bits)
         largest = int(np.asarray(image).max(initial=0)) if image.mode.startswith("I") else 0
         size = (rgb.height, rgb.width)
         info = ImageInfo(image.format or "", image.mode, size, tuple(notes), largest)
@@ -254,7 +274,9 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _to_rgb(image: Image.Image, kind: str | None, path: Path, notes: list[str]) -> Image.Image:
+def _to_rgb(
+    image: Image.Image, kind: str | None, path: Path, notes: list[str], bits: int = 16
+) -> Image.Image:
     """The picture in RGB; what was lost on the way is appended to `notes`.
 
     `kind` is the file's format: 32-bit pixels of a PNG or PPM hold 16 bits.
@@ -264,9 +286,16 @@ def _to_rgb(image: Image.Image, kind: str | None, path: Path, notes: list[str]) 
         return image.convert("RGB")
     if mode.startswith("I;16") or (mode == "I" and kind in ("PNG", "PPM")):
         # Full range to full range; `convert` would clip everything above 255 to white.
-        notes.append("16-bit, divided by 257")
+        notes.append("16-bit, divided by 257" if bits == 16 else f"16-bit, read as {bits}-bit")
         values = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+        white = 2**bits - 1
+        if values.max(initial=0) > white:
+            raise DataError(
+                f"{path}: the value {values.max()} has more than {bits} bits; set the option bits "
+                f"of the data set to {int(values.max()).bit_length()}"
+            )
+        grey = (2 * 255 * values + white) // (2 * white)  # rounded
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
     if mode in ("LA", "La", "PA", "RGBA", "RGBa") or (mode == "P" and _has_transparency(image)):
         return _composite(image.convert("RGBA"), notes)
     if mode == "CMYK":

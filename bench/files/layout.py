@@ -8,7 +8,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.api import DataError, Dataset, MaskRule, Sample, nearest
+from bench.api import ConfigError, DataError, Dataset, MaskRule, Sample, nearest
+from bench.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,6 +53,10 @@ class Tree:
         rule: which pixels of a mask are anomalous.
         strict: refuse anomalous images without mask and masks without image. Otherwise the former
             leave the pixel metrics, and the latter are ignored.
+        bits: of image files of 16 bits, how many the data have.
+
+    Raises:
+        ConfigError: bits outside 9 to 16.
     """
 
     train: str = "train/good"
@@ -61,6 +66,11 @@ class Tree:
     suffixes: Sequence[str] = MASK_SUFFIXES
     rule: MaskRule = "auto"
     strict: bool = True
+    bits: int = 16
+
+    def __post_init__(self) -> None:
+        if not 9 <= self.bits <= 16:
+            raise ConfigError(f"bits = {self.bits}; of a 16-bit file 9 to 16 can hold the data")
 
 
 def is_litter(name: str) -> bool:
@@ -115,6 +125,20 @@ def image_files(folder: Path, root: Path) -> list[Path]:
     return found.images
 
 
+def mask_files(mask: Path) -> list[Path]:
+    """The files of a sample's mask: itself, or those of the folder of its defects, sorted.
+
+    Raises:
+        DataError: as `image_files`; or the folder holds no image.
+    """
+    if not mask.is_dir():
+        return [mask]
+    files = image_files(mask, mask)
+    if not files:
+        raise DataError(f"{mask}: a folder of masks without a mask; restore them, or remove it")
+    return files
+
+
 def pair_masks(
     images: Sequence[Path],
     masks: Sequence[Path],
@@ -157,7 +181,7 @@ def train_samples(base: Path, root: Path, tree: Tree) -> list[Sample]:
         raise DataError(
             f"{folder}: no training images, at least 1 expected; put normal images there"
         )
-    return [Sample(image, 0, "good", mask_rule=tree.rule) for image in images]
+    return [Sample(image, 0, "good", mask_rule=tree.rule, bits=tree.bits) for image in images]
 
 
 def test_samples(base: Path, root: Path, tree: Tree) -> list[Sample]:
@@ -300,6 +324,8 @@ def _samples(
     masks: list[Path | None] = [None] * len(images)
     if tree.masks is not None:
         folder = base / tree.masks / defect
+        if folder.is_dir():
+            _refuse_mask_folders(folder, images, root)
         files = image_files(folder, root) if folder.is_dir() else []
         if label == 1 and tree.strict and images and not files:
             raise DataError(f"{folder}: no masks for the images of {images[0].parent}; {_WAY_OUT}")
@@ -307,9 +333,23 @@ def _samples(
             masks = pair_masks(images, files, tree.suffixes, tree.strict and label == 1)
     name = defect if label else "good"
     return [
-        Sample(image, label, name, mask, mask_rule=tree.rule)
+        Sample(image, label, name, mask, mask_rule=tree.rule, bits=tree.bits)
         for image, mask in zip(images, masks, strict=True)
     ]
+
+
+def _refuse_mask_folders(folder: Path, images: Sequence[Path], root: Path) -> None:
+    """A folder of masks for each image is a layout of its own."""
+    stems = {_stem(image) for image in images}
+    found = [
+        f for f in listing(folder, root).folders if unicodedata.normalize("NFC", f.name) in stems
+    ]
+    if found:
+        raise DataError(
+            f"{found[0]}: a folder of masks for one image, as MVTec LOCO AD has them: read that by "
+            f"--dataset mvtec_loco --data-root DIR; of your own data, unite the masks of an image "
+            "in one file of its name"
+        )
 
 
 _WAY_OUT = "or set strict_masks = false to leave such images out of the pixel metrics"
@@ -326,8 +366,8 @@ def _refuse_unpaired(
     if missing:
         names = " or ".join(f"{missing[0].stem}{s}" for s in suffixes)
         raise DataError(
-            f"{missing[0]}: no mask called {names} ({len(missing)} of {len(images)} images are "
-            f"without){also}; add the masks, {_WAY_OUT}"
+            f"{missing[0]}: no mask called {names} ({len(missing)} of "
+            f"{counted(len(images), 'image')} without){also}; add the masks, {_WAY_OUT}"
         )
     if surplus:
         raise DataError(

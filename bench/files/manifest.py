@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import DataError
+from bench.files.layout import mask_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -109,8 +110,9 @@ def fingerprint(
                     _relative(sample.mask, folder),
                     sample.mask_rule,
                     digests.of(sample.image),
-                    digests.of(sample.mask) if sample.mask is not None else "",
+                    _mask_digest(sample.mask, digests),
                     *(() if sample.mask_index is None else (str(sample.mask_index),)),
+                    *(() if sample.bits == 16 else (f"bits {sample.bits}",)),
                 )
             )
             for split, found in samples.items()
@@ -123,6 +125,16 @@ def find_shared_groups(train: Sequence[Sample], test: Sequence[Sample]) -> list[
     """Groups (physical parts) that lie on both sides of the split, sorted."""
     groups = {s.group for s in train} & {s.group for s in test}
     return sorted(group for group in groups if group is not None)
+
+
+def _mask_digest(mask: Path | None, digests: Digests) -> str:
+    """That of the file; of a folder, of the names and contents of its files."""
+    if mask is None:
+        return ""
+    if not mask.is_dir():
+        return digests.of(mask)
+    lines = (f"{_relative(file, mask)}\t{digests.of(file)}" for file in mask_files(mask))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def _common_folder(samples: Iterable[Sample]) -> Path:

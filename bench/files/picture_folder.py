@@ -6,7 +6,7 @@ import hashlib
 import unicodedata
 from typing import TYPE_CHECKING
 
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.files.layout import IMAGE_SUFFIXES
 from bench.files.manifest import Digests
 
@@ -34,7 +34,7 @@ def list_pictures(folder: Path, what: str) -> list[Path]:
         raise DataError(f"{what}: {folder} cannot be read: {error.strerror}") from error
     if len(found) < FEWEST:
         raise DataError(
-            f"{what}: {folder} holds {len(found)} pictures; at least {FEWEST} are needed"
+            f"{what}: {folder} holds {counted(len(found), 'picture')}; at least {FEWEST} are needed"
         )
     return found
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn import functional
 
 from bench.api import IMAGENET_MEAN, IMAGENET_STD, Images
-from bench.errors import DataError
+from bench.errors import DataError, counted
 from bench.files import opencv
 from bench.files.audit import Audit, audit
 from bench.files.geometry import Geometry, Size, centre_box
@@ -77,6 +77,7 @@ class ImageSet(Images):
         if not samples:
             raise DataError("no images: the split is empty")
         self.paths = [sample.image for sample in samples]
+        self.bits = {sample.image: sample.bits for sample in samples}
         self.geometry = Geometry(protocol, method_size)
         self.image_size = self._common_size()
         self.device = device
@@ -109,7 +110,9 @@ class ImageSet(Images):
         if size < 1:
             raise ValueError(f"batch size {size} is not positive")
         if drop_last and len(self) < size:
-            raise DataError(f"{len(self)} images are fewer than one batch of {size}")
+            raise DataError(
+                f"{counted(len(self), 'image is', 'images are')} fewer than one batch of {size}"
+            )
         # Only random passes count: one more look at the images must not change later epochs.
         call = self.calls
         self.calls += shuffle or augment is not None
@@ -187,7 +190,7 @@ class ImageSet(Images):
 
     def read_pixels(self, path: Path) -> NDArray[np.uint8]:
         """(H, W, 3) pixels of a file after resize and crop, always decoded anew."""
-        image = read_rgb(path)
+        image = read_rgb(path, self.bits[path])
         native = (image.height, image.width)
         resized, cropped = self.geometry.resized(native), self.geometry.cropped(native)
         if cropped != self.image_size:

@@ -20,10 +20,10 @@ def pixel_digests(samples: Sequence[Sample], threads: int = 4) -> dict[Path, str
     Raises:
         DataError: a file that cannot be read.
     """
-    paths = list(dict.fromkeys(sample.image for sample in samples))
+    bits = {sample.image: sample.bits for sample in samples}
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(image_info, paths)
-        return {path: info.pixels for path, info in zip(paths, found, strict=True)}
+        found = pool.map(image_info, bits, bits.values())
+        return {path: info.pixels for path, info in zip(bits, found, strict=True)}
 
 
 def find_leaks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from bench.errors import DataError, counted
 from bench.files.audit import Finding, audit
 from bench.files.images import image_size
-from bench.files.layout import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_litter
+from bench.files.layout import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_litter, mask_files
 from bench.files.manifest import SPLITS, find_shared_groups
 from bench.files.twins import contradiction, find_contradictions, find_leaks
 
@@ -92,7 +93,7 @@ def verify(dataset: Dataset, name: str) -> Report:
         pixels = _check_category(category, samples, expected.get(category, {}), report)
         _check_other_categories(category, pixels, seen, report)
         for sample in (s for split in samples.values() for s in split):
-            used |= {sample.image, sample.mask} if sample.mask else {sample.image}
+            used |= {sample.image, *(mask_files(sample.mask) if sample.mask else ())}
     if used:
         _check_unused(used, report)
     return report
@@ -107,8 +108,8 @@ def _check_surplus(
         if folder.name not in expected and (folder / "train").is_dir():
             report.add(
                 "warning",
-                f"{folder} is no category of {name}; run your own images by --dataset folder "
-                f"--data-root {folder}",
+                f"{folder} is no category of {name}; own images are run as data set folder, and "
+                f"checked by: bench data verify folder --data-root {shlex.quote(str(folder))}",
             )
 
 

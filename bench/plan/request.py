@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.disk import tidy
 from bench.errors import ConfigError, nearest
 from bench.files.manifest import SPLITS, file_digest, fingerprint
 from bench.plan import discovery
@@ -71,10 +72,10 @@ def dataset_root(settings: Settings, plugin: Plugin, data_root: Path | None = No
     if plugin.constants.get("generated"):
         return settings.paths.cache / plugin.name
     if data_root is not None:
-        return data_root.expanduser().absolute()
+        return tidy(data_root)
     configured = settings.datasets.get(plugin.name, {}).get("root")
     if configured:
-        return settings.project / Path(str(configured)).expanduser()
+        return tidy(settings.project / Path(str(configured)).expanduser())
     return settings.paths.data / plugin.name
 
 

@@ -8,6 +8,8 @@ import statistics
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
+from bench.errors import counted
+
 if TYPE_CHECKING:
     from bench.rows.check import Compared, Comparison, Difference
     from bench.rows.row import Row
@@ -31,7 +33,7 @@ def as_text(outcome: Comparison, complete: bool) -> str:
     changed = sum(bool(c.changed) for c in outcome.cells)
     means = sum(bool(c.changed) for c in outcome.means)
     lines.append(
-        f"{len(outcome.cells)} cells compared: {len(outcome.cells) - changed} agree, "
+        f"{counted(len(outcome.cells), 'cell')} compared: {len(outcome.cells) - changed} agree, "
         f"{changed} changed; {len(outcome.missing)} missing, {len(outcome.new)} new"
     )
     if outcome.means:

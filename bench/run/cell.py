@@ -228,12 +228,14 @@ def _check_split(
         raise DataError(f"{place}: no test image")
     if len(train) < method.min_train:
         raise DataError(
-            f"{place}: {len(train)} training images, but {cell.method} needs at least "
+            f"{place}: {counted(len(train), 'training image')}, but {cell.method} needs at least "
             f"{method.min_train}"
         )
     anomalous = [s.image for s in train if s.label]
     if anomalous:
-        raise DataError(f"{place}: {len(anomalous)} anomalous training images: {anomalous[0]}")
+        raise DataError(
+            f"{place}: {counted(len(anomalous), 'anomalous training image')}: {anomalous[0]}"
+        )
     both = find_shared_groups(train, test)
     if both:
         raise DataError(f"{place}: {len(both)} parts are in both splits, first {both[0]}")

@@ -107,8 +107,8 @@ def usable_cores() -> int:
 def _torch_has_cuda() -> bool:
     """Whether torch was built with CUDA, by its source: importing it takes seconds."""
     spec = importlib.util.find_spec("torch")
-    file = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
-    text = file.read_text(encoding="utf-8") if file is not None and file.is_file() else ""
+    version = Path(spec.origin).with_name("version.py") if spec and spec.origin else None
+    text = version.read_text(encoding="utf-8") if version is not None and version.is_file() else ""
     return re.search(r"^cuda\b[^=\n]*= *['\"]", text, re.MULTILINE) is not None
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.disk import read_text
+from bench.disk import read_text, tidy
 from bench.errors import ConfigError, nearest
 from bench.settings.precision import FULL, PRECISIONS, Precision
 from bench.settings.protocol import PROTOCOLS, Protocol, make_protocol
@@ -299,7 +299,7 @@ def _anchor(settings: Settings) -> Settings:
     """Make the relative folders absolute, from the project."""
     paths = settings.paths
     anchored: dict[str, Any] = {
-        key: (settings.project / value if value is not None else None)
+        key: (tidy(settings.project / value) if value is not None else None)
         for key, value in vars(paths).items()
     }
     return replace(settings, paths=replace(paths, **anchored))

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from bench.rows.store import ResultStore
 
@@ -234,3 +236,58 @@ def test_the_printed_command_works_as_pasted(project: Path, bench: Bench) -> Non
     pasted = bench(*words[1:])
     assert pasted.returncode == 0, pasted.stderr
     assert (project / pasted.stdout.strip()).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_command_of_a_new_project_works_as_pasted(tmp_path: Path, bench: Bench) -> None:
+    done = bench("init", str(tmp_path / "it's new"))
+    line = done.stdout.splitlines()[-1]
+    assert line.startswith("try: cd ")
+    bound = " --category bolt --seed 0 --speed once"  # the same command, of one cell
+    pasted = shell(line.removeprefix("try: ") + bound, tmp_path)
+    assert pasted.returncode == 0, pasted.stderr
+    assert "look at the maps of a cell: bench show" in pasted.stdout
+
+
+def test_the_command_that_brings_images_back_works_as_pasted(project: Path, bench: Bench) -> None:
+    bench("run", "-m", "mean", *QUICK, "-c", "left", "--results", "my rows")
+    (row,) = ResultStore(project / "my rows").rows()
+    panels = project / "my rows" / "artifacts" / row.cell / "panels.npz"
+    panels.unlink()
+    refused = bench("show", row.cell, "--results", "my rows")
+    assert refused.returncode == 2
+    words = " ".join(refused.stderr.split())
+    pasted = shell(words.partition("run it again: ")[2], project)
+    assert pasted.returncode == 0, pasted.stderr
+    assert panels.is_file()
+
+
+def test_the_command_for_images_of_ones_own_works_as_pasted(tmp_path: Path, bench: Bench) -> None:
+    own = tmp_path / "mvtec here" / "my nuts"
+    for folder in ("train/good", "test/good"):
+        (own / folder).mkdir(parents=True)
+        for index in range(5):
+            pixels = np.full((8, 8), 10 * index + len(folder), np.uint8)
+            Image.fromarray(pixels).save(own / folder / f"{index}.png")
+    (tmp_path / "mvtec here" / "bottle").mkdir()
+    up = tmp_path / "mvtec here" / "bottle" / ".."
+    done = bench("data", "verify", "mvtec", "--data-root", str(up))
+    (line,) = (text for text in done.stdout.splitlines() if "is no category of mvtec" in text)
+    assert ".." not in line
+    pasted = shell(line.partition("checked by: ")[2], tmp_path)
+    assert pasted.returncode == 0, pasted.stdout
+    assert "my nuts: 5 train, 5 good" in pasted.stdout
+
+
+def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A line as pasted into a shell in a folder."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    environment.pop("BENCH_PROJECT", None)
+    return subprocess.run(
+        ["/bin/sh", "-c", line],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

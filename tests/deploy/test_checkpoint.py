@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +156,23 @@ def test_a_bright_square_scores_above_the_training_images(saved: tuple[Model, Pa
     assert [one.score > model.train.score_max for one in found[2:]] == [True, True]
     assert drawn(found[3]).shape == (SIZE, SIZE)
     assert drawn(found[3])[10:30, 10:30].mean() > drawn(found[3])[40:, 40:].mean()
+
+
+def test_new_images_are_read_with_the_bits_of_the_training_images(
+    saved: tuple[Model, Path], tmp_path: Path
+) -> None:
+    save_model(tmp_path / "model", replace(saved[0], bits=12))
+    loaded = load_model(tmp_path / "model", "cpu")
+    assert loaded.bits == 12
+    grey = np.random.default_rng(1).integers(0, 256, (SIZE, SIZE))
+    deep = np.rint(grey * (4095 / 255)).astype(np.uint16)
+    files = [tmp_path / "8.png", tmp_path / "12.png"]
+    for file, pixels in zip(files, (grey.astype(np.uint8), deep), strict=True):
+        Image.fromarray(pixels).save(file)
+    known, found = predict_images(loaded, files)
+    assert np.array_equal(drawn(known), drawn(found))
+    pictures = [overlay(one, loaded.train, loaded.bits) for one in (known, found)]
+    assert pictures[0].tobytes() == pictures[1].tobytes()
 
 
 def test_norms_and_input_statistics_of_other_weights_come_back(

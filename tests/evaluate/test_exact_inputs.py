@@ -87,7 +87,7 @@ BAD: dict[str, tuple[dict[str, Any], type[BenchError], str]] = {
     "infinite": (
         changed(maps=with_value(good()["maps"], (2, 0, 1), -np.inf)),
         DataError,
-        r"1 infinite .* image 2, the first at \(0, 1\); nonfinite='rank'",
+        r"1 infinite .* image 2, the first at \(0, 1\); make them finite",
     ),
     "nan image score": (
         changed(image_scores=[0.1, np.nan, 1, 2]),

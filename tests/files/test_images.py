@@ -60,6 +60,21 @@ def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path: Path, suffix: str) ->
     assert info.notes == ("16-bit, divided by 257",)
 
 
+@pytest.mark.parametrize("bits", [9, 10, 12, 14, 16])
+def test_fewer_bits_of_a_sixteen_bit_file_are_scaled_to_the_full_range(
+    tmp_path: Path, bits: int
+) -> None:
+    white = 2**bits - 1
+    values = np.linspace(0, white, 120).astype(np.uint16).reshape(10, 12)
+    path = save(tmp_path / "x.png", Image.fromarray(values))
+    expected = np.floor(values * (255 / white) + 0.5)
+    assert np.array_equal(np.asarray(read_rgb(path, bits))[..., 0], expected)
+    assert image_info(path, bits).pixels != image_info(path).pixels or bits == 16
+    if bits > 9:
+        with pytest.raises(DataError, match=rf"x\.png: the value {white} has more than {bits - 1}"):
+            read_rgb(path, bits - 1)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.int32])
 def test_pixels_without_a_defined_range_are_refused(tmp_path: Path, dtype: Any) -> None:
     path = save(tmp_path / "x.tif", Image.fromarray(GREY.astype(dtype)))

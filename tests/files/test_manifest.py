@@ -150,3 +150,9 @@ def test_a_fingerprint_of_training_images_needs_no_test_images(root: Path) -> No
     shutil.rmtree(root / "test")
     shutil.rmtree(root / "ground_truth")
     assert fingerprint(Folder(root), "nuts", None, ("train",)) == before != whole
+
+
+def test_bits_of_images_count_only_where_they_are_not_all_of_the_file(root: Path) -> None:
+    before = fingerprint(Folder(root), "nuts", None)
+    assert fingerprint(Folder(root, bits=16), "nuts", None) == before
+    assert fingerprint(Folder(root, bits=12), "nuts", None) != before

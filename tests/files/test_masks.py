@@ -126,7 +126,7 @@ def test_a_mask_of_the_same_shape_and_another_size_is_brought_to_the_image(tmp_p
     assert np.array_equal(only(found), blocks((16, 20), (4, 4, 8, 12)) > 0)
     assert found.resized == 1
     (note,) = check_samples([half])
-    assert note.startswith("1 masks differ in size")
+    assert note.startswith("1 mask differs in size")
 
 
 def test_a_truncated_mask_is_refused(tmp_path: Path) -> None:

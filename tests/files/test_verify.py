@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -206,8 +207,8 @@ def test_a_category_of_one_s_own_beside_published_ones_is_a_warning(root: Path) 
     found = texts(verify(MVTec(root.parent), "mvtec"), "warning")
     own = root.parent / "my_part"
     assert (
-        f"{own} is no category of mvtec; run your own images by --dataset folder --data-root {own}"
-        in found
+        f"{own} is no category of mvtec; own images are run as data set folder, and checked by: "
+        f"bench data verify folder --data-root {shlex.quote(str(own))}" in found
     )
 
 
@@ -227,6 +228,13 @@ def test_images_of_fewer_bits_than_their_file_are_a_warning(
         assert (
             "16-bit images reach 4080 of 65535: methods see at most 16 of 256 grey levels"
             in found[0]
+        )
+        assert found[0].endswith("--set folder.bits=12")
+        assert not [t for t in texts(verify(Folder(root, bits=12), "f"), "warning") if "reach" in t]
+        low = texts(verify(Folder(root, bits=11), "folder"), "error")
+        assert any(
+            "4080 has more than 11 bits" in text and "bits of the data set to 12" in text
+            for text in low
         )
 
 

@@ -76,7 +76,7 @@ def test_equal_rows_agree() -> None:
     found = outcome([row()], [row()])
     assert found.exit_code() == 0
     assert (found.changed, found.missing, found.new) == ([], [], [])
-    assert "1 cells compared: 1 agree, 0 changed; 0 missing, 0 new\nOK" in as_text(found, False)
+    assert "1 cell compared: 1 agree, 0 changed; 0 missing, 0 new\nOK" in as_text(found, False)
 
 
 @pytest.mark.parametrize("delta", [0.01, -0.01])

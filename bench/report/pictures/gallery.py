@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
+from PIL import Image
 
 from bench.errors import DataError
 from bench.rows.panels import Panel, load_panels, save_panels, select
@@ -49,6 +51,10 @@ NOTE = 0.2
 DPI = 110
 TEXT_CHARS = 29
 FONT = 8.5
+
+
+_RULER = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
+"""Measures texts; the figure would make a renderer of its own size for each of them."""
 
 
 @dataclass(frozen=True)
@@ -104,22 +110,25 @@ class _Sheet:
             parse_math=False,  # file names may hold dollar signs
             **given,
         )
-        width = line.get_window_extent().width / DPI
+        width = line.get_window_extent(_RULER).width / DPI
         if width > room:
             line.set_fontsize(given["fontsize"] * room / width)
 
 
 def render(
     panels: Sequence[Panel], threshold: float | None, path: Path, title: str, caption: str = ""
-) -> None:
-    """Draw panels into a PNG, one row each.
+) -> tuple[int, int]:
+    """Draw panels into a picture, one row each.
 
     Args:
         panels: in the order of the rows.
         threshold: where maps become contours; None: no contour.
-        path: the PNG.
+        path: the picture; a PNG, or WebP of a third of its bytes where the suffix is .webp.
         title: above all.
         caption: below all; wrapped.
+
+    Returns:
+        (width, height) in pixels.
 
     Raises:
         DataError: no panel.
@@ -151,7 +160,15 @@ def render(
     _legend(sheet, foot)
     for i, line in enumerate(notes):
         sheet.write(MARGIN, foot + 0.32 + LINE * i, line, width - 2 * MARGIN, color="#333333")
-    sheet.figure.savefig(path, format="png", dpi=DPI, metadata={"Software": None})
+    canvas = FigureCanvasAgg(sheet.figure)
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
+    image = Image.fromarray(pixels).convert("RGB")
+    if path.suffix == ".webp":
+        image.save(path, "WEBP", quality=90, method=2)
+    else:
+        image.save(path, "PNG", dpi=(DPI, DPI))
+    return image.size
 
 
 def _left(column: int) -> float:

@@ -49,7 +49,7 @@ from bench.rows.upgrade import artifacts_of
 from bench.settings.shipped import builtin_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bench.report.site.boards import Board
     from bench.report.site.data import SiteData
@@ -70,18 +70,24 @@ class Built:
     damaged: tuple[str, ...] = ()
 
 
-def build_site(data: SiteData, out: Path, galleries: bool = True) -> Built:
+def build_site(
+    data: SiteData,
+    out: Path,
+    galleries: bool = True,
+    report: Callable[[str], None] = lambda _: None,
+) -> Built:
     """Write the whole site into a folder that is empty, new, or holds an earlier site.
 
     Args:
         galleries: whether to draw test images where panels lie among the artifacts; some data
             sets do not allow their images to be published.
+        report: called with what is made next, where it takes its time.
 
     Raises:
         StoreError: the folder holds something else or cannot be written.
     """
     earlier = _earlier(out)
-    site = _Site(data, out, galleries)
+    site = _Site(data, out, galleries, report)
     try:
         out.mkdir(parents=True, exist_ok=True)
         try:
@@ -117,10 +123,13 @@ def _earlier(out: Path) -> set[str]:
 class _Site:
     """Renders and writes; knows every file that it wrote."""
 
-    def __init__(self, data: SiteData, out: Path, galleries: bool) -> None:
+    def __init__(
+        self, data: SiteData, out: Path, galleries: bool, report: Callable[[str], None]
+    ) -> None:
         self.data = data
         self.out = out
         self.galleries = galleries
+        self.report = report
         self.written: set[str] = set()
         self.damaged: list[str] = []
         self.cells: dict[str, dict[str, tuple[Value, ...]]] = {}
@@ -154,6 +163,7 @@ class _Site:
         self._downloads()
         papers = sorted({number.paper for number in self.data.published.numbers})
         for dataset in self.data.datasets:
+            self.report(f"page of {dataset}")
             self._measured(dataset)
         for dataset, lines in self.data.printed_only.items():
             self._published(dataset, lines)
@@ -163,6 +173,7 @@ class _Site:
             for line in board.all_lines:
                 self._runs(board, line)
         for paper in papers:
+            self.report(f"page of the paper {paper}")
             self._paper(paper)
         self.page(
             "index.html",
@@ -334,6 +345,8 @@ class _Site:
             file = f"images/{slug(row.cell)}.webp"
             people = self.data.plugins.shows_people(row.dataset)
             drawn = self.galleries and not people and (folder / "panels.npz").is_file()
+            if drawn:
+                self.report(f"test images of {row.method} on {row.dataset}/{row.category}")
             pictures = draw(folder, row, self._target(file) if drawn else None, file)
             if pictures.gallery is None:
                 self.written.discard(file)

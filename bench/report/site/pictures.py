@@ -214,8 +214,6 @@ def gallery(folder: Path, row: Row, target: Path, file: str) -> Gallery | None:
         StoreError: panels that are damaged.
     """
     # matplotlib takes a second to import, and most sites are made without artifacts.
-    from PIL import Image
-
     from bench.report.pictures.gallery import render
     from bench.rows.panels import epoch_note, load_panels
 
@@ -225,13 +223,7 @@ def gallery(folder: Path, row: Row, target: Path, file: str) -> Gallery | None:
     place = f"{row.method} on {row.dataset}/{row.category}, seed {row.seed}"
     place += epoch_note(panels)
     caption = _caption(row)
-    drawn = target.with_suffix(".png")
-    render(panels, threshold, drawn, place, caption)
-    with Image.open(drawn) as image:
-        width, height = image.size
-        # A third of the bytes of the PNG, with the colours of the maps as they were.
-        image.convert("RGB").save(target, "WEBP", quality=90)
-    drawn.unlink()
+    width, height = render(panels, threshold, target, place, caption)
     has_maps = any(panel.map is not None for panel in panels)
     parts = "image, truth, anomaly map and contour of the map on the image"
     alt = (

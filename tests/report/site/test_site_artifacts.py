@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -35,7 +36,9 @@ def test_curves_losses_and_panels_of_a_cell_are_shown(
     zeros = np.zeros((8, 8))
     panel = Panel("a.png", np.zeros((8, 8, 3), np.uint8), zeros, zeros, 0.5, 1, "hole", "lowest")
     save_panels(artifacts / "panels.npz", [panel], 0.5)
-    build_site(load_site_data([results]), tmp_path / "out")
+    told: list[str] = []
+    build_site(load_site_data([results]), tmp_path / "out", report=told.append)
+    assert f"test images of {row.method} on {row.dataset}/{row.category}" in told
     page = Page(tmp_path / "out" / "methods" / "padim.html")
     titles = [e.attributes["aria-label"] for e in page.all("svg")]
     assert [t.split(" of ")[0] for t in titles] == ["Per-region overlap", "Training loss"]
@@ -137,3 +140,22 @@ def test_curves_without_panels_say_how_to_make_the_test_images(
     assert text.startswith("No test images lie among")
     again = "bench run -m padim -d mvtec -c carpet --seed 0 --force"
     assert text.endswith(f"{again} makes them again.")
+
+
+def test_progress_is_shown_on_a_terminal_alone(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    results = write_results(tmp_path / "r", [site_row()])
+    command = ["bench", "site", "--out", str(tmp_path / "out"), "--results", str(results)]
+    program = f"import sys; sys.argv = {command!r}; from bench.cli import main; main()"
+    plain = {k: v for k, v in os.environ.items() if k not in ("FORCE_COLOR", "TTY_COMPATIBLE")}
+    for environment, is_shown in ((plain, False), ({**plain, "FORCE_COLOR": "1"}, True)):
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=environment,
+        )
+        assert ("reading rows" in done.stderr) == is_shown
+        assert "pages from 1 row" in done.stdout
