@@ -58,7 +58,11 @@ class Record:
 
     def as_property(self) -> tuple[str, dict[str, Any]]:
         """A property of a test's report, of plain values, which travel between processes."""
-        compared = [asdict(entry) for entry in self.compared]
+        # A number of NumPy's is none of those that travel.
+        compared = [
+            asdict(e) | {"error": float(e.error), "tolerance": float(e.tolerance)}
+            for e in self.compared
+        ]
         return ("golden", {"compared": compared, "lacking": [list(e) for e in self.lacking]})
 
     def add_property(self, value: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,8 +110,13 @@ def test_the_table_has_the_largest_error_of_each_file_and_kind() -> None:
         ],
         [("a.npz", "w"), ("a.npz", "v"), ("a.npz", "w"), ("b.npz", "")],
     )
+    record.compared[0] = replace(
+        record.compared[0], error=np.float64(1e-7), tolerance=np.float64(1e-5)
+    )
+    _, plain = record.as_property()
+    assert {type(v) for entry in plain["compared"] for v in entry.values()} == {str, float}
     again = Record()
-    again.add_property(record.as_property()[1])
+    again.add_property(plain)
     assert [line.split() for line in table(again, Path("d"))] == [
         ["file", "largest", "error", "allowed", "of", "array"],
         ["a.npz", "0.0e+00", "absolute", "0e+00", "1", "z"],

@@ -102,7 +102,11 @@ def measured_lines(page: Page) -> list[tuple[str, dict[str, str]]]:
         if not links or table is None:
             continue
         heads = [e.text.strip() for e in page.all("th") if _is_head(e, table)]
-        texts = [e.text.strip() for e in page.all("td") if any(row is a for a in e.around)]
+        texts = [
+            e.text.removesuffix(" (best)").strip()
+            for e in page.all("td")
+            if any(row is a for a in e.around)
+        ]
         found.append(
             (links[0].partition("#")[0], dict(zip(heads[-len(texts) :], texts, strict=True)))
         )
