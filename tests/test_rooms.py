@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = ("api", "errors", "npz", "disk", "")
+GROUND = ("api", "errors", "npz", "disk", "seeds", "")
 TOP = ("cli", "__main__", "commands")
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.commands.options import MapFormat, find_row, pairs, split
-from bench.disk import replace_file, tidy
+from bench.disk import tidy
 from bench.errors import ConfigError, DataError, StoreError, counted, nearest
 from bench.files.manifest import fingerprint
 from bench.files.map_layout import export_maps
@@ -229,14 +229,9 @@ def _store(
 
     store = ResultStore(settings.paths.results)
     environment = provenance.environment()
-    env = provenance.environment_key(environment)
     commit = provenance.commit(settings.project)
     rows = []
     with store.lock():
-        file = settings.paths.results / "env" / f"{env}.json"
-        if not file.exists():
-            text = json.dumps(environment, indent=1, sort_keys=True) + "\n"
-            replace_file(file, text.encode())
         for part in parts:
             data = fingerprint(source, part.category, settings.paths.cache)
             cell = replace(base, category=part.category, data=data)
@@ -244,7 +239,7 @@ def _store(
             if DEGENERATE in json.loads(scores["suspect"]):
                 text = "degenerate: all pixel scores are equal; the row is marked"
                 typer.echo(f"WARNING {part.category}: {text}", err=True)
-            row = make_row(cell, scores, commit=commit, env=env, command=command_line())
-            store.put(row)
+            row = make_row(cell, scores, environment, commit=commit, command=command_line())
+            store.put(row, environment)
             rows.append(row)
     return rows

@@ -17,9 +17,9 @@ from bench.run.context import (
     make_method,
     method_size,
     seed_everything,
-    seed_of,
 )
 from bench.run.scoring import epochs_of
+from bench.seeds import seed_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -17,8 +17,9 @@ from bench.errors import ConfigError, DataError
 from bench.files.geometry import Geometry, Size
 from bench.files.images import image_size, read_rgb
 from bench.files.tensors import ImageSet, fit_maps
-from bench.run.context import method_size, seed_of
+from bench.run.context import method_size
 from bench.run.scoring import predict
+from bench.seeds import seed_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

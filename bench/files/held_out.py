@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import numpy as np
 import torch
 
 from bench.errors import MethodError
+from bench.seeds import seed_of
 
 
 def split_indices(count: int, share: float, seed: int, purpose: str) -> tuple[list[int], list[int]]:
@@ -22,8 +22,7 @@ def split_indices(count: int, share: float, seed: int, purpose: str) -> tuple[li
     """
     # Rounded first, or 0.1 * 30 = 3.0000000000000004 would hold out four.
     held = _checked(math.ceil(round(share * count, 9)), count, share, purpose)
-    digest = hashlib.sha256(f"{seed}/hold out/{purpose}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+    generator = torch.Generator().manual_seed(seed_of(seed, "hold out", purpose))
     order = torch.randperm(count, generator=generator).tolist()
     return sorted(order[held:]), sorted(order[:held])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -21,6 +20,7 @@ from bench.files.geometry import Geometry, Size, centre_box
 from bench.files.held_out import published_split, split_indices
 from bench.files.images import image_size, read_rgb
 from bench.files.masks import TestMasks, load_masks
+from bench.seeds import seed_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -148,7 +148,7 @@ class ImageSet(Images):
     def _part(self, indices: Sequence[int], purpose: str) -> ImageSet:
         part = copy(self)
         part.paths = [self.paths[index] for index in indices]
-        part.seed = _seed(self.seed, purpose)
+        part.seed = seed_of(self.seed, purpose)
         part.calls = 0
         return part
 
@@ -219,12 +219,7 @@ class ImageSet(Images):
         return size
 
     def _generator(self, purpose: str, *numbers: int) -> torch.Generator:
-        return torch.Generator().manual_seed(_seed(self.seed, purpose, *numbers))
-
-
-def _seed(seed: int, purpose: str, *numbers: int) -> int:
-    text = "/".join(map(str, (seed, purpose, *numbers)))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+        return torch.Generator().manual_seed(seed_of(self.seed, purpose, *numbers))
 
 
 def _resized(image: Image.Image, size: Size, resample: str) -> Image.Image:

@@ -31,6 +31,11 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
+def digest(value: Any) -> str:
+    """What a value is known by: first 12 hex digits of SHA-256 over its canonical JSON."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:12]
+
+
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     """As JSON brings them back: tuples as lists."""
     found: dict[str, Any] = json.loads(json.dumps(values))
@@ -48,7 +53,7 @@ def settings_key(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
 
 
 def cell_id(named: object, protocol_version: int, **settings: Mapping[str, Any]) -> str:
-    """First 12 hex digits of SHA-256 over canonical JSON.
+    """What a cell is known by.
 
     Args:
         named: a cell or a row: it has the fields `NAMES`.
@@ -57,8 +62,7 @@ def cell_id(named: object, protocol_version: int, **settings: Mapping[str, Any])
     """
     names = {name: getattr(named, name) for name in NAMES}
     counted = {name: _without_names(values) for name, values in settings.items() if values}
-    identity = {**names, "protocol_version": protocol_version, **counted}
-    return hashlib.sha256(canonical(identity).encode()).hexdigest()[:12]
+    return digest({**names, "protocol_version": protocol_version, **counted})
 
 
 def _without_names(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import os
 import platform
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from bench.plan.identity import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,11 +50,6 @@ def environment(packages: Iterable[tuple[str, str] | None] = ()) -> dict[str, st
         except importlib.metadata.PackageNotFoundError:
             continue
     return {**found, **dict(filter(None, packages))}
-
-
-def environment_key(values: dict[str, str]) -> str:
-    """First 12 hex digits of SHA-256 over the canonical JSON."""
-    return hashlib.sha256(canonical(values).encode()).hexdigest()[:12]
 
 
 def cpu_name() -> str:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+import bench
+from bench.plan.identity import NAMES, canonical, digest
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from bench.plan.cells import Cell
 
 SCHEMA = 2
 """2: identities leave out the defaults; see `bench.rows.schema`."""
@@ -144,6 +149,29 @@ class Row:
 
     extra: Mapping[str, str] = field(default_factory=dict)
     """Columns that this version does not know; they survive a rewrite."""
+
+    @classmethod
+    def of(cls, cell: Cell, environment: Mapping[str, str], **columns: Any) -> Row:
+        """What was found about a cell; its names and settings are the cell's.
+
+        Args:
+            environment: in which it was found; the row names it by its digest.
+            columns: all others; also one of the cell's, to say something else.
+        """
+        settings = {
+            "protocol_fields": cell.protocol.identity(),
+            "params": dict(cell.params),
+            "dataset_params": dict(cell.dataset_params),
+        }
+        identity = {
+            "cell": cell.id,
+            **{name: getattr(cell, name) for name in NAMES},
+            "protocol": cell.protocol.name,
+            **{name: canonical(values) for name, values in settings.items()},
+            "precision": cell.precision,
+        }
+        provenance = {"bench": bench.__version__, "env": digest(environment)}
+        return cls(**{**identity, **provenance, **columns})
 
 
 def map_kind(maps: Iterable[Any] | None) -> str:

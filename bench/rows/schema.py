@@ -8,13 +8,12 @@ somebody does.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from bench.plan.defaults import protocol_defaults
-from bench.plan.identity import NAMES, canonical, cell_id, differing
+from bench.plan.identity import NAMES, cell_id, differing, digest
 from bench.rows.row import SCHEMA, Row
 from bench.rows.row_values import MEASURED
 from bench.rows.settings import defaults_of
@@ -47,8 +46,7 @@ def upgraded(row: Row) -> Row:
 def former_id(cell: Cell) -> str:
     """What a cell was called in schema 1: a cell that only failed has no row to tell it."""
     names = {name: getattr(cell, name) for name in NAMES}
-    identity = {**names, "params": dict(cell.params), "protocol": cell.protocol.identity()}
-    return hashlib.sha256(canonical(identity).encode()).hexdigest()[:12]
+    return digest({**names, "params": dict(cell.params), "protocol": cell.protocol.identity()})
 
 
 def _defaults(row: Row) -> Mapping[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -17,7 +18,7 @@ from bench.rows.row import SCHEMA, SCORE, Row, columns, newest, succeed
 from bench.rows.upgrade import artifacts_of, current, finish, upgrade
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 RESERVED = ("artifacts", "failures", "env", "tables", "published", "baseline")
@@ -65,9 +66,21 @@ class ResultStore:
         """The folder of a row's artifacts, which need not exist."""
         return artifacts_of(self.folder / "artifacts", row)
 
-    def put(self, row: Row) -> None:
-        """Add a row, replacing that of the same cell; on disk when this returns."""
+    def environment(self, row: Row) -> Path:
+        """The file of the environment that a row names."""
+        return self.folder / "env" / f"{row.env}.json"
+
+    def put(self, row: Row, environment: Mapping[str, str] | None = None) -> None:
+        """Add a row, replacing that of the same cell; on disk when this returns.
+
+        Args:
+            environment: that the row names, written before it; None: the folder has it.
+        """
         finish(self.folder)  # or what is half done would hide the row
+        known = self.environment(row)
+        if environment is not None and not known.exists():
+            text = json.dumps(dict(environment), indent=1, sort_keys=True) + "\n"
+            replace_file(known, text.encode())
         file = self.file(row.dataset, row.method)
         rows = {}
         if file.exists():
@@ -134,7 +147,7 @@ def merge(target: ResultStore, sources: Sequence[ResultStore]) -> list[tuple[Row
                 conflicts.append((merged[row.cell], old if is_kept else row))
     # Before the rows, so that none ever stands without its environment.
     for source, row in origin.values():
-        _bring(row, source, target.folder)
+        _bring(row, source, target)
     by_file: dict[Path, list[Row]] = {}
     for row in merged.values():
         by_file.setdefault(target.file(row.dataset, row.method), []).append(row)
@@ -156,12 +169,12 @@ def _under_known_ids(rows: Iterable[Row], known: Iterable[Row]) -> list[Row]:
     return found
 
 
-def _bring(row: Row, source: ResultStore, target: Path) -> None:
+def _bring(row: Row, source: ResultStore, target: ResultStore) -> None:
     """Copy the environment and the artifacts of a row; those of a row that it replaces go."""
-    name = f"{row.env}.json"
-    if (source.folder / "env" / name).is_file() and not (target / "env" / name).exists():
-        replace_file(target / "env" / name, (source.folder / "env" / name).read_bytes())
-    ours, theirs = target / "artifacts" / row.cell, source.artifacts(row)
+    known, given = target.environment(row), source.environment(row)
+    if given.is_file() and not known.exists():
+        replace_file(known, given.read_bytes())
+    ours, theirs = target.folder / "artifacts" / row.cell, source.artifacts(row)
     part = ours.with_suffix(".part")
     try:
         shutil.rmtree(part, ignore_errors=True)

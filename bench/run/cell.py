@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import bench
 from bench.api import Method, MethodError
 from bench.errors import DataError, counted
 from bench.files.manifest import find_shared_groups
@@ -19,7 +18,6 @@ from bench.files.tensors import ImageSet, checked, load_masks
 from bench.files.twins import contradiction, find_contradictions, find_leaks
 from bench.plan import discovery
 from bench.plan.auxiliary import picture_fields
-from bench.plan.identity import canonical
 from bench.profile import FitMeter, profile
 from bench.rows import provenance
 from bench.rows.row import DEGENERATE, Row, columns
@@ -30,10 +28,10 @@ from bench.run.context import (
     make_method,
     method_size,
     seed_everything,
-    seed_of,
 )
 from bench.run.loading_back import left_out
 from bench.run.scoring import Epochs, Test, epochs_of, score, score_columns, suspicions
+from bench.seeds import seed_of
 from bench.settings.speed import SpeedProtocol
 from bench.weights.loading import Weights
 
@@ -92,19 +90,17 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     save_artifacts(job.artifacts, test, epochs, history, job.save_maps)
     environment = provenance.environment(_packages(cell)) | _device_facts(device)
     known = set(columns())
-    row = Row(
-        **_identity(cell),
+    row = Row.of(
+        cell,
+        environment,
         **score_columns(cell, method, epochs.scored, history, train, test),
         **{k: v for k, v in complexity.items() if k in known},
         weights=", ".join(dict.fromkeys(run.identities)) or "none",
         auxiliary=_auxiliary(cell),
         weights_source=_joined(run.backbones, "source"),
         weights_statistics=_joined(run.backbones, "statistics"),
-        data=cell.data,
         code=job.code,
         commit=job.commit,
-        bench=bench.__version__,
-        env=provenance.environment_key(environment),
         device=environment["device"],
         threads=torch.get_num_threads(),
         command=job.command,
@@ -312,24 +308,6 @@ def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test
         memory=meter.memory,
         precision=job.cell.precision,
     )
-
-
-def _identity(cell: Cell) -> dict[str, Any]:
-    return {
-        "cell": cell.id,
-        "method": cell.method,
-        "method_version": cell.method_version,
-        "dataset": cell.dataset,
-        "dataset_version": cell.dataset_version,
-        "category": cell.category,
-        "seed": cell.seed,
-        "protocol": cell.protocol.name,
-        "protocol_fields": canonical(cell.protocol.identity()),
-        "pretrained": cell.pretrained,
-        "params": canonical(dict(cell.params)),
-        "dataset_params": canonical(dict(cell.dataset_params)),
-        "precision": cell.precision,
-    }
 
 
 def _device_facts(device: torch.device) -> dict[str, str]:

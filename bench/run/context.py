@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from bench.rows.row import OWN, UNRECORDED
 from bench.run.auxiliary import PictureFolder
 from bench.run.scratch import mapped_zeros
 from bench.run.unrecorded import unrecorded, warning
+from bench.seeds import seed_of
 from bench.settings.precision import FULL, Precision
 from bench.weights.loading import Weights, fresh_network, load_backbone, state_digest
 
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from bench.plan.cells import Cell
-
-
-def seed_of(seed: int, purpose: str) -> int:
-    """A 63-bit seed from SHA-256 of (seed, purpose): independent streams for each purpose."""
-    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
-    return int.from_bytes(digest[:8], "little") >> 1
 
 
 class CellRun(Run):

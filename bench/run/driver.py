@@ -210,11 +210,7 @@ def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> No
             part.replace(target)
         except OSError as error:
             raise StoreError(f"{target} cannot be written: {error.strerror}") from error
-    environment = results / "env" / f"{outcome.row.env}.json"
-    if not environment.exists():
-        text = json.dumps(outcome.environment, indent=1, sort_keys=True) + "\n"
-        replace_file(environment, text.encode())
-    store.put(outcome.row)
+    store.put(outcome.row, outcome.environment)
     for file in (log, former):
         file.unlink(missing_ok=True)
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-import bench
 from bench.errors import DataError
 from bench.evaluate import evaluate
 from bench.files.geometry import Geometry, Size
@@ -39,7 +38,7 @@ from bench.rows.row import Row, map_kind
 from bench.run.scoring import suspicions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -178,30 +177,23 @@ def _scored_maps(given: Sequence[NDArray[Any]], masks: Sequence[Mask | None]) ->
     return [one.astype(widest, copy=False) for one in maps]
 
 
-def make_row(cell: Cell, scores: dict[str, Any], *, commit: str, env: str, command: str) -> Row:
-    """The row of one category; it has no complexity, and its weights are not known."""
-    return Row(
-        cell=cell.id,
-        method=cell.method,
-        method_version=cell.method_version,
-        dataset=cell.dataset,
-        dataset_version=cell.dataset_version,
-        category=cell.category,
-        seed=cell.seed,
-        protocol=cell.protocol.name,
-        protocol_fields=canonical(cell.protocol.identity()),
-        pretrained=cell.pretrained,
-        params=canonical(dict(cell.params)),
-        dataset_params=canonical(dict(cell.dataset_params)),
+def make_row(
+    cell: Cell, scores: Mapping[str, Any], environment: Mapping[str, str], **provenance: str
+) -> Row:
+    """The row of one category; it has no complexity, and nobody knows how its maps were made.
+
+    Args:
+        provenance: columns that say where the row is made.
+    """
+    return Row.of(
+        cell,
+        environment,
         **scores,
+        **provenance,
+        precision="",
         kind=KIND,
         weights="unknown",
-        data=cell.data,
         code="",
-        commit=commit,
-        bench=bench.__version__,
-        env=env,
-        command=command,
         started=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
 

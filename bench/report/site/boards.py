@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from bench.plan.identity import digest
 from bench.report.choice.groups import differing, options_of, scored_alike
 from bench.report.choice.quantities import group_by
-from bench.report.site.lines import Line, digest, finish, lines_of
+from bench.report.site.lines import Line, finish, lines_of
 from bench.report.site.names import slug
 from bench.report.site.parameters import Parameter, options, read_json
 from bench.report.site.plugins import Plugins

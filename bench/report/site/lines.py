@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from bench.plan.identity import canonical
+from bench.plan.identity import digest
 from bench.report.choice.coverage import choose, data_states
 from bench.report.choice.marks import NOISY, NOISY_MEANING, marks
 from bench.report.choice.quantities import (
@@ -320,8 +319,3 @@ def _cost(line: Line, name: str) -> Value:
 def better(name: str) -> str:
     """Which end of a column sorting shows first."""
     return "low" if name in COSTS and is_lower_better(name) else "high"
-
-
-def digest(values: object) -> str:
-    """12 hex digits that are the same for the same values."""
-    return hashlib.sha256(canonical(values).encode()).hexdigest()[:12]
