@@ -339,6 +339,11 @@ class Method(ABC):
     """Citation, as one line."""
     min_train: ClassVar[int] = 1
     """Fewest training images that make sense; fewer are refused before training."""
+    epochs: int | None = None
+    """How often `fit` yields, for progress: a field, a property, or None where nobody knows."""
+    input_size: int | None = None
+    """Side of the square images that the method was published with, for the protocols that ask for
+    it; a field, or None."""
     needs_gradients: ClassVar[bool] = False
     """Whether `predict` differentiates, with respect to its input or a latent: it then runs with
     gradients, outside inference mode. Such a method freezes the parameters of its modules and

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 from bench.api import Method, MethodError
 from bench.deploy.checkpoint import Model, TrainFigures, cannot_load
 from bench.deploy.inference import image_scores, in_chunks
-from bench.errors import DataError, counted
-from bench.files.tensors import ImageSet, check_samples
+from bench.files.tensors import check_samples
 from bench.run.context import (
     CellRun,
     choose_device,
+    image_set,
     make_method,
-    method_size,
     seed_everything,
 )
-from bench.run.scoring import epochs_of
-from bench.seeds import seed_of
+from bench.run.training import check_training, epochs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -60,17 +58,10 @@ def fit_model(
     seed_everything(cell.seed, cell.precision)
     method = make_method(cell)
     samples = list(dataset.samples(cell.category, "train"))
-    _check_training(cell, method, samples)
+    check_training(cell, method, samples)
     for warning in check_samples(samples):
         report(warning)
-    train = ImageSet(
-        samples,
-        cell.protocol,
-        method_size=method_size(method),
-        device=device,
-        seed=seed_of(cell.seed, "train"),
-        workers=options.loaders,
-    )
+    train = image_set(cell, method, samples, "train", device, workers=options.loaders)
     run = CellRun(cell, device, train.image_size, options.weights, options.folders)
     method.prepare(run)
     if warning := run.note_unrecorded(method):
@@ -80,8 +71,6 @@ def fit_model(
         epochs += 1
         text = ", ".join(f"{key} {float(value):.4g}" for key, value in figures.items())
         report(f"epoch {epochs}{': ' if text else ''}{text}")
-    if not epochs:
-        raise MethodError(f"{cell.method}: fit ended without a usable state; it never yielded")
     figures_of_training = _figures(cell, method, run, samples, options.batch)
     bits = max(sample.bits for sample in samples)
     model = Model(cell, method, run, epochs, figures_of_training, bits=bits)
@@ -104,17 +93,3 @@ def _figures(
             lows.append(float(prediction.maps.min()))
             highs.append(float(prediction.maps.max()))
     return TrainFigures(len(samples), score_max, min(lows, default=None), max(highs, default=None))
-
-
-def _check_training(cell: Cell, method: Method, samples: Sequence[Sample]) -> None:
-    place = f"{cell.dataset}/{cell.category}"
-    if len(samples) < method.min_train:
-        raise DataError(
-            f"{place}: {counted(len(samples), 'training image')}, but {cell.method} needs at least "
-            f"{method.min_train}"
-        )
-    anomalous = [s.image for s in samples if s.label]
-    if anomalous:
-        raise DataError(
-            f"{place}: {counted(len(anomalous), 'anomalous training image')}: {anomalous[0]}"
-        )

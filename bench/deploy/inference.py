@@ -16,10 +16,9 @@ from bench.api import MethodError, Prediction, Sample
 from bench.errors import ConfigError, DataError
 from bench.files.geometry import Geometry, Size
 from bench.files.images import image_size, read_rgb
-from bench.files.tensors import ImageSet, fit_maps
-from bench.run.context import method_size
+from bench.files.tensors import fit_maps
+from bench.run.context import image_set, method_size
 from bench.run.scoring import predict
-from bench.seeds import seed_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -62,14 +61,7 @@ def in_chunks(
     step = len(samples) if model.method.is_transductive else chunk
     for start in range(0, len(samples), max(1, step)):
         part = samples[start : start + step]
-        images = ImageSet(
-            part,
-            model.cell.protocol,
-            method_size=method_size(model.method),
-            device=model.run.device,
-            seed=seed_of(model.cell.seed, "test"),
-            cache_mb=0,
-        )
+        images = image_set(model.cell, model.method, part, "test", model.run.device, cache_mb=0)
         yield part, predict(model.method, images, batch)
 
 

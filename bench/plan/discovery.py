@@ -26,7 +26,7 @@ from bench.plan.inheritance import Inheritance, last_name
 from bench.settings.shipped import builtin_root
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 Kind = Literal["methods", "datasets"]
 
@@ -187,6 +187,16 @@ def load(plugin: Plugin) -> type[Any]:
         return getattr(module, plugin.class_name)  # type: ignore[no-any-return]
     except AttributeError as error:
         raise PluginError(f"{plugin.path}: once imported it has no {plugin.class_name}") from error
+
+
+def make(plugin: Plugin, params: Mapping[str, Any], **places: Any) -> Any:
+    """The plugin's object with these fields; a list of JSON or TOML is a tuple there.
+
+    Raises:
+        PluginError: as `load`.
+    """
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
+    return load(plugin)(**places, **fields)
 
 
 def _from_folders(kind: Kind) -> Iterator[tuple[str, Source]]:

@@ -87,9 +87,8 @@ def open_dataset(
 ) -> tuple[Dataset, dict[str, Any]]:
     """The data set's object and its options."""
     params = resolve_params(plugin, settings, overrides)
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in params.items()}
     root = dataset_root(settings, plugin, data_root)
-    return discovery.load(plugin)(root=root, **values), params
+    return discovery.make(plugin, params, root=root), params
 
 
 def plan_request(settings: Settings, request: Request) -> list[Planned]:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bench.api import Method, MethodError
 from bench.errors import DataError, counted
 from bench.files.manifest import find_shared_groups
 from bench.files.tensors import ImageSet, checked, load_masks
@@ -25,13 +24,14 @@ from bench.run.artifacts import save_artifacts
 from bench.run.context import (
     CellRun,
     choose_device,
+    image_set,
     make_method,
     method_size,
     seed_everything,
 )
 from bench.run.loading_back import left_out
-from bench.run.scoring import Epochs, Test, epochs_of, score, score_columns, suspicions
-from bench.seeds import seed_of
+from bench.run.scoring import Epochs, Test, score, score_columns, suspicions
+from bench.run.training import check_training, epochs_of
 from bench.settings.speed import SpeedProtocol
 from bench.weights.loading import Weights
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from torch import nn
 
-    from bench.api import Dataset, Sample
+    from bench.api import Dataset, Method, Sample
     from bench.plan.cells import Cell
     from bench.run.job import Job
 
@@ -109,14 +109,6 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     return row, environment
 
 
-def open_dataset(cell: Cell, root: Path) -> Dataset:
-    """The cell's data set, its options set."""
-    plugin = discovery.describe("datasets", cell.dataset)
-    params = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.dataset_params.items()}
-    dataset: Dataset = discovery.load(plugin)(root=root, **params)
-    return dataset
-
-
 def _packages(cell: Cell) -> list[tuple[str, str] | None]:
     """Of the cell's method and data set: the installed packages that offer them."""
     names: tuple[tuple[discovery.Kind, str], ...]
@@ -133,26 +125,18 @@ def read_category(
         DataError: unreadable files, an empty or mixed split, too few training images.
     """
     cell, protocol = job.cell, job.cell.protocol
-    dataset = open_dataset(cell, job.root)
+    plugin = discovery.describe("datasets", cell.dataset)
+    dataset: Dataset = discovery.make(plugin, cell.dataset_params, root=job.root)
     train = list(dataset.samples(cell.category, "train"))
     test = list(dataset.samples(cell.category, "test"))
-    _check_split(cell, method, train, test)
+    check_training(cell, method, train)
+    _check_test(cell, train, test)
     found = checked([*train, *test])
     leaks = _check_twins(job, train, test, found.pixels)
     for finding in found.findings:
         report({"warning": finding.text})
-
-    def images(samples: Sequence[Sample], purpose: str) -> ImageSet:
-        return ImageSet(
-            samples,
-            protocol,
-            method_size=method_size(method),
-            device=device,
-            seed=seed_of(cell.seed, purpose),
-            workers=job.loaders,
-        )
-
-    train_images, test_images = images(train, "train"), images(test, "test")
+    train_images = image_set(cell, method, train, "train", device, workers=job.loaders)
+    test_images = image_set(cell, method, test, "test", device, workers=job.loaders)
     if test_images.image_size != train_images.image_size:
         raise DataError(
             f"{cell.dataset}/{cell.category}: training images become {train_images.image_size}, "
@@ -195,13 +179,11 @@ def fit(
         for figures in epochs_of(method, train, run):
             history.append({k: float(v) for k, v in figures.items()})
             meter.images(len(train) - len(train.held_out))
-            report({"epoch": len(history), "epochs": _epochs(method), **history[-1]})
+            report({"epoch": len(history), "epochs": method.epochs, **history[-1]})
             _warn_not_finite(history, report)
             if protocol.is_oracle:
                 with meter.paused():
                     scored.add(score(method, test, protocol, job.batch, len(history)))
-    if not history:
-        raise MethodError(f"{job.cell.method}: fit ended without a usable state; it never yielded")
     if not scored.scored:
         report({"phase": "scoring"})
         scored.add(score(method, test, protocol, job.batch, len(history)))
@@ -216,22 +198,10 @@ def _warn_not_finite(history: Sequence[Mapping[str, float]], report: Report) -> 
         report({"warning": f"{told} in epoch {len(history)}; the row is marked"})
 
 
-def _check_split(
-    cell: Cell, method: Method, train: Sequence[Sample], test: Sequence[Sample]
-) -> None:
+def _check_test(cell: Cell, train: Sequence[Sample], test: Sequence[Sample]) -> None:
     place = f"{cell.dataset}/{cell.category}"
     if not test:
         raise DataError(f"{place}: no test image")
-    if len(train) < method.min_train:
-        raise DataError(
-            f"{place}: {counted(len(train), 'training image')}, but {cell.method} needs at least "
-            f"{method.min_train}"
-        )
-    anomalous = [s.image for s in train if s.label]
-    if anomalous:
-        raise DataError(
-            f"{place}: {counted(len(anomalous), 'anomalous training image')}: {anomalous[0]}"
-        )
     both = find_shared_groups(train, test)
     if both:
         raise DataError(f"{place}: {len(both)} parts are in both splits, first {both[0]}")
@@ -283,11 +253,6 @@ def _joined(backbones: Sequence[nn.Module], name: str) -> str:
 def _weights(job: Job) -> Weights:
     paths = {k: Path(v) if (v := job.weights[k]) else None for k in ("file", "folder")}
     return Weights(job.weights["kind"], **paths)  # type: ignore[arg-type]
-
-
-def _epochs(method: Method) -> int | None:
-    epochs = getattr(method, "epochs", None)
-    return epochs if isinstance(epochs, int) else None
 
 
 def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test) -> dict[str, Any]:

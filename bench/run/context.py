@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from bench.api import Auxiliary, Method, MethodError, Run
+from bench.files.tensors import ImageSet
 from bench.plan import discovery
 from bench.profile.precision import set_precision
 from bench.rows.row import OWN, UNRECORDED
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from bench.api import Sample, Split
     from bench.plan.cells import Cell
 
 
@@ -153,13 +155,34 @@ def seed_everything(seed: int, precision: Precision = FULL) -> None:
 
 def make_method(cell: Cell) -> Method:
     """The method of a cell, its fields set."""
-    plugin = discovery.describe("methods", cell.method)
-    params = {k: tuple(v) if isinstance(v, list) else v for k, v in cell.params.items()}
-    method: Method = discovery.load(plugin)(**params)
+    method: Method = discovery.make(discovery.describe("methods", cell.method), cell.params)
     return method
 
 
 def method_size(method: Method) -> tuple[int, int] | None:
     """(height, width) of the method's own `input_size`, for protocols that ask for it."""
-    size = getattr(method, "input_size", None)
-    return (size, size) if isinstance(size, int) else size
+    side = method.input_size
+    return None if side is None else (side, side)
+
+
+def image_set(
+    cell: Cell,
+    method: Method,
+    samples: Sequence[Sample],
+    purpose: Split,
+    device: torch.device,
+    **options: int,
+) -> ImageSet:
+    """Images as the cell's protocol and seed give them to its method.
+
+    Args:
+        options: `workers` and `cache_mb` of an `ImageSet`.
+    """
+    return ImageSet(
+        samples,
+        cell.protocol,
+        method_size=method_size(method),
+        device=device,
+        seed=seed_of(cell.seed, purpose),
+        **options,
+    )

@@ -43,3 +43,10 @@ def own_frames(error: BaseException, files: Sequence[Path]) -> str:
         if Path(frame.filename).resolve() in own
     ]
     return "".join(f"\n  {f.filename}:{f.lineno} in {f.name}: {f.line}" for f in frames)
+
+
+def type_name(value: object) -> str:
+    """The type of a value, as its library is written: "a numpy.ndarray"."""
+    kind = type(value)
+    place = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+    return "None" if value is None else f"a {place}{kind.__qualname__}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bench.files.manifest import SPLITS
 from bench.plan import discovery
 from bench.plan.request import Planned, Request, plan_request
 from bench.run.plugin_errors import told
@@ -52,11 +53,10 @@ def check_method(
 
 
 def _problems(planned: Planned, say: Callable[[str], None]) -> list[str]:
-    method, pixels, epochs, warning = _fit(planned)
+    method, pixels, warning = _fit(planned)
     if warning:
         say(f"WARNING {warning}; rows are marked")
-    problems = [] if epochs else ["fit must yield at least once"]
-    problems += _check_shapes(method, pixels)
+    problems = _check_shapes(method, pixels)
     if problems:  # the other checks compare maps with each other
         return problems
     problems += _check_repeatable(method, _fit(planned)[0], pixels)
@@ -71,34 +71,28 @@ def _problems(planned: Planned, say: Callable[[str], None]) -> list[str]:
     return problems
 
 
-def _fit(planned: Planned) -> tuple[Method, Tensor, int, str]:
-    """The fitted method, the test images, how often `fit` yielded, and a warning or nothing."""
+def _fit(planned: Planned) -> tuple[Method, Tensor, str]:
+    """The fitted method, the test images, and a warning or nothing."""
     import torch
 
-    from bench.files.tensors import ImageSet
-    from bench.run.context import CellRun, make_method, method_size, seed_everything
-    from bench.run.scoring import epochs_of
+    from bench.run.context import CellRun, image_set, make_method, seed_everything
+    from bench.run.training import epochs_of
     from bench.weights.loading import Weights
 
     cell, cpu = replace(planned.cells[0], seed=0), torch.device("cpu")
     seed_everything(cell.seed, cell.precision)
     method = make_method(cell)
     train, test = (
-        ImageSet(
-            list(planned.dataset.samples(CATEGORY, split)),
-            cell.protocol,
-            method_size=method_size(method),
-            device=cpu,
-            seed=0,
-        )
-        for split in ("train", "test")
+        image_set(cell, method, list(planned.dataset.samples(CATEGORY, split)), split, cpu)
+        for split in SPLITS
     )
     folders = planned.folders.get(planned.cells[0].id)
     run = CellRun(cell, cpu, train.image_size, Weights("random"), folders)
     method.prepare(run)
     warning = run.note_unrecorded(method)
-    epochs = sum(1 for _ in epochs_of(method, train, run))
-    return method, torch.cat(list(test.batches(8))), epochs, warning
+    for _ in epochs_of(method, train, run):
+        continue
+    return method, torch.cat(list(test.batches(8))), warning
 
 
 def _predict(method: Method, pixels: Tensor) -> Prediction:

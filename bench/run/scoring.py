@@ -14,13 +14,14 @@ from bench.files.tensors import ImageSet, TestMasks, fit_maps
 from bench.plan.identity import canonical
 from bench.profile.mode import prediction_mode
 from bench.rows.row import DEGENERATE, NOT_FINITE, Row, map_kind
+from bench.run.plugin_errors import type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
-    from bench.api import Images, Run, Sample
+    from bench.api import Sample
     from bench.plan.cells import Cell
     from bench.settings.protocol import Protocol
 
@@ -141,28 +142,6 @@ def predict(method: Method, images: ImageSet, batch: int) -> Prediction:
         return done
 
 
-def epochs_of(method: Method, train: Images, run: Run) -> Iterator[Mapping[str, float]]:
-    """The epochs of `fit`.
-
-    Raises:
-        MethodError: it returns instead of yielding, or yields no mapping.
-    """
-    name = type(method).__name__
-    epochs = method.fit(train, run)
-    if not hasattr(epochs, "__next__"):
-        raise MethodError(
-            f"{name}: fit returned {_called(epochs)}; it must `yield {{}}` after each epoch, so "
-            "that it is a generator"
-        )
-    for figures in epochs:
-        if not hasattr(figures, "items"):
-            raise MethodError(
-                f"{name}: fit yielded {_called(figures)}; yield the figures of the epoch, as in "
-                '{"loss": 1.0}, or {}'
-            )
-        yield figures
-
-
 def require_prediction(method: Method, found: object, called: str = "predict") -> Prediction:
     """What a method returned, if it is a prediction that holds tensors.
 
@@ -172,22 +151,15 @@ def require_prediction(method: Method, found: object, called: str = "predict") -
     name = type(method).__name__
     if not isinstance(found, Prediction):
         raise MethodError(
-            f"{name}: {called} returned {_called(found)}; return Prediction(maps, scores)"
+            f"{name}: {called} returned {type_name(found)}; return Prediction(maps, scores)"
         )
     for what, value in (("maps", found.maps), ("scores", found.scores)):
         if value is not None and not isinstance(value, torch.Tensor):
             raise MethodError(
-                f"{name}: {called} gave {what} as {_called(value)}; give a torch tensor, as by "
+                f"{name}: {called} gave {what} as {type_name(value)}; give a torch tensor, as by "
                 "torch.from_numpy"
             )
     return found
-
-
-def _called(value: object) -> str:
-    """The type of a value, as its library is written."""
-    kind = type(value)
-    place = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return "None" if value is None else f"a {place}{kind.__qualname__}"
 
 
 def _require_one_each(

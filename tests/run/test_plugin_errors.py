@@ -12,7 +12,8 @@ from bench.api import Method, MethodError, Prediction
 from bench.plugins import methods
 from bench.run.plugin_errors import own_frames, told
 from bench.run.plugin_test import check_method
-from bench.run.scoring import epochs_of, require_prediction
+from bench.run.scoring import require_prediction
+from bench.run.training import epochs_of
 from bench.settings.config import load_settings
 
 if TYPE_CHECKING:

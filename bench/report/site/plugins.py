@@ -100,7 +100,7 @@ def _printed(published: Published, dataset: str) -> frozenset[str]:
 def _counted(plugin: Plugin, options: str) -> frozenset[str]:
     """Categories for which the data set has published counts, under these options."""
     try:
-        dataset = discovery.load(plugin)(root=Path(), **json.loads(options))
+        dataset = discovery.make(plugin, json.loads(options), root=Path())
         return frozenset(dataset.expected())
     except (BenchError, TypeError):
         return frozenset()  # another version of the data set, with other options
