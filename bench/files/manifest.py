@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import DataError
+from bench.disk import replace_file
+from bench.errors import DataError, StoreError
 from bench.files.layout import mask_files
 
 if TYPE_CHECKING:
@@ -161,14 +161,9 @@ def _read(file: Path | None) -> dict[str, list[object]]:
 
 def _write(file: Path, content: dict[str, list[object]]) -> None:
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", dir=file.parent, prefix=file.name, delete=False, encoding="utf-8"
-        ) as part:
-            json.dump(content, part)
-        Path(part.name).replace(file)
-    except OSError as error:
+        replace_file(file, json.dumps(content).encode())
+    except StoreError as error:
         raise DataError(
-            f"{file}: the cache cannot be written: {error.strerror}; name another folder by "
-            "BENCH_CACHE or by cache under [paths] in bench.toml"
+            f"the cache cannot be written: {error}; name another folder by BENCH_CACHE or by "
+            "cache under [paths] in bench.toml"
         ) from error

@@ -38,7 +38,6 @@ class TestMasks:
         unmasked: indices of the None.
         regions: 8-connected components of all masks.
         regions_lost: components of the files that have no pixel left in `masks`.
-        soft_share: of the non-zero pixels of 0-to-255 files, how many are below their maximum.
         kept: masks that vanished in the resize and were left one pixel.
         out_of_view: anomalous images whose whole defect the crop removed; their mask is empty.
         resized: files of another size than their image, brought to it by nearest neighbour.
@@ -50,7 +49,6 @@ class TestMasks:
     unmasked: tuple[int, ...]
     regions: int
     regions_lost: int
-    soft_share: float
     kept: int = 0
     out_of_view: int = 0
     resized: int = 0
@@ -83,7 +81,6 @@ def load_masks(
         unmasked=tuple(i for i, mask in enumerate(masks) if mask is None),
         regions=sum(count_regions(mask) for mask in masks if mask is not None and mask.any()),
         regions_lost=tally.lost,
-        soft_share=tally.soft / tally.nonzero if tally.nonzero else 0.0,
         kept=tally.kept,
         out_of_view=tally.out_of_view,
         resized=tally.resized,
@@ -131,8 +128,6 @@ def marked_normal(sample: Sample) -> str:
 @dataclass
 class _Tally:
     lost: int = 0
-    soft: int = 0
-    nonzero: int = 0
     kept: int = 0
     out_of_view: int = 0
     resized: int = 0
@@ -153,9 +148,6 @@ def _sample_mask(
         return np.zeros(_target(sample.image, geometry, size), np.uint8)
     if not raw.any():
         return None
-    nonzero, soft = softness(values)
-    tally.nonzero += nonzero
-    tally.soft += soft
     mask = _fitted(sample, raw)
     tally.resized += mask.shape != raw.shape
     return _scored(mask, geometry, size, tally)

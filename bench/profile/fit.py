@@ -54,7 +54,7 @@ class FitMeter:
         self.begin()
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
         self.memory.mark()
         self.fit_left_mb = self.memory.level_mb()

@@ -111,7 +111,7 @@ class _NoModules:
     def __enter__(self) -> None:
         return
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         return
 
 

@@ -38,7 +38,7 @@ class Spans:
             self._hooks.append(module.register_forward_hook(self._end))
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, *_: object) -> None:
         for hook in self._hooks:
             hook.remove()
 

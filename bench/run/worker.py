@@ -16,6 +16,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.disk import replace_file
 from bench.errors import BenchError, MethodError
 from bench.run.job import EVENT, Job
 
@@ -45,9 +46,7 @@ def run(result: str) -> int:
     except Exception as error:  # noqa: BLE001 - a plugin may raise anything: recorded
         text = str(error).partition("\n")[0]
         outcome = _failure(f"{type(error).__name__}: {text}" if text else type(error).__name__)
-    temporary = Path(result).with_suffix(".tmp")
-    temporary.write_text(json.dumps(outcome), encoding="utf-8")
-    temporary.replace(result)
+    replace_file(Path(result), json.dumps(outcome).encode())
     return 0
 
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from bench.api import Sample
 from bench.errors import ConfigError, DataError
-from bench.files.masks import TestMasks, load_masks
+from bench.files.masks import TestMasks, load_masks, softness
 from bench.files.tensors import check_samples
 from bench.settings.protocol import PROTOCOLS, Protocol
 
@@ -146,12 +146,11 @@ def test_grey_edges_are_counted_and_class_indices_are_not(tmp_path: Path) -> Non
     soft[2, 4:6] = 90
     soft[3, 4:6] = 180
     one = sample(tmp_path, soft, "soft", mask_rule=">=128")
-    found = load_masks([one], Protocol("x", resize=(8, 8)), (8, 8))
-    assert found.soft_share == pytest.approx(4 / 8)
-    assert only(found).sum() == 6
-    classes = sample(tmp_path, [[0, 1], [2, 3]], "classes", mask_rule="nonzero")
-    assert load_masks([classes], Protocol("x", resize=(2, 2)), (2, 2)).soft_share == 0
+    assert only(load_masks([one], Protocol("x", resize=(8, 8)), (8, 8))).sum() == 6
     assert "grey edges (50%" in check_samples([one])[0]
+    classes = np.array([[0, 1], [2, 3]], np.uint16)
+    assert softness(soft.astype(np.uint16)) == (8, 4)
+    assert softness(classes) == (0, 0)
 
 
 def test_a_mask_that_vanishes_keeps_its_nearest_pixel(tmp_path: Path) -> None:
