@@ -17,13 +17,12 @@ import bench
 from bench.api import Method, MethodError
 from bench.blocks.backbone import Backbone, build_backbone
 from bench.disk import read_text, replace_file
-from bench.errors import ConfigError, StoreError, nearest
+from bench.errors import StoreError
 from bench.files.manifest import file_digest
 from bench.plan import discovery
-from bench.plan.cells import Cell
+from bench.plan.cells import Cell, check_field
 from bench.run.context import CellRun, choose_device, make_method, seed_everything
 from bench.run.loading_back import loads_back
-from bench.settings.config import fits
 from bench.weights.loading import Weights
 
 if TYPE_CHECKING:
@@ -235,12 +234,7 @@ def _check_method(folder: Path, cell: Cell, code: str, force: bool) -> tuple[str
     elif code and plugin.code() != code:
         notes.append(f"the code of {cell.method} has changed since the model was fitted")
     for key, value in cell.params.items():
-        where = f"{folder / CARD}: {cell.method}"
-        if key not in plugin.fields:
-            raise ConfigError(f"{where} has no field {key!r}; {nearest(key, plugin.fields)}")
-        expected = plugin.fields[key].annotation
-        if not fits(value, expected):
-            raise ConfigError(f"{where}.{key} = {value!r} is not {expected}")
+        check_field(plugin, key, value, folder / CARD)
     return tuple(notes)
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import ConfigError, nearest
 from bench.plan.identity import cell_id, differing, plain
-from bench.settings.config import fits, literals
 from bench.settings.precision import FULL, Precision
 from bench.settings.protocol import Protocol, make_protocol
+from bench.settings.tables import misfit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,7 +115,7 @@ def resolve_params(
     params = plugin.defaults()
     for layer, where in layers:
         for key, value in layer.items():
-            params[key] = _checked(plugin, key, value, where)
+            params[key] = check_field(plugin, key, value, where)
     missing = [f.name for f in plugin.fields.values() if f.name not in params]
     if missing:
         raise ConfigError(f"{plugin.name} needs a value for {', '.join(missing)}; give --set")
@@ -190,15 +190,17 @@ def plan(
     return cells
 
 
-def _checked(plugin: Plugin, key: str, value: Any, where: str) -> Any:
+def check_field(plugin: Plugin, key: str, value: Any, where: object) -> Any:
+    """The value, as a field of the plugin holds it.
+
+    Raises:
+        ConfigError: no such field, or a value of another type.
+    """
     if key not in plugin.fields:
         raise ConfigError(
             f"{where}: {plugin.name} has no field {key!r}; {nearest(key, plugin.fields)}"
         )
     annotation = plugin.fields[key].annotation
-    if not fits(value, annotation):
-        text = f"{where}: {plugin.name}.{key} = {value!r}"
-        if choices := literals(annotation):
-            raise ConfigError(f"{text}; {nearest(str(value), choices)}")
-        raise ConfigError(f"{text} is not {annotation}")
+    if wrong := misfit(value, annotation):
+        raise ConfigError(f"{where}: {plugin.name}.{key} = {value!r}{wrong}")
     return float(value) if annotation == "float" else value

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import ConfigError, StoreError, nearest
+from bench.errors import ConfigError, StoreError
 from bench.rows.row import SCORE, Row
+from bench.settings.tables import Amount, checked, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,10 +33,10 @@ class Tolerances:
             tolerance though nothing changed; of checks that ask for such seeds alone.
     """
 
-    scores: float = 0.0
+    scores: Amount = 0.0
     absolute: Mapping[str, float] = field(default_factory=dict)
     relative: Mapping[str, float] = field(default_factory=dict)
-    false_alarms: float = 0.05
+    false_alarms: Amount = 0.05
 
     @classmethod
     def from_table(cls, table: Mapping[str, Any], where: str) -> Tolerances:
@@ -45,25 +45,13 @@ class Tolerances:
         Raises:
             ConfigError: an unknown key, a value that is not a number >= 0, a chance that is none.
         """
-        for key in table:
-            if key not in cls.__dataclass_fields__:
-                hint = nearest(key, cls.__dataclass_fields__)
-                raise ConfigError(f"{where}: unknown key [check].{key}; {hint}")
+        found = cls(**checked(table, types_of(cls), where, "[check]"))
         for name, metrics in (("absolute", FRACTIONS), ("relative", RELATIVE)):
-            for key in table.get(name, {}):
-                if key not in metrics:
-                    raise ConfigError(
-                        f"{where}: unknown key [check.{name}].{key}; {nearest(key, metrics)}"
-                    )
-        numbers = {k: v for k, v in table.items() if k in ("scores", "false_alarms")}
-        numbers |= {**table.get("absolute", {}), **table.get("relative", {})}
-        for key, value in numbers.items():
-            valid = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not valid or not 0 <= value < math.inf:
-                raise ConfigError(f"{where}: [check] {key} = {value!r} is not a number >= 0")
-        if not 0 < (chance := table.get("false_alarms", 0.05)) < 1:
-            raise ConfigError(f"{where}: [check] false_alarms = {chance!r} is not between 0 and 1")
-        return cls(**table)
+            amounts = dict.fromkeys(metrics, "Amount")
+            checked(getattr(found, name), amounts, where, f"[check.{name}]")
+        if not 0 < (chance := found.false_alarms) < 1:
+            raise ConfigError(f"{where}: [check].false_alarms = {chance!r} is not between 0 and 1")
+        return found
 
     def of(self, metric: str, row: Row) -> float:
         """The absolute tolerance of one figure of one row.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import math
 import os
 import sys
 from dataclasses import dataclass, field, replace
@@ -12,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from bench.disk import read_text, tidy
 from bench.errors import ConfigError, nearest
-from bench.settings.precision import FULL, PRECISIONS, Precision
+from bench.settings.precision import FULL, Precision
 from bench.settings.protocol import PROTOCOLS, Protocol, make_protocol
 from bench.settings.shipped import builtin_root
+from bench.settings.tables import checked, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -224,62 +223,17 @@ def _merge(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _fill(old: Any, values: Mapping[str, Any], section: str, file: Path | str) -> Any:
-    known = type(old).__dataclass_fields__
-    clean: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            raise ConfigError(f"{file}: unknown key [{section}].{key}; {nearest(key, known)}")
-        clean[key] = _typed(value, known[key].type, f"{file}: [{section}].{key}")
-    return replace(old, **clean)
-
-
-def _typed(value: Any, annotation: str, where: str) -> Any:
-    if annotation.startswith("Path"):
-        if not isinstance(value, str):
-            raise ConfigError(f"{where} = {value!r} is not the name of a folder")
-        return Path(value).expanduser() if value else None
-    if annotation == "tuple[int, ...]" and isinstance(value, list):
-        return tuple(_typed(v, "int", where) for v in value)
-    if annotation == "tuple[str, ...]" and isinstance(value, list):
-        return tuple(_typed(v, "str", where) for v in value)
-    if annotation == "Precision":
-        if value in PRECISIONS:
-            return value
-        raise ConfigError(f"{where} = {value!r}; {nearest(str(value), PRECISIONS)}")
-    if fits(value, annotation):
-        return value
-    raise ConfigError(f"{where} = {value!r} is not {annotation}")
-
-
-def fits(value: Any, annotation: str) -> bool:
-    """Whether a TOML value is of an annotated type, for the types that fields use."""
-    options = [part.strip() for part in annotation.split("|")]
-    if len(options) > 1:
-        return any(fits(value, option) for option in options)
-    if annotation == "None":
-        return value is None
-    if annotation == "float":
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return number and math.isfinite(value)
-    if annotation == "int":
-        return isinstance(value, int) and not isinstance(value, bool)
-    if annotation == "bool":
-        return isinstance(value, bool)
-    if annotation == "str" or annotation.split(".")[-1] == "ImageFolder":
-        return isinstance(value, str)
-    if annotation.startswith(("tuple", "list", "Sequence")):
-        return isinstance(value, (list, tuple))
-    if annotation.startswith("Literal["):
-        return value in ast.literal_eval(f"({annotation[8:-1]},)")
-    return True
-
-
-def literals(annotation: str) -> list[str]:
-    """The choices of a `Literal[...]` of texts; empty for any other annotation."""
-    if not annotation.startswith("Literal["):
-        return []
-    return [c for c in ast.literal_eval(f"({annotation[8:-1]},)") if isinstance(c, str)]
+def _fill(old: Any, values: Mapping[str, Any], section: str, file: Path) -> Any:
+    types = types_of(type(old))
+    clean = checked(values, types, file, f"[{section}]")
+    folders = {k for k in clean if types[k].startswith("Path")}
+    return replace(
+        old,
+        **{
+            k: (Path(v).expanduser() if v else None) if k in folders else v
+            for k, v in clean.items()
+        },
+    )
 
 
 def _apply_environment(settings: Settings) -> Settings:

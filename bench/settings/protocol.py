@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from bench.errors import ConfigError, nearest
+from bench.settings.tables import Positive, checked, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -43,10 +43,10 @@ class Protocol:
     version: ClassVar[int] = 1
 
     name: str
-    resize: int | tuple[int, int] | Literal["method"] = (256, 256)
+    resize: Positive | tuple[Positive, Positive] | Literal["method"] = (256, 256)
     resample: ImageResample = "bilinear"
-    crop: int | None = None
-    mask_size: Literal["input", "native"] | int = "input"
+    crop: Positive | None = None
+    mask_size: Literal["input", "native"] | Positive = "input"
     mask_resample: Resample = "nearest"
     image_score: Literal["method", "max"] = "method"
     epoch: Epoch = "last"
@@ -69,51 +69,14 @@ class Protocol:
         return self.epoch != "last"
 
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "resample": get_args(ImageResample),
-    "mask_resample": get_args(Resample),
-    "image_score": ("method", "max"),
-    "epoch": get_args(Epoch),
-}
-
-
-def _positive(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _fits(key: str, value: object) -> bool:
-    if key in _CHOICES:
-        return value in _CHOICES[key]
-    if key == "resize":
-        pair = isinstance(value, (list, tuple)) and len(value) == 2 and all(map(_positive, value))
-        return pair or value == "method" or _positive(value)
-    if key == "crop":
-        return value is None or _positive(value)
-    if key == "mask_size":
-        return value in ("input", "native") or _positive(value)
-    return isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)
-
-
 def make_protocol(name: str, values: Mapping[str, Any], where: str = "bench.toml") -> Protocol:
     """A protocol from a table of settings.
 
     Raises:
         ConfigError: unknown key or value; the message names the choices.
     """
-    known = {f.name for f in fields(Protocol)} - {"name"}
-    clean: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in known:
-            raise ConfigError(
-                f"{where}: unknown key [protocols.{name}].{key}; {nearest(key, known)}"
-            )
-        if not _fits(key, value):
-            choices = f"; choose one of {', '.join(_CHOICES[key])}" if key in _CHOICES else ""
-            raise ConfigError(
-                f"{where}: [protocols.{name}].{key} = {value!r} is not valid{choices}"
-            )
-        clean[key] = tuple(value) if isinstance(value, list) else value
-    return Protocol(name, **clean)
+    types = types_of(Protocol, without=("name",))
+    return Protocol(name, **checked(values, types, where, f"[protocols.{name}]"))
 
 
 PROTOCOLS: dict[str, Protocol] = {

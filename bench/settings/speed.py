@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import ConfigError, nearest
+from bench.settings.tables import Amount, Count, Positive, checked, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,20 +51,20 @@ class SpeedProtocol:
     """
 
     name: str = "speed-1"
-    warmup_steps_gpu: int = 10
-    warmup_s_gpu: float = 2.0
-    warmup_steps_cpu: int = 3
-    warmup_s_cpu: float = 0.0
-    min_steps_gpu: int = 50
-    min_s_gpu: float = 5.0
-    min_steps_cpu: int = 10
-    min_s_cpu: float = 10.0
-    window: int = 10
-    change: float = 0.02
-    max_warmup_s: float = 60.0
-    max_s: float = 60.0
-    max_batch: int = 32
-    noise: float = 0.10
+    warmup_steps_gpu: Count = 10
+    warmup_s_gpu: Amount = 2.0
+    warmup_steps_cpu: Count = 3
+    warmup_s_cpu: Amount = 0.0
+    min_steps_gpu: Positive = 50
+    min_s_gpu: Amount = 5.0
+    min_steps_cpu: Positive = 10
+    min_s_cpu: Amount = 10.0
+    window: Positive = 10
+    change: Amount = 0.02
+    max_warmup_s: Amount = 60.0
+    max_s: Amount = 60.0
+    max_batch: Positive = 32
+    noise: Amount = 0.10
     cudnn_benchmark: bool = False
 
     def pace(self, device: str) -> Pace:
@@ -84,17 +85,6 @@ class SpeedProtocol:
         return f"{self.name} ({', '.join(f'{n}={getattr(self, n)}' for n in changed)})"
 
 
-_POSITIVE = {"window", "max_batch", "min_steps_gpu", "min_steps_cpu"}
-
-
-def _fits(key: str, value: object, default: object) -> bool:
-    if isinstance(default, bool) or isinstance(value, bool):
-        return isinstance(default, bool) and isinstance(value, bool)
-    if isinstance(default, int):
-        return isinstance(value, int) and value >= (1 if key in _POSITIVE else 0)
-    return isinstance(value, (int, float)) and value >= 0
-
-
 def make_speed(name: str, values: Mapping[str, Any], where: str = "bench.toml") -> SpeedProtocol:
     """A speed protocol from a table of settings; what is not set is as in `speed-1`.
 
@@ -103,21 +93,13 @@ def make_speed(name: str, values: Mapping[str, Any], where: str = "bench.toml") 
     """
     if name in SPEEDS:
         raise ConfigError(f"{where}: [speed.{name}] is built in and fixed; choose another name")
-    known = {f.name: f.default for f in fields(SpeedProtocol) if f.name != "name"}
-    for key, value in values.items():
-        if key == "tf32":
-            raise ConfigError(
-                f"{where}: [speed.{name}].tf32 is set for training and speed together: "
-                '[run].precision = "tf32", or --precision tf32'
-            )
-        if key not in known:
-            raise ConfigError(f"{where}: unknown key [speed.{name}].{key}; {nearest(key, known)}")
-        if not _fits(key, value, known[key]):
-            raise ConfigError(
-                f"{where}: [speed.{name}].{key} = {value!r} is not valid; "
-                f"it is {known[key]!r} in speed-1"
-            )
-    return SpeedProtocol(name, **values)
+    if "tf32" in values:
+        raise ConfigError(
+            f"{where}: [speed.{name}].tf32 is set for training and speed together: "
+            '[run].precision = "tf32", or --precision tf32'
+        )
+    types = types_of(SpeedProtocol, without=("name",))
+    return SpeedProtocol(name, **checked(values, types, where, f"[speed.{name}]"))
 
 
 def speed_protocol(

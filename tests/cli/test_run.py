@@ -140,7 +140,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(project: Path, bench: Benc
         (("-m", "mean", "-d", "tiny", "--protocol", "standart"), "did you mean 'standard'"),
         (("-m", "mean", "-d", "tiny", "--preset", "quik"), "did you mean 'quick'"),
         (("-m", "mean", "-d", "tiny", "--set", "gaim=2"), "did you mean 'gain'"),
-        (("-m", "mean", "-d", "tiny", "--set", "gain=big"), "is not float"),
+        (("-m", "mean", "-d", "tiny", "--set", "gain=big"), "is not a number"),
         (("-m", "mean", "-d", "tiny", "--set", "gain"), "write key=value"),
         (("-m", "mean", "-d", "tiny", "--seeds", "a"), "write whole numbers"),
         (("-m", "mean", "-d", "tiny", "--speed", "sped-1"), "did you mean 'speed-1'"),

@@ -247,7 +247,7 @@ def edit(folder: Path, **changes: Any) -> None:
         ({"cell": 5}, "not a model of this program"),
         ({"image_size": [64]}, "not a model of this program"),
         ({"cell__params": {"dimensionss": 8}}, "did you mean 'dimensions'"),
-        ({"cell__params": {"dimensions": "8"}}, "is not int"),
+        ({"cell__params": {"dimensions": "8"}}, "is not a whole number"),
         ({"cell__method": "padin"}, "did you mean 'padim'"),
         ({"backbones": []}, "was not fitted with"),
         ({"sha256": "0" * 64}, "damaged"),

@@ -92,7 +92,7 @@ def test_an_unknown_parameter_names_the_nearest_one() -> None:
 
 def test_a_parameter_of_the_wrong_type_is_refused() -> None:
     padim = discovery.describe("methods", "padim")
-    with pytest.raises(ConfigError, match="is not float"):
+    with pytest.raises(ConfigError, match="is not a number"):
         resolve_params(padim, settings(), {"sigma": "large"})
 
 

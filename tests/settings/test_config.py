@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.errors import ConfigError
-from bench.settings.config import find_project, fits, load_settings, parse_value
+from bench.settings.config import find_project, load_settings, parse_value
+from bench.settings.tables import fits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,10 +72,13 @@ def test_the_project_is_the_nearest_folder_upwards_with_a_file(project: Path) ->
         ("[run]\nsedes = [1]\n", "did you mean 'seeds'"),
         ("[runs]\n", "did you mean 'run'"),
         ("[run]\nseeds = 3\n", r"\[run\].seeds = 3 is not"),
-        ("[run]\nworkers = true\n", "is not int"),
+        ("[run]\nworkers = true\n", "is not a whole number"),
         ("[protocols.mine]\nresise = 3\n", "did you mean 'resize'"),
-        ("[protocols.mine]\nepoch = 'best'\n", "choose one of last, oracle"),
-        ("[protocols.mine]\nresize = 0\n", "is not valid"),
+        ("[protocols.mine]\nepoch = 'best'\n", "known: last, oracle"),
+        (
+            "[protocols.mine]\nresize = 0\n",
+            "resize = 0 is not a whole number from 1 or a list of 2 whole numbers from 1",
+        ),
         ("[run\n", "not valid TOML"),
         ("run = 3\n", "must be a table"),
     ],
@@ -113,6 +117,11 @@ def test_a_value_of_the_command_line_is_read_as_toml_or_text(text: str, value: o
         (float("nan"), "float", False),
         ([1], "tuple[int, ...]", True),
         ("3", "int", False),
+        (["a"], "tuple[int, ...]", False),
+        ([1, 2], "int | tuple[int, int]", True),
+        ([1, 2, 3], "int | tuple[int, int]", False),
+        (0, "Positive", False),
+        (-0.5, "Amount | None", False),
     ],
 )
 def test_values_are_checked_against_annotations(

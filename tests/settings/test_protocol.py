@@ -29,7 +29,7 @@ def test_the_name_is_not_part_of_the_identity() -> None:
         ({"crop": -1}, "crop"),
         ({"mask_size": "output"}, "mask_size"),
         ({"published": "aupro_cflow"}, "published"),
-        ({"resample": "cubic"}, "choose one of nearest, bilinear, bicubic, lanczos, opencv"),
+        ({"resample": "cubic"}, "known: bicubic, bilinear, lanczos, nearest, opencv"),
         ({"crops": 3}, "did you mean 'crop'"),
     ],
 )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.disk import read_text
 from bench.errors import ConfigError, nearest
 from bench.report.choice.quantities import known_quantities
-from bench.report.paper.table_check import Checker
+from bench.report.paper.table_check import Checker, place_of
 from bench.report.paper.table_spec import MOST_DECIMALS, MetricSpec, RowSpec, TableSpec
 from bench.settings.shipped import builtin_root
+from bench.settings.tables import checked, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,46 +27,10 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_TABLE = {
-    "title": "str",
-    "paper": "str",
-    "table": "str",
-    "source": "str",
-    "dataset": "str",
-    "protocol": "str",
-    "published_protocol": "str",
-    "note": "str",
-    "column": "str",
-    "layout": "Literal['categories', 'metrics']",
-    "categories": "tuple[str, ...]",
-    "means": "tuple[str, ...]",
-    "seeds": "tuple[int, ...]",
-    "rank": "bool",
-    "change_from": "str",
-}
-_REQUIRED = ("title", "paper", "table", "source", "dataset", "protocol", "published_protocol")
-_METRIC = {
-    "id": "str",
-    "published": "str",
-    "measured": "str",
-    "label": "str",
-    "where": "table",
-    "decimals": "int",
-}
-_ROW = {
-    "label": "str",
-    "block": "str",
-    "published": "table",
-    "method": "str",
-    "preset": "str",
-    "params": "table",
-    "category_params": "table",
-    "measured": "table",
-    "definition": "table",
-    "printed": "table",
-    "seeds": "tuple[int, ...]",
-    "marks": "tuple[str, ...]",
-}
+_TABLE = types_of(TableSpec, without=("name", "file", "metrics", "rows"))
+_REQUIRED = [f.name for f in fields(TableSpec) if f.name in _TABLE and f.default is MISSING]
+_METRIC = types_of(MetricSpec)
+_ROW = types_of(RowSpec) | {"marks": "tuple[str, ...]"}  # which marks, the checker says better
 
 
 def table_folders(project: Path) -> list[Path]:
@@ -91,7 +57,7 @@ def load_table(name: str, settings: Settings, published: Published) -> TableSpec
     """One table, checked.
 
     Raises:
-        ConfigError: an unknown table, or something unknown in its file, with file and line.
+        ConfigError: an unknown table, or something unknown in its file.
     """
     files = table_files(settings.project)
     if name not in files:
@@ -102,13 +68,12 @@ def load_table(name: str, settings: Settings, published: Published) -> TableSpec
 def read_table(file: Path, settings: Settings, published: Published) -> TableSpec:
     """A table from its file, checked."""
     try:
-        text = read_text(file)
-        values = tomllib.loads(text)
+        values = tomllib.loads(read_text(file))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{file}: {error}") from error
-    check = Checker(file, text)
+    check = Checker(file)
     metrics, rows = check.tables(values, "metric"), check.tables(values, "row")
-    top = check.entry(values, _TABLE)
+    top = checked(values, _TABLE, file)
     for key in _REQUIRED:
         if key not in values:
             check.fail(f"key {key!r} is missing")
@@ -125,17 +90,18 @@ def read_table(file: Path, settings: Settings, published: Published) -> TableSpe
 
 def _metrics(entries: list[dict[str, Any]], check: Checker) -> Iterable[MetricSpec]:
     ids: set[str] = set()
-    for index, entry in enumerate(_labelled(entries, check, _METRIC, "metric")):
+    for entry in _labelled(entries, check, _METRIC, "metric"):
+        place = place_of("metric", entry["label"])
         name = entry.get("published") or entry.get("measured")
         if not name:
-            check.fail("a metric needs `published` or `measured`", "metric", index)
+            check.fail("a metric needs `published` or `measured`", place)
         metric = MetricSpec(**{"id": name, "published": "", "measured": "", **entry})
         if metric.id in ids:
             message = f"two metrics have the id {metric.id!r}; give one an `id` of its own"
-            check.fail(message, "metric", index)
+            check.fail(message, place)
         if not 0 <= metric.decimals <= MOST_DECIMALS:
             message = f"decimals = {metric.decimals}; 0 to {MOST_DECIMALS} are possible"
-            check.fail(message, "metric", index, "decimals")
+            check.fail(message, place)
         ids.add(metric.id)
         yield metric
 
@@ -144,9 +110,10 @@ def _labelled(
     entries: list[dict[str, Any]], check: Checker, types: Mapping[str, str], section: str
 ) -> Iterable[dict[str, Any]]:
     labels: set[str] = set()
-    for index, entry in enumerate(entries):
-        checked = check.entry(entry, types, section, index)
+    for number, entry in enumerate(entries, 1):
+        place = place_of(section, entry.get("label") or number)
+        clean = checked(entry, types, f"{check.file}: {place.removesuffix(': ')}")
         if not entry.get("label") or entry["label"] in labels:
-            check.fail(f"a {section} needs a `label` of its own", section, index, "label")
+            check.fail(f"a {section} needs a `label` of its own", place)
         labels.add(entry["label"])
-        yield checked
+        yield clean

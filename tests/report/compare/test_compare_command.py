@@ -196,7 +196,9 @@ def test_protocols_without_scores_are_a_setting_that_is_checked(
     with pytest.raises(ConfigError, match="unknown protocol 'standart'; did you mean 'standard'"):
         bench("plot", "complexity", "--out", str(tmp_path))
     (tmp_path / "bench.toml").write_text("[reports]\nskip_scores = [1]\n")
-    with pytest.raises(ConfigError, match=r"\[reports\]\.skip_scores = 1 is not str"):
+    with pytest.raises(
+        ConfigError, match=r"\[reports\]\.skip_scores = \[1\] is not a list of texts"
+    ):
         bench("plot", "complexity", "--out", str(tmp_path))
 
 
