@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from bench.plan.request import Request, plan_request
 from bench.run.driver import make_jobs
-from bench.run.executors import LocalExecutor
 from bench.run.job import Done
+from bench.run.local import LocalExecutor
 from bench.settings.config import load_settings
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from bench.report.choice.summary import tables
 from bench.rows.store import ResultStore
 from bench.rows.text import counted
 from bench.run.driver import Result, cells_of_other_code, command_line, run_request
+from bench.run.executors import EXECUTORS
 from bench.settings.config import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -90,6 +91,9 @@ def run(
     stale: Annotated[
         bool, typer.Option("--stale", help="Run cells again whose rows other code made.")
     ] = False,
+    executor: Annotated[
+        str | None, typer.Option(help=f"What runs cells: {', '.join(EXECUTORS)}.  [local]")
+    ] = None,
     in_process: Annotated[
         bool, typer.Option("--in-process", help="No child processes: for debuggers.")
     ] = False,
@@ -101,6 +105,8 @@ def run(
     """
     if weights is not None and random_weights:
         raise ConfigError("--weights and --random-weights exclude each other")
+    if in_process and executor not in (None, "in-process"):
+        raise ConfigError(f"--in-process and --executor {executor} exclude each other")
     settings = load_settings(preset=preset)
     options = {
         "protocol": protocol,
@@ -112,6 +118,7 @@ def run(
         "speed": speed,
         "precision": checked_precision(precision),
         "weights": "random" if random_weights else None,
+        "executor": "in-process" if in_process else executor,
     }
     given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
     settings = with_auxiliary(replace(settings, run=replace(settings.run, **given)), auxiliary_root)
@@ -128,7 +135,6 @@ def run(
         stale=stale,
         save_maps=save_maps,
         allow_leaks=allow_leaks,
-        in_process=in_process,
         command=command_line(),
     )
     if not request.methods:

@@ -48,7 +48,6 @@ class Request:
     """Run cells again whose rows other code made."""
     save_maps: bool = False
     allow_leaks: bool = False
-    in_process: bool = False
     splits: Sequence[Split] = SPLITS
     command: str = ""
 

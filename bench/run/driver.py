@@ -20,11 +20,10 @@ from bench.rows import provenance
 from bench.rows.schema import former_id
 from bench.rows.store import ResultStore
 from bench.rows.text import counted
-from bench.run.executors import InProcessExecutor, LocalExecutor
+from bench.run.executors import open_executor
 from bench.run.job import Done, Failure, Job
-from bench.run.preflight import check_machine
 from bench.run.progress import RunProgress
-from bench.run.slots import crowding, device_slots, threads_of_cells
+from bench.run.slots import threads_of_cells
 from bench.settings.speed import speed_protocol
 
 if TYPE_CHECKING:
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from bench.plan.cells import Cell
     from bench.plan.request import Planned, Request
     from bench.rows.row import Row
+    from bench.run.executors import Executor
     from bench.settings.config import Settings
 
 
@@ -70,16 +70,18 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
             needed = dict.fromkeys(cell.category for cell in part.cells if cell.id in wanted)
             if needed:
                 part.dataset.prepare(list(needed))
-        jobs = make_jobs(settings, request, planned, wanted)
-        check_machine(jobs)
-        outcomes = _execute(settings, request, store, jobs, console)
+        outcomes: list[Done | Failure] = []
+        if todo:
+            executor = open_executor(settings.run)
+            jobs = make_jobs(settings, request, planned, wanted, executor.threads)
+            outcomes = _execute(settings, executor, store, jobs, console)
         failures = [o for o in outcomes if isinstance(o, Failure)]
         done = {o.row.cell: o.row for o in outcomes if isinstance(o, Done)}
     if left := [cell for cell in cells if cell.id in old - again]:
         text = _other_code(left, request)
         console.print(f"WARNING {text}", markup=False, highlight=False, soft_wrap=True)
     rows = [row for cell in cells if (row := done.get(cell.id) or existing.get(cell.id))]
-    return Result(rows, failures, skipped, interrupted=len(outcomes) < len(jobs))
+    return Result(rows, failures, skipped, interrupted=len(outcomes) < len(todo))
 
 
 def refuse_changed_defaults(cells: Sequence[Cell], existing: Mapping[str, Row]) -> None:
@@ -118,11 +120,18 @@ def _other_code(cells: Sequence[Cell], request: Request) -> str:
 
 
 def make_jobs(
-    settings: Settings, request: Request, planned: Sequence[Planned], wanted: set[str]
+    settings: Settings,
+    request: Request,
+    planned: Sequence[Planned],
+    wanted: set[str],
+    threads: int | None = None,
 ) -> list[Job]:
-    """The wanted cells of a plan, each with what a worker needs on this machine."""
+    """The wanted cells of a plan, each with what a worker needs on this machine.
+
+    Args:
+        threads: of each cell; None: as for one cell at a time.
+    """
     run = settings.run
-    threads = threads_of_cells(run, _at_a_time(settings, request))
     file = request.weights_file
     kind = "file" if file else run.weights
     folder = settings.paths.weights
@@ -134,7 +143,7 @@ def make_jobs(
             cell=cell,
             root=dataset_root(settings, part.plugin, request.data_root),
             device=run.device,
-            threads=threads,
+            threads=threads or threads_of_cells(run, 1),
             loaders=run.loaders,
             batch=run.batch,
             weights={
@@ -157,36 +166,28 @@ def make_jobs(
     ]
 
 
-def _at_a_time(settings: Settings, request: Request) -> int:
-    return 1 if request.in_process else len(device_slots(settings.run))
-
-
 def _artifacts(settings: Settings, cell: str) -> Path:
     return settings.paths.results / "artifacts" / cell
 
 
 def _execute(
     settings: Settings,
-    request: Request,
+    executor: Executor,
     store: ResultStore,
     jobs: Sequence[Job],
     console: Console,
 ) -> list[Done | Failure]:
-    slots = [{}] if request.in_process else device_slots(settings.run)
     outcomes: list[Done | Failure] = []
-    if jobs and (warning := crowding(jobs[0].threads, min(len(slots), len(jobs)))):
+    if warning := executor.check(jobs):
         console.print(f"WARNING {warning}", markup=False, highlight=False, soft_wrap=True)
-    with RunProgress(jobs, len(slots), console) as progress:
-        executor: LocalExecutor | InProcessExecutor = (
-            InProcessExecutor(on_event=progress.event)
-            if request.in_process
-            else LocalExecutor(slots, settings.run.timeout, progress.event)
-        )
-        with _Interrupts(executor, console):
-            for outcome in executor.map(jobs):
-                _keep(settings, store, outcome)
-                outcomes.append(outcome)
-                progress.outcome(outcome)
+    with (
+        RunProgress(jobs, executor.at_a_time, console) as progress,
+        _Interrupts(executor, console),
+    ):
+        for outcome in executor.map(jobs, progress.event):
+            _keep(settings, store, outcome)
+            outcomes.append(outcome)
+            progress.outcome(outcome)
     return outcomes
 
 
@@ -218,14 +219,14 @@ def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> No
 class _Interrupts:
     """Ctrl-C once: finish what runs, start nothing new. Twice: end the workers now."""
 
-    def __init__(self, executor: LocalExecutor | InProcessExecutor, console: Console) -> None:
+    def __init__(self, executor: Executor, console: Console) -> None:
         self.executor = executor
         self.console = console
         self.count = 0
         self.previous: Any = None
 
     def __enter__(self) -> _Interrupts:
-        if not isinstance(self.executor, InProcessExecutor):
+        if self.executor.runs_beside:
             self.previous = signal.signal(signal.SIGINT, self._handle)
         return self
 

@@ -1,308 +1,80 @@
-"""Runs cells, each in a child process of its own, and hands back rows or failures as they come."""
+"""What runs cells: one protocol, and the table of those that there are."""
 
 from __future__ import annotations
 
-import json
-import os
-import queue
-import shutil
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections import deque
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import importlib
+from typing import TYPE_CHECKING, Any, Protocol
 
-import psutil
-
-from bench.errors import BenchError
-from bench.rows.row import Row
-from bench.run.forkserver import ForkServer, ForkServerError, can_fork
-from bench.run.job import EVENT, Done, Failure, Job
+from bench.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from bench.run.forkserver import ForkedWorker
+    from bench.run.job import Done, Failure, Job
+    from bench.settings.config import RunSettings
 
-    Worker = subprocess.Popen[str] | ForkedWorker
+    OnEvent = Callable[[Job, Mapping[str, Any]], None]
 
-LOG_LINES = 2000
-"""Lines of a worker's output that are kept, the last ones."""
-
-_PREFIX = "bench-"
-"""Start of the names of folders for results on their way; the number of the driver follows."""
-
-GRACE_S = 5.0
-"""Seconds between asking a worker to end and killing it."""
+EXECUTORS = {
+    "local": "bench.run.local:LocalExecutor",
+    "in-process": "bench.run.in_process:InProcessExecutor",
+}
+"""Module and class of each executor by the name that `--executor` takes."""
 
 
-@dataclass
-class LocalExecutor:
-    """One child process for each cell: its own memory counters, CUDA context and log.
+def ignore(_job: Job, _event: Mapping[str, Any]) -> None:
+    """For whoever does not ask how far cells are."""
 
-    Args:
-        slots: environment changes of each cell that runs at a time, one dict a slot.
-        timeout: seconds for a cell; 0: none.
-        on_event: called with (job, event) as a worker reports progress.
-        fork: fork workers from a process that has imported what they need; else, and for a
-            single job, each worker imports it anew.
+
+class Executor(Protocol):
+    """Runs cells, each in a process of its own, and hands back how each ended.
+
+    Attributes:
+        at_a_time: cells that run at a time, at most.
+        threads: CPU threads of each cell.
+        runs_beside: cells run beside this process, so that Ctrl-C may let them finish.
     """
 
-    slots: Sequence[Mapping[str, str]]
-    timeout: float = 0.0
-    on_event: Callable[[Job, Mapping[str, Any]], None] = lambda _job, _event: None
-    fork: bool = field(default_factory=can_fork)
-    _children: dict[int, Worker] = field(default_factory=dict)
-    _server: ForkServer | None = None
-    _starting: threading.Lock = field(default_factory=threading.Lock)
-    _stopping: bool = False
+    at_a_time: int
+    threads: int
+    runs_beside: bool
 
-    def map(self, jobs: Sequence[Job]) -> Iterator[Done | Failure]:
-        """Outcomes, in the order in which cells finish."""
-        self.fork = self.fork and len(jobs) > 1
-        clear_leftovers()
-        waiting: queue.Queue[Job] = queue.Queue()
-        for job in jobs:
-            waiting.put(job)
-        outcomes: queue.Queue[Done | Failure | None] = queue.Queue()
-        threads = [
-            threading.Thread(target=self._serve, args=(slot, waiting, outcomes), daemon=True)
-            for slot in self.slots
-        ]
-        for thread in threads:
-            thread.start()
-        open_slots = len(threads)
-        try:
-            while open_slots:
-                # A timeout, so that Ctrl-C reaches this thread on every platform.
-                try:
-                    outcome = outcomes.get(timeout=0.2)
-                except queue.Empty:
-                    continue
-                if outcome is None:
-                    open_slots -= 1
-                else:
-                    yield outcome
-        finally:
-            self.stop()
-            self.kill()
-            if self._server is not None:
-                self._server.close()
-                self._server = None
+    @classmethod
+    def of(cls, run: RunSettings) -> Executor:
+        """As set in `[run]`, or by options.
+
+        Raises:
+            ConfigError: it cannot run so, or is not there.
+        """
+
+    def check(self, jobs: Sequence[Job]) -> str:
+        """Refuse what no cell could run with: a device or weights that are not there.
+
+        Returns:
+            a warning, or an empty text.
+
+        Raises:
+            ConfigError: what the first cell would say, once.
+        """
+
+    def map(self, jobs: Sequence[Job], on_event: OnEvent = ignore) -> Iterator[Done | Failure]:
+        """Outcomes, in the order in which cells finish; `on_event` is told how far each is."""
 
     def stop(self) -> None:
         """Start no further cell; those that run go on."""
-        self._stopping = True
 
     def kill(self) -> None:
         """End the running cells now, and wait until they are gone."""
-        self._stopping = True
-        for child in list(self._children.values()):
-            _end(child)
-
-    def _serve(
-        self,
-        slot: Mapping[str, str],
-        waiting: queue.Queue[Job],
-        outcomes: queue.Queue[Done | Failure | None],
-    ) -> None:
-        try:
-            while not self._stopping:
-                try:
-                    job = waiting.get_nowait()
-                except queue.Empty:
-                    break
-                try:
-                    outcome = self._run(job, slot)
-                except OSError as error:  # no room for its files, no more processes
-                    outcome = Failure(job, f"the worker could not be run: {error}", "", 0.0)
-                # A cell that we ended ourselves did not fail.
-                if not (self._stopping and isinstance(outcome, Failure)):
-                    outcomes.put(outcome)
-        finally:
-            outcomes.put(None)  # whatever happened: the driver must not wait for this slot
-
-    def _run(self, job: Job, slot: Mapping[str, str]) -> Done | Failure:
-        start = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
-            result = Path(folder) / "result.json"
-            environment = {**os.environ, **slot, **_thread_limits(job.threads)}
-            child = self._start(job, result, environment)
-            self._children[child.pid] = child
-            log, timed_out = self._watch(job, child)
-            self._children.pop(child.pid, None)
-            seconds = time.monotonic() - start
-            if timed_out:
-                cause = f"no result within {self.timeout:g} s ([run].timeout); it was ended"
-                return Failure(job, cause, log, seconds)
-            return _outcome(job, child.returncode, result, log, seconds)
-
-    def _start(self, job: Job, result: Path, environment: Mapping[str, str]) -> Worker:
-        """A worker: forked where that is possible, else a new process."""
-        if self.fork:
-            try:
-                with self._starting:
-                    self._server = self._server or ForkServer({**environment, **_thread_limits(1)})
-                return self._server.fork(result, environment)
-            except ForkServerError as error:
-                self.fork = False
-                self.on_event(job, {"warning": f"{error}; each cell starts a process of its own"})
-        return _spawn(result, environment)
-
-    def _watch(self, job: Job, child: Worker) -> tuple[str, bool]:
-        """Pass the job on, collect the log and the events until the worker ends."""
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            _end(child)
-
-        timer = threading.Timer(self.timeout, expire) if self.timeout > 0 else None
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
-        threading.Thread(target=_reap, args=(child,), daemon=True).start()
-        lines: deque[str] = deque(maxlen=LOG_LINES)
-        assert child.stdin is not None
-        assert child.stdout is not None
-        with suppress(BrokenPipeError):  # a worker that died at once: its exit status says why
-            child.stdin.write(job.to_json() + "\n")
-            child.stdin.flush()
-        for line in child.stdout:
-            if line.startswith(EVENT):
-                # Anything else is a line that a plugin made up.
-                with suppress(ValueError, TypeError):
-                    self.on_event(job, dict(json.loads(line[len(EVENT) :])))
-            else:
-                lines.append(line)
-        child.wait()
-        child.stdout.close()
-        with suppress(BrokenPipeError):
-            child.stdin.close()
-        if timer is not None:
-            timer.cancel()
-        return "".join(lines), expired.is_set()
 
 
-def _spawn(result: Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "bench.run.worker", str(result)],
-        stdin=subprocess.PIPE,  # kept open: the worker ends when its driver is gone
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env=dict(environment),
-        start_new_session=os.name == "posix",  # Ctrl-C is the driver's to handle
-    )
+def open_executor(run: RunSettings) -> Executor:
+    """The executor that `[run].executor` names.
 
-
-def _end(child: Worker) -> None:
-    """End a worker and the processes that it started."""
-    for name in ("SIGTERM", "SIGKILL"):
-        if child.poll() is not None and name == "SIGTERM":
-            return
-        with suppress(ProcessLookupError, PermissionError):
-            if os.name == "posix":
-                os.killpg(child.pid, getattr(signal, name))
-            else:
-                child.kill()
-        try:
-            child.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            continue
-
-
-def _reap(child: Worker) -> None:
-    """Once a worker is over, end what it started: a process left behind holds its output open."""
-    child.wait()
-    if os.name == "posix":
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-
-
-def _outcome(
-    job: Job, status: int | None, result: Path, log: str, seconds: float
-) -> Done | Failure:
-    if result.exists():
-        try:
-            values = json.loads(result.read_text(encoding="utf-8"))
-        except ValueError as error:
-            return Failure(job, f"the worker's result cannot be read: {error}", log, seconds)
-        if "error" in values:
-            return Failure(job, values["error"], values["traceback"] + "\n" + log, seconds)
-        return Done(job, Row(**values["row"]), values["environment"], seconds)
-    return Failure(job, describe_exit(status), log, seconds)
-
-
-def describe_exit(status: int | None) -> str:
-    """What a worker's exit status means, in words; None: nobody knows it."""
-    if status is None:
-        return "the worker ended without a result, and the process that forked it was ended too"
-    if status < 0:
-        try:
-            name = signal.Signals(-status).name
-        except ValueError:
-            name = f"signal {-status}"
-        hint = {
-            "SIGKILL": "; the system may have run out of memory",
-            "SIGSEGV": "; native code crashed",
-            "SIGABRT": "; native code gave up",
-        }.get(name, "")
-        return f"the worker was ended by {name}{hint}"
-    return f"the worker exited with status {status} and left no result"
-
-
-def clear_leftovers() -> None:
-    """Remove the folders of drivers that were killed: nobody else will."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
-        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if pid.isdecimal() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)  # of another user: his to clear
-
-
-def _thread_limits(threads: int) -> dict[str, str]:
-    # Passive waiting: spinning threads starve whatever else runs on a small machine.
-    count = str(threads)
-    return {
-        "OMP_NUM_THREADS": count,
-        "MKL_NUM_THREADS": count,
-        "OPENBLAS_NUM_THREADS": count,
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONUNBUFFERED": "1",
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # needed for repeatable results on a GPU
-    }
-
-
-@dataclass
-class InProcessExecutor:
-    """Runs cells in this process, for debuggers; memory figures then include everything else."""
-
-    on_event: Callable[[Job, Mapping[str, Any]], None] = lambda _job, _event: None
-
-    def map(self, jobs: Sequence[Job]) -> Iterator[Done | Failure]:
-        """Outcomes in order; an error that is not a BenchError is raised, for the debugger."""
-        from bench.run.cell import run_cell
-
-        for job in jobs:
-            start = time.monotonic()
-            try:
-                row, environment = run_cell(job, partial(self.on_event, job))
-            except BenchError as error:
-                yield Failure(job, str(error), "", time.monotonic() - start)
-            else:
-                yield Done(job, row, environment, time.monotonic() - start)
-
-    def stop(self) -> None:
-        """Nothing runs beside this process."""
-
-    def kill(self) -> None:
-        """Nothing runs beside this process."""
+    Raises:
+        ConfigError: an unknown name, or an executor that cannot run as set.
+    """
+    if run.executor not in EXECUTORS:
+        raise ConfigError(f"unknown executor {run.executor!r}; {nearest(run.executor, EXECUTORS)}")
+    module, _, name = EXECUTORS[run.executor].partition(":")
+    chosen: type[Executor] = getattr(importlib.import_module(module), name)
+    return chosen.of(run)

@@ -65,6 +65,7 @@ class RunSettings:
     speed: str = "speed-1"
     weights: str = "pretrained"  # or "random"
     precision: Precision = FULL  # or "tf32": for training, scores and speed alike
+    executor: str = "local"  # what runs cells: a name in bench/run/executors.py
 
 
 @dataclass(frozen=True)

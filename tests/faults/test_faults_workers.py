@@ -15,17 +15,20 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-import bench.run.executors
+import bench.run.local
 from bench.plan.cells import Cell
 from bench.rows.row import columns
 from bench.rows.store import ResultStore
-from bench.run.executors import LocalExecutor
+from bench.run.executors import ignore
 from bench.run.forkserver import ForkServerError, can_fork
 from bench.run.job import Done, Failure, Job
+from bench.run.local import LocalExecutor
 from bench.settings.protocol import Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from bench.run.executors import OnEvent
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
@@ -65,10 +68,12 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
             start_new_session=True,
         )
 
-    def outcomes(orders: Sequence[str], slots: int = 2, **options: Any) -> list[Done | Failure]:
-        monkeypatch.setattr(bench.run.executors, "_spawn", spawn)
+    def outcomes(
+        orders: Sequence[str], slots: int = 2, on_event: OnEvent = ignore, **options: Any
+    ) -> list[Done | Failure]:
+        monkeypatch.setattr(bench.run.local, "_spawn", spawn)
         executor = LocalExecutor([{}] * slots, **{"fork": False, **options})
-        found = list(executor.map([job(told, seed) for seed, told in enumerate(orders)]))
+        found = list(executor.map([job(told, n) for n, told in enumerate(orders)], on_event))
         assert len(found) == len(orders)
         return sorted(found, key=lambda o: o.job.cell.seed)
 
@@ -98,7 +103,7 @@ def test_each_way_to_die_is_a_failure_with_its_cause_and_the_others_go_on(run: A
 def test_a_worker_that_ignores_the_request_to_end_is_killed(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench.run.executors, "GRACE_S", 0.3)
+    monkeypatch.setattr(bench.run.local, "GRACE_S", 0.3)
     told = "signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     # In one slot: the second starts only once the first is gone.
     for failure in run([told, told], slots=1, timeout=1.5):
@@ -133,7 +138,7 @@ def test_an_event_that_a_plugin_made_up_does_no_harm(run: Any, line: str) -> Non
 def test_only_the_end_of_an_endless_log_is_kept(run: Any) -> None:
     (failure,) = run(["[print(i) for i in range(5000)]; sys.exit(1)"])
     lines = failure.log.splitlines()
-    assert (len(lines), lines[-1]) == (bench.run.executors.LOG_LINES, "4999")
+    assert (len(lines), lines[-1]) == (bench.run.local.LOG_LINES, "4999")
 
 
 def test_without_room_for_temporary_files_cells_fail_and_the_run_ends(
@@ -273,7 +278,7 @@ def test_without_a_fork_server_each_cell_starts_anew_and_the_run_says_so(
         raise ForkServerError("the fork server ended: no module named torch")
 
     events: list[Mapping[str, Any]] = []
-    monkeypatch.setattr(bench.run.executors, "ForkServer", broken)
+    monkeypatch.setattr(bench.run.local, "ForkServer", broken)
     found = run(
         ["finish()"] * 3, fork=True, on_event=lambda _job, event: events.append(event), slots=1
     )

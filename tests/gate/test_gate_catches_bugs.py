@@ -19,7 +19,7 @@ from bench.rows.check import Comparison, compare
 from bench.rows.check_output import as_text
 from bench.rows.tolerances import Tolerances
 from bench.run.driver import make_jobs
-from bench.run.executors import InProcessExecutor
+from bench.run.in_process import InProcessExecutor
 from bench.run.job import Done
 from bench.settings.config import load_settings
 from bench.settings.protocol import make_protocol

@@ -20,7 +20,7 @@ from bench.plan import discovery
 from bench.plan.request import Request, plan_request
 from bench.rows.row import SCORE, columns
 from bench.run.driver import make_jobs
-from bench.run.executors import InProcessExecutor
+from bench.run.in_process import InProcessExecutor
 from bench.run.job import Done
 from bench.settings.config import load_settings
 from bench.weights.loading import Weights

@@ -14,8 +14,8 @@ from rich.console import Console
 
 from bench.plan.cells import Cell
 from bench.run.driver import _Interrupts
-from bench.run.executors import LocalExecutor, describe_exit
 from bench.run.job import Job
+from bench.run.local import LocalExecutor, describe_exit
 from bench.run.progress import TimeLeft, duration
 from bench.settings.protocol import Protocol
 

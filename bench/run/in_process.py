@@ -1,0 +1,59 @@
+"""Runs cells in this process, for debuggers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from bench.errors import BenchError
+from bench.run.executors import ignore
+from bench.run.job import Done, Failure
+from bench.run.preflight import check_machine
+from bench.run.slots import threads_of_cells
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bench.run.executors import OnEvent
+    from bench.run.job import Job
+    from bench.settings.config import RunSettings
+
+
+@dataclass
+class InProcessExecutor:
+    """One cell after the other; memory figures then include everything else."""
+
+    threads: int = 1
+    at_a_time: ClassVar[int] = 1
+    runs_beside: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, run: RunSettings) -> InProcessExecutor:
+        """With all threads for the one cell."""
+        return cls(threads_of_cells(run, 1))
+
+    def check(self, jobs: Sequence[Job]) -> str:
+        """Refuse a device or weights that this machine lacks."""
+        check_machine(jobs)
+        return ""
+
+    def map(self, jobs: Sequence[Job], on_event: OnEvent = ignore) -> Iterator[Done | Failure]:
+        """Outcomes in order; an error that is not a BenchError is raised, for the debugger."""
+        from bench.run.cell import run_cell
+
+        for job in jobs:
+            start = time.monotonic()
+            try:
+                row, environment = run_cell(job, partial(on_event, job))
+            except BenchError as error:
+                yield Failure(job, str(error), "", time.monotonic() - start)
+            else:
+                yield Done(job, row, environment, time.monotonic() - start)
+
+    def stop(self) -> None:
+        """Nothing runs beside this process."""
+
+    def kill(self) -> None:
+        """Nothing runs beside this process."""
