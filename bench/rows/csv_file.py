@@ -65,7 +65,7 @@ def read_lines(file: Path) -> list[Line]:
     # Interned: keyword arguments are found by identity, several times faster for so many columns.
     header = [sys.intern(name) for name in lines[0][1]]
     _check_header(file, header)
-    rows = [_parse(file, line, header, record) for line, record in lines[1:]]
+    rows = [parse(file, line, header, record) for line, record in lines[1:]]
     seen: dict[str, int] = {}
     for line in rows:
         if line.written in seen:
@@ -141,10 +141,18 @@ def as_csv(rows: Sequence[Row]) -> bytes:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow([*columns(), *extra])
     for row in rows:
-        values = [_format(row, name) for name in columns()]
-        writer.writerow([*values, *(row.extra.get(key, "") for key in extra)])
+        writer.writerow([*texts(row), *(row.extra.get(key, "") for key in extra)])
     # A path on the command line need not be UTF-8; its odd bytes are kept as \\xNN.
     return buffer.getvalue().encode(errors="backslashreplace")
+
+
+def texts(row: Row) -> list[str]:
+    """The values of a row as they stand in a file, those that this version does not know left out.
+
+    Raises:
+        StoreError: a number is not finite.
+    """
+    return [_format(row, name) for name in columns()]
 
 
 def _check_header(file: Path, header: list[str]) -> None:
@@ -179,7 +187,8 @@ def _check_schema(file: Path, line: int, version: str) -> None:
         )
 
 
-def _parse(file: Path, line: int, header: list[str], values: list[str]) -> Line:
+def parse(file: Path, line: int, header: Sequence[str], values: Sequence[str]) -> Line:
+    """One line as a row; `read_csv` says what is refused."""
     if len(values) != len(header):
         raise StoreError(f"{file}:{line}: {len(values)} values for {len(header)} columns; {MEND}")
     record: dict[str, Any] = dict(zip(header, values, strict=True))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import sys
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bench.disk import replace_file
 from bench.errors import StoreError
 from bench.rows.csv_file import MEND, Line, read_lines, shown, sort_rows, write_csv
+from bench.rows.journal import Journal
 from bench.rows.lock import Lock
 from bench.rows.row import SCHEMA, SCORE, Row, columns, newest, succeed
 from bench.rows.upgrade import artifacts_of, current, finish, upgrade
@@ -22,6 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RESERVED = ("artifacts", "failures", "env", "tables", "published", "baseline")
+REWRITE_BYTES_PER_S = 1e6
+"""CSV files are rewritten at this rate at most: a tenth of what one core reads, checks and writes,
+so that a busy writer spends a tenth of its time on them."""
+SHARD = "shard"
+"""The file that says which part of a plan a folder holds."""
 
 
 class ResultStore:
@@ -29,6 +37,10 @@ class ResultStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._journal = Journal(folder)
+        self._waiting: dict[Path, int] = {}  # files of the rows in the journal, with their bytes
+        self._rewritten = -math.inf
+        self._is_locked = False
 
     def rows(self) -> list[Row]:
         """Every row, sorted; those of an older schema in the present one.
@@ -39,6 +51,7 @@ class ResultStore:
             StoreError: a file that is not a results file, naming line and column; a row in the
                 file of another data set or method.
         """
+        waiting = self._journal.rows()  # first: a writer may put them into their files meanwhile
         lines = [line for file in self.files() for line in self._read(file)]
         if any(line.written != line.row.cell for line in lines) and not self._is_writable():
             print(
@@ -46,7 +59,9 @@ class ResultStore:
                 "are read under their new ids",
                 file=sys.stderr,
             )
-        return sort_rows(line.row for line in lines)
+        found = {line.row.cell: line.row for line in lines}
+        _take(found, waiting)
+        return sort_rows(found.values())
 
     def _is_writable(self) -> bool:
         return all(os.access(f, os.W_OK) for f in {self.folder, *(x.parent for x in self.files())})
@@ -71,7 +86,10 @@ class ResultStore:
         return self.folder / "env" / f"{row.env}.json"
 
     def put(self, row: Row, environment: Mapping[str, str] | None = None) -> None:
-        """Add a row, replacing that of the same cell; on disk when this returns.
+        """Add a row, replacing that of the same cell; stored when this returns.
+
+        It goes into its file; while this store holds the lock and rows come faster than their
+        files can be rewritten, into the journal, which `lock` empties at its end.
 
         Args:
             environment: that the row names, written before it; None: the folder has it.
@@ -82,12 +100,49 @@ class ResultStore:
             text = json.dumps(dict(environment), indent=1, sort_keys=True) + "\n"
             replace_file(known, text.encode())
         file = self.file(row.dataset, row.method)
-        rows = {}
-        if file.exists():
-            rows = {line.row.cell: line.row for line in self._read(file)}
-        old = rows.get(row.cell)
-        rows[row.cell] = row if old is None else succeed(row, old)
-        write_csv(file, sort_rows(rows.values()))
+        if self._is_locked and not row.extra and not self._may_rewrite(file):
+            self._journal.append(row)
+        else:
+            self._rewrite([*self._journal.rows(), row] if self._waiting else [row])
+
+    def _may_rewrite(self, file: Path) -> bool:
+        """Whether the files of all rows that wait, and this one, may be rewritten by now."""
+        if file not in self._waiting:
+            self._waiting[file] = file.stat().st_size if file.exists() else 0
+        passed = time.monotonic() - self._rewritten
+        return sum(self._waiting.values()) <= passed * REWRITE_BYTES_PER_S
+
+    def _rewrite(self, rows: Sequence[Row]) -> None:
+        """Put rows into their files, and empty the journal."""
+        by_file: dict[Path, list[Row]] = {}
+        for row in rows:
+            by_file.setdefault(self.file(row.dataset, row.method), []).append(row)
+        for file, own in by_file.items():
+            found = {r.row.cell: r.row for r in self._read(file)} if file.exists() else {}
+            _take(found, own)
+            write_csv(file, sort_rows(found.values()))
+        self._journal.clear()
+        self._waiting.clear()
+        self._rewritten = time.monotonic()
+
+    def shard(self) -> str:
+        """The part of a plan that this folder holds, as in 3/16; empty: nobody said."""
+        file = self.folder / SHARD
+        return file.read_text(encoding="ascii").strip() if file.is_file() else ""
+
+    def keep_to(self, shard: str) -> None:
+        """Note which part of a plan this folder holds.
+
+        Raises:
+            StoreError: it holds another.
+        """
+        if (held := self.shard()) not in ("", shard):
+            raise StoreError(
+                f"{self.folder} holds shard {held}, not {shard}; give each shard a folder of its "
+                "own by --results, and `bench merge` them afterwards"
+            )
+        if not held:
+            replace_file(self.folder / SHARD, f"{shard}\n".encode())
 
     def _read(self, file: Path) -> list[Line]:
         """The rows of a file, each of its data set and method: they decide where it is written."""
@@ -110,7 +165,8 @@ class ResultStore:
     def lock(self) -> Iterator[None]:
         """Refuses a second writer in this folder; removes what a killed one left half-written.
 
-        A folder of an older schema is carried over to the present one first.
+        A folder of an older schema is carried over to the present one first, and the rows of a
+        killed writer's journal are put into their files.
 
         Raises:
             StoreError: another writer is at work, or the folder cannot be written.
@@ -120,7 +176,20 @@ class ResultStore:
                 with suppress(OSError):
                     left.unlink()
             upgrade(self.folder, self.files())
-            yield
+            self._rewrite(self._journal.rows())
+            self._rewritten, self._is_locked = -math.inf, True
+            try:
+                yield
+            finally:
+                self._is_locked = False
+                self._rewrite(self._journal.rows())
+
+
+def _take(found: dict[str, Row], rows: Iterable[Row]) -> None:
+    """Let each row replace that of the same cell."""
+    for row in rows:
+        old = found.get(row.cell)
+        found[row.cell] = row if old is None else succeed(row, old)
 
 
 def merge(target: ResultStore, sources: Sequence[ResultStore]) -> list[tuple[Row, Row]]:

@@ -30,7 +30,7 @@ import psutil
 
 from bench.errors import BenchError
 from bench.plan.cells import Cell
-from bench.rows.csv_file import read_csv, read_schemas, sort_rows, write_csv
+from bench.rows.csv_file import read_schemas, sort_rows, write_csv
 from bench.rows.row import Row
 from bench.rows.schema import upgraded
 from bench.rows.store import ResultStore
@@ -153,12 +153,11 @@ def one_kill(results: Path, start: int) -> dict[str, int]:
 def examine(results: Path, expected: dict[str, int], tally: Tally) -> None:
     """Count lost rows and corrupt files."""
     rows: dict[str, Row] = {}
-    for file in ResultStore(results).files():
-        try:
-            rows |= {row.cell: row for row in read_csv(file)}
-        except BenchError as error:
-            tally.corrupt += 1
-            print(error)
+    try:
+        rows = {row.cell: row for row in ResultStore(results).rows()}
+    except BenchError as error:
+        tally.corrupt += 1
+        print(error)
     for file in (results / "env").glob("*.json"):
         try:
             json.loads(file.read_text(encoding="utf-8"))
