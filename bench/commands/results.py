@@ -85,9 +85,19 @@ def merge(
             f"{kept.cell} {kept.method} {kept.dataset}/{kept.category}: kept the row of "
             f"{kept.started}, dropped that of {dropped.started}, whose scores differ"
         )
+    for shard in _missing_shards(folders):
+        typer.echo(f"shard {shard} is in none of these folders")
     typer.echo(
         f"{counted(after - before, 'row')} added, {len(conflicts)} differing, {after} in all"
     )
+
+
+def _missing_shards(folders: list[Path]) -> list[str]:
+    """Parts of a plan that should be there too, by what the folders of the others say."""
+    held = {shard for folder in folders if (shard := ResultStore(folder).shard())}
+    counts = {int(shard.partition("/")[2]) for shard in held}
+    every = [f"{index}/{count}" for count in sorted(counts) for index in range(1, count + 1)]
+    return [shard for shard in every if shard not in held]
 
 
 def _refuse_without_rows(folder: Path) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bench.api import Dataset, Split
     from bench.plan.cells import Cell
     from bench.plan.discovery import Plugin
+    from bench.plan.shard import Shard
     from bench.settings.config import Settings
 
 
@@ -35,6 +36,7 @@ class Request:
 
     Attributes:
         splits: that are read; those of training alone where a model is fitted.
+        shard: the part of the plan that is this machine's; None: all of it.
     """
 
     methods: Sequence[str]
@@ -49,6 +51,7 @@ class Request:
     save_maps: bool = False
     allow_leaks: bool = False
     splits: Sequence[Split] = SPLITS
+    shard: Shard | None = None
     command: str = ""
 
 
@@ -135,7 +138,12 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
             f"--weights {request.weights_file}: no selected method uses a pretrained network as "
             f"it is set; its field is {' or '.join(BACKBONE_FIELDS)}"
         )
-    return planned
+    return planned if request.shard is None else _of_shard(planned, request.shard)
+
+
+def _of_shard(planned: Sequence[Planned], shard: Shard) -> list[Planned]:
+    """The plan with one shard's cells."""
+    return [replace(part, cells=[c for c in part.cells if shard.has(c)]) for part in planned]
 
 
 def _with_folders(planned: Planned, methods: Sequence[Plugin], auxiliary: Auxiliary) -> Planned:
