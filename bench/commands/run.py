@@ -21,6 +21,7 @@ from bench.disk import tidy
 from bench.errors import ConfigError
 from bench.plan.identity import canonical
 from bench.plan.request import Planned, Request, plan_request
+from bench.plan.shard import Shard
 from bench.report.choice.selection import results_option
 from bench.report.choice.summary import tables
 from bench.rows.store import ResultStore
@@ -87,12 +88,19 @@ def run(
         bool, typer.Option(help="Run although test images are training images too; counted.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="Part of the plan, as in 3/16; the same command makes the others."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Run finished cells again.")] = False,
     stale: Annotated[
         bool, typer.Option("--stale", help="Run cells again whose rows other code made.")
     ] = False,
     executor: Annotated[
         str | None, typer.Option(help=f"What runs cells: {', '.join(EXECUTORS)}.  [local]")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster, HOST:PORT; else this machine alone.")
     ] = None,
     in_process: Annotated[
         bool, typer.Option("--in-process", help="No child processes: for debuggers.")
@@ -119,6 +127,7 @@ def run(
         "precision": checked_precision(precision),
         "weights": "random" if random_weights else None,
         "executor": "in-process" if in_process else executor,
+        "address": address,
     }
     given: dict[str, Any] = {k: v for k, v in options.items() if v is not None}
     settings = with_auxiliary(replace(settings, run=replace(settings.run, **given)), auxiliary_root)
@@ -135,6 +144,7 @@ def run(
         stale=stale,
         save_maps=save_maps,
         allow_leaks=allow_leaks,
+        shard=Shard.of(shard) if shard is not None else None,
         command=command_line(),
     )
     if not request.methods:
@@ -144,6 +154,8 @@ def run(
         _print_plan(settings, request, console)
         return
     result = run_request(settings, request, console)
+    if request.shard is not None and not (result.rows or result.failures or result.interrupted):
+        console.print(f"shard {request.shard} has no cell of this plan", highlight=False)
     _print_result(settings, result, console)
     raise typer.Exit(exit_code(result))
 

@@ -20,6 +20,7 @@ from bench.rows import provenance
 from bench.rows.schema import former_id
 from bench.rows.store import ResultStore
 from bench.rows.text import counted
+from bench.run.costs import longest_first, with_expectations
 from bench.run.executors import open_executor
 from bench.run.job import Done, Failure, Job
 from bench.run.progress import RunProgress
@@ -55,6 +56,8 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
     planned = plan_request(settings, request)
     store = ResultStore(settings.paths.results)
     with store.lock():
+        if request.shard is not None:
+            store.keep_to(str(request.shard))
         existing = {row.cell: row for row in store.rows()}
         cells = [cell for part in planned for cell in part.cells]
         if not request.force:
@@ -72,8 +75,11 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
                 part.dataset.prepare(list(needed))
         outcomes: list[Done | Failure] = []
         if todo:
-            executor = open_executor(settings.run)
+            executor = open_executor(settings)
             jobs = make_jobs(settings, request, planned, wanted, executor.threads)
+            jobs = with_expectations(jobs, existing.values())
+            if executor.at_a_time > 1:
+                jobs = longest_first(jobs)
             outcomes = _execute(settings, executor, store, jobs, console)
         failures = [o for o in outcomes if isinstance(o, Failure)]
         done = {o.row.cell: o.row for o in outcomes if isinstance(o, Done)}

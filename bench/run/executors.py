@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from bench.run.job import Done, Failure, Job
-    from bench.settings.config import RunSettings
+    from bench.settings.config import Settings
 
     OnEvent = Callable[[Job, Mapping[str, Any]], None]
 
 EXECUTORS = {
     "local": "bench.run.local:LocalExecutor",
     "in-process": "bench.run.in_process:InProcessExecutor",
+    "ray": "bench.run.on_ray:RayExecutor",
 }
 """Module and class of each executor by the name that `--executor` takes."""
 
@@ -27,20 +28,26 @@ def ignore(_job: Job, _event: Mapping[str, Any]) -> None:
 
 
 class Executor(Protocol):
-    """Runs cells, each in a process of its own, and hands back how each ended.
+    """Runs cells, each in a process of its own, and hands back how each ended."""
 
-    Attributes:
-        at_a_time: cells that run at a time, at most.
-        threads: CPU threads of each cell.
-        runs_beside: cells run beside this process, so that Ctrl-C may let them finish.
-    """
+    @property
+    def at_a_time(self) -> int:
+        """Cells that run at a time, at most."""
 
-    at_a_time: int
-    threads: int
-    runs_beside: bool
+    @property
+    def threads(self) -> int:
+        """CPU threads of each cell."""
+
+    @property
+    def runs_beside(self) -> bool:
+        """Whether cells run beside this process, so that Ctrl-C may let them finish."""
+
+    @property
+    def takes_address(self) -> bool:
+        """Whether it runs on the cluster at `[run].address`."""
 
     @classmethod
-    def of(cls, run: RunSettings) -> Executor:
+    def of(cls, settings: Settings) -> Executor:
         """As set in `[run]`, or by options.
 
         Raises:
@@ -67,14 +74,21 @@ class Executor(Protocol):
         """End the running cells now, and wait until they are gone."""
 
 
-def open_executor(run: RunSettings) -> Executor:
+def open_executor(settings: Settings) -> Executor:
     """The executor that `[run].executor` names.
 
     Raises:
         ConfigError: an unknown name, or an executor that cannot run as set.
     """
+    run = settings.run
     if run.executor not in EXECUTORS:
         raise ConfigError(f"unknown executor {run.executor!r}; {nearest(run.executor, EXECUTORS)}")
     module, _, name = EXECUTORS[run.executor].partition(":")
     chosen: type[Executor] = getattr(importlib.import_module(module), name)
-    return chosen.of(run)
+    executor = chosen.of(settings)
+    if run.address and not executor.takes_address:
+        raise ConfigError(
+            f"--address {run.address}: the executor {run.executor!r} runs cells on this machine; "
+            "--executor ray takes the address of a cluster"
+        )
+    return executor

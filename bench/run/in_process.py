@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bench.run.executors import OnEvent
     from bench.run.job import Job
-    from bench.settings.config import RunSettings
+    from bench.settings.config import Settings
 
 
 @dataclass
@@ -28,11 +28,12 @@ class InProcessExecutor:
     threads: int = 1
     at_a_time: ClassVar[int] = 1
     runs_beside: ClassVar[bool] = False
+    takes_address: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, run: RunSettings) -> InProcessExecutor:
+    def of(cls, settings: Settings) -> InProcessExecutor:
         """With all threads for the one cell."""
-        return cls(threads_of_cells(run, 1))
+        return cls(threads_of_cells(settings.run, 1))
 
     def check(self, jobs: Sequence[Job]) -> str:
         """Refuse a device or weights that this machine lacks."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from bench.run.executors import OnEvent
     from bench.run.forkserver import ForkedWorker
-    from bench.settings.config import RunSettings
+    from bench.settings.config import Settings
 
     Worker = subprocess.Popen[str] | ForkedWorker
 
@@ -65,13 +65,14 @@ class LocalExecutor:
     _children: dict[int, Worker] = field(default_factory=dict)
     _server: ForkServer | None = None
     _starting: threading.Lock = field(default_factory=threading.Lock)
-    _on_event: OnEvent = ignore
     _stopping: bool = False
     runs_beside: ClassVar[bool] = True
+    takes_address: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, run: RunSettings) -> LocalExecutor:
+    def of(cls, settings: Settings) -> LocalExecutor:
         """One cell for each visible GPU; on a CPU `[run].workers` of them."""
+        run = settings.run
         slots = device_slots(run)
         return cls(slots, run.timeout, threads_of_cells(run, len(slots)))
 
@@ -87,7 +88,6 @@ class LocalExecutor:
 
     def map(self, jobs: Sequence[Job], on_event: OnEvent = ignore) -> Iterator[Done | Failure]:
         """Outcomes, in the order in which cells finish."""
-        self._on_event = on_event
         self.fork = self.fork and len(jobs) > 1
         clear_leftovers()
         waiting: queue.Queue[Job] = queue.Queue()
@@ -95,7 +95,9 @@ class LocalExecutor:
             waiting.put(job)
         outcomes: queue.Queue[Done | Failure | None] = queue.Queue()
         threads = [
-            threading.Thread(target=self._serve, args=(slot, waiting, outcomes), daemon=True)
+            threading.Thread(
+                target=self._serve, args=(slot, waiting, outcomes, on_event), daemon=True
+            )
             for slot in self.slots
         ]
         for thread in threads:
@@ -115,9 +117,20 @@ class LocalExecutor:
         finally:
             self.stop()
             self.kill()
-            if self._server is not None:
-                self._server.close()
-                self._server = None
+            self.close()
+
+    def run(self, job: Job, slot: Mapping[str, str], on_event: OnEvent) -> Done | Failure:
+        """Run one cell, with the environment changes of its slot."""
+        try:
+            return self._run(job, slot, on_event)
+        except OSError as error:  # no room for its files, no more processes
+            return Failure(job, f"the worker could not be run: {error}", "", 0.0)
+
+    def close(self) -> None:
+        """End the process that forks workers."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     def stop(self) -> None:
         """Start no further cell; those that run go on."""
@@ -134,6 +147,7 @@ class LocalExecutor:
         slot: Mapping[str, str],
         waiting: queue.Queue[Job],
         outcomes: queue.Queue[Done | Failure | None],
+        on_event: OnEvent,
     ) -> None:
         try:
             while not self._stopping:
@@ -141,24 +155,21 @@ class LocalExecutor:
                     job = waiting.get_nowait()
                 except queue.Empty:
                     break
-                try:
-                    outcome = self._run(job, slot)
-                except OSError as error:  # no room for its files, no more processes
-                    outcome = Failure(job, f"the worker could not be run: {error}", "", 0.0)
+                outcome = self.run(job, slot, on_event)
                 # A cell that we ended ourselves did not fail.
                 if not (self._stopping and isinstance(outcome, Failure)):
                     outcomes.put(outcome)
         finally:
             outcomes.put(None)  # whatever happened: the driver must not wait for this slot
 
-    def _run(self, job: Job, slot: Mapping[str, str]) -> Done | Failure:
+    def _run(self, job: Job, slot: Mapping[str, str], on_event: OnEvent) -> Done | Failure:
         start = time.monotonic()
         with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
             result = Path(folder) / "result.json"
             environment = {**os.environ, **slot, **_thread_limits(job.threads)}
-            child = self._start(job, result, environment)
+            child = self._start(job, result, environment, on_event)
             self._children[child.pid] = child
-            log, timed_out = self._watch(job, child)
+            log, timed_out = self._watch(job, child, on_event)
             self._children.pop(child.pid, None)
             seconds = time.monotonic() - start
             if timed_out:
@@ -166,7 +177,9 @@ class LocalExecutor:
                 return Failure(job, cause, log, seconds)
             return _outcome(job, child.returncode, result, log, seconds)
 
-    def _start(self, job: Job, result: Path, environment: Mapping[str, str]) -> Worker:
+    def _start(
+        self, job: Job, result: Path, environment: Mapping[str, str], on_event: OnEvent
+    ) -> Worker:
         """A worker: forked where that is possible, else a new process."""
         if self.fork:
             try:
@@ -175,10 +188,10 @@ class LocalExecutor:
                 return self._server.fork(result, environment)
             except ForkServerError as error:
                 self.fork = False
-                self._on_event(job, {"warning": f"{error}; each cell starts a process of its own"})
+                on_event(job, {"warning": f"{error}; each cell starts a process of its own"})
         return _spawn(result, environment)
 
-    def _watch(self, job: Job, child: Worker) -> tuple[str, bool]:
+    def _watch(self, job: Job, child: Worker, on_event: OnEvent) -> tuple[str, bool]:
         """Pass the job on, collect the log and the events until the worker ends."""
         expired = threading.Event()
 
@@ -201,7 +214,7 @@ class LocalExecutor:
             if line.startswith(EVENT):
                 # Anything else is a line that a plugin made up.
                 with suppress(ValueError, TypeError):
-                    self._on_event(job, dict(json.loads(line[len(EVENT) :])))
+                    on_event(job, dict(json.loads(line[len(EVENT) :])))
             else:
                 lines.append(line)
         child.wait()

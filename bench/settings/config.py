@@ -66,6 +66,7 @@ class RunSettings:
     weights: str = "pretrained"  # or "random"
     precision: Precision = FULL  # or "tf32": for training, scores and speed alike
     executor: str = "local"  # what runs cells: a name in bench/run/executors.py
+    address: str = ""  # of the cluster, for an executor that runs on one
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from bench.rows.store import ResultStore
 from bench.run.driver import run_request
 from bench.run.executors import EXECUTORS, Executor, ignore, open_executor
 from bench.run.job import Done, Failure, Job
-from bench.settings.config import RunSettings, load_settings
+from bench.settings.config import RunSettings, Settings, load_settings
 from tests.row_maker import make_row
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ class Oracle:
     at_a_time: ClassVar[int] = 3
     threads: ClassVar[int] = 1
     runs_beside: ClassVar[bool] = True
+    takes_address: ClassVar[bool] = False
 
     @classmethod
-    def of(cls, run: RunSettings) -> Oracle:
+    def of(cls, settings: Settings) -> Oracle:
         return cls()
 
     def check(self, jobs: Sequence[Job]) -> str:
@@ -69,24 +70,31 @@ def test_a_third_executor_is_a_module_and_a_line_of_the_table(
     assert "WARNING 2 cells are guessed" in capsys.readouterr().out
 
 
-def test_no_module_but_the_table_and_the_executors_names_one() -> None:
-    modules = {place.partition(":")[0] for place in EXECUTORS.values()}
+def test_only_executors_and_their_own_parts_import_an_executor() -> None:
+    executors = {place.partition(":")[0] for place in EXECUTORS.values()}
+    importers: dict[str, set[str]] = {}
     for file in sorted(PACKAGE.rglob("*.py")):
         name = ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts)
-        imported = {
-            node.module
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-            if isinstance(node, ast.ImportFrom)
-        }
-        assert name in modules or not imported & modules, name
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                importers.setdefault(node.module, set()).add(name)
+    parts = {name for name, users in importers.items() if users <= executors}
+    for executor in executors:
+        assert importers.get(executor, set()) <= executors | parts, executor
 
 
 @pytest.mark.parametrize("name", ["local", "in-process"])
 def test_an_executor_is_opened_by_its_name(name: str) -> None:
-    executor: Executor = open_executor(RunSettings(executor=name, device="cpu", threads=3))
+    run = RunSettings(executor=name, device="cpu", threads=3)
+    executor: Executor = open_executor(Settings(Path(), run=run))
     assert (executor.at_a_time, executor.threads) == (1, 3)
 
 
 def test_an_unknown_executor_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(ConfigError, match="unknown executor 'lokal'; did you mean 'local'"):
-        open_executor(RunSettings(executor="lokal"))
+        open_executor(Settings(Path(), run=RunSettings(executor="lokal")))
+
+
+def test_an_address_without_a_cluster_is_refused() -> None:
+    with pytest.raises(ConfigError, match="'local' runs cells on this machine; --executor ray"):
+        open_executor(Settings(Path(), run=RunSettings(address="host:6379")))
