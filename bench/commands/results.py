@@ -28,7 +28,8 @@ def status(
     settings = load_settings()
     folder = settings.results_folder(results)
     rows = ResultStore(folder).rows()
-    old = [row for row in rows if row.code != _code(row.method)]
+    code = {method: _code(method) for method in {row.method for row in rows}}
+    old = [row for row in rows if row.code != code[row.method]]
     failures = _failures(folder)
     if stale:
         rows = old

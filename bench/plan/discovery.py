@@ -13,8 +13,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib
-import importlib.machinery
-import importlib.metadata
 import os
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import PluginError, nearest
+from bench.plan.entry_points import entry_points, module_file
 from bench.plan.inheritance import Inheritance, last_name
 from bench.settings.shipped import builtin_root
 
@@ -215,7 +214,7 @@ def _from_folders(kind: Kind) -> Iterator[tuple[str, Source]]:
 
 
 def _from_entry_points(kind: Kind) -> Iterator[tuple[str, Source]]:
-    for point in importlib.metadata.entry_points(group=f"bench.{kind}"):
+    for point in entry_points(f"bench.{kind}"):
         where = f"entry point {point.name!r} of bench.{kind}"
         match = point.pattern.match(point.value)
         if match is None:
@@ -223,7 +222,7 @@ def _from_entry_points(kind: Kind) -> Iterator[tuple[str, Source]]:
             yield point.name, Source(Path(), "", problem=problem)
             continue
         module, class_name = match["module"], match["attr"] or ""
-        path = _module_file(module)
+        path = module_file(module)
         if path is None:
             problem = (
                 f"{where} names the module {module!r}, which is not installed; reinstall or "
@@ -233,19 +232,6 @@ def _from_entry_points(kind: Kind) -> Iterator[tuple[str, Source]]:
             continue
         package = (point.dist.metadata["Name"], point.dist.version) if point.dist else None
         yield point.name, Source(path, module, class_name, package)
-
-
-def _module_file(module: str) -> Path | None:
-    """Source file of a dotted module, found without importing its parents."""
-    search: list[str] | None = None
-    spec = None
-    for depth, _ in enumerate(module.split(".")):
-        part = ".".join(module.split(".")[: depth + 1])
-        spec = importlib.machinery.PathFinder.find_spec(part, search)
-        if spec is None:
-            return None
-        search = list(spec.submodule_search_locations or [])
-    return Path(spec.origin) if spec is not None and spec.origin else None
 
 
 def _same_source(a: Path, b: Path) -> bool:
@@ -338,7 +324,7 @@ def _locate(package: str, importer: Path, module: str) -> Path | None:
         if name.startswith(prefix):
             rest = name.removeprefix(prefix)
             return next((file for one in folders(kind) if (file := _in_folder(one, rest))), None)
-    return _module_file(name) if name.partition(".")[0] == package != "bench" else None
+    return module_file(name) if name.partition(".")[0] == package != "bench" else None
 
 
 def _in_folder(folder: Path, module: str) -> Path | None:
