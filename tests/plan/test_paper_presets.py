@@ -10,7 +10,7 @@ from bench.plan.cells import resolve_params
 from bench.plan.identity import canonical
 from bench.report.choice.kinds import FITS
 from bench.report.paper.matching import Matcher
-from bench.report.paper.published import MEANS, load_published
+from bench.report.paper.published import MEANS, Published
 from bench.report.paper.table_files import load_table
 from bench.rows.row import Row
 from bench.settings.config import Settings, load_settings
@@ -104,9 +104,11 @@ def test_the_paper_of_pyramidflow_sets_only_the_norm_by_category() -> None:
 
 
 @pytest.mark.parametrize(("preset", "name"), FILLS)
-def test_the_cells_of_a_preset_fill_the_tables_that_it_is_for(preset: str, name: str) -> None:
+def test_the_cells_of_a_preset_fill_the_tables_that_it_is_for(
+    published: Published, preset: str, name: str
+) -> None:
     settings = load_settings(builtin_root(), preset)
-    table = load_table(name, settings, load_published())
+    table = load_table(name, settings, published)
     method = preset.split("-")[0]
     if method in FOREIGN:
         settings = replace(settings, run=replace(settings.run, protocol=table.protocol))
@@ -120,8 +122,10 @@ def test_the_cells_of_a_preset_fill_the_tables_that_it_is_for(preset: str, name:
 
 
 @pytest.mark.parametrize(("preset", "name"), sorted(ELSEWHERE))
-def test_a_table_of_another_paper_measures_the_fields_of_a_preset(preset: str, name: str) -> None:
-    table = load_table(name, load_settings(builtin_root()), load_published())
+def test_a_table_of_another_paper_measures_the_fields_of_a_preset(
+    published: Published, preset: str, name: str
+) -> None:
+    table = load_table(name, load_settings(builtin_root()), published)
     (row,) = [row for row in table.rows if row.preset == preset]
     assert row.method == preset.split("-")[0]
 

@@ -9,7 +9,6 @@ import pytest
 
 from bench.report.paper.matching import Matcher
 from bench.report.paper.paper_table import PaperTable, build
-from bench.report.paper.published import Published, load_published
 from bench.report.paper.table_files import load_table
 from bench.settings.config import Settings, load_settings
 from tests import row_maker
@@ -17,16 +16,12 @@ from tests import row_maker
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from bench.report.paper.published import Published
     from bench.report.paper.table_spec import TableSpec
     from bench.rows.row import Row
 
     MakeRow = Callable[..., Row]
     MakeRows = Callable[..., list[Row]]
-
-
-@pytest.fixture(scope="session")
-def published() -> Published:
-    return load_published()
 
 
 @pytest.fixture

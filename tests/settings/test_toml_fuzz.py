@@ -10,12 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import ConfigError
-from bench.report.paper.published import load_published
 from bench.report.paper.table_files import read_table
 from bench.settings.config import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from bench.report.paper.published import Published
+    from bench.settings.config import Settings
 
 ROOT = Path(__file__).parents[2]
 TABLE = ROOT / "results" / "tables" / "pyramidflow" / "table4.toml"
@@ -23,6 +25,11 @@ NUMBERS = ("3", "-1", "0.5", "nan", "inf", "1e400", "9999999999999999999", "1979
 OTHERS = ("true", '""', '"x"', '"\\u0000"', "[]", "[1]", "[[1]]", '["a"]', "{}", "{a = 1}")
 VALUES = st.sampled_from((*NUMBERS, *OTHERS))
 QUIET = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Settings:
+    return load_settings(ROOT)
 
 
 @st.composite
@@ -66,16 +73,17 @@ def test_damaged_settings_are_read_or_refused_as_such(tmp_path: Path, text: str)
 
 @QUIET
 @given(text=damaged(TABLE.read_text(encoding="utf-8")))
-def test_a_damaged_table_is_read_or_refused_as_such(tmp_path: Path, text: str) -> None:
+def test_a_damaged_table_is_read_or_refused_as_such(
+    tmp_path: Path, shipped: Settings, published: Published, text: str
+) -> None:
     file = tmp_path / "table.toml"
     file.write_text(text, encoding="utf-8", errors="surrogatepass")
-    chosen = load_settings(ROOT)
-    accepted(lambda: read_table(file, chosen, load_published()))
+    accepted(lambda: read_table(file, shipped, published))
 
 
 @pytest.mark.parametrize("file", [ROOT / "bench.toml", TABLE])
-def test_the_undamaged_files_are_read(file: Path) -> None:
+def test_the_undamaged_files_are_read(file: Path, shipped: Settings, published: Published) -> None:
     if file == TABLE:
-        assert accepted(lambda: read_table(file, load_settings(ROOT), load_published()))
+        assert accepted(lambda: read_table(file, shipped, published))
     else:
         assert accepted(lambda: load_settings(ROOT))

@@ -106,11 +106,6 @@ WRONG = {
 }
 
 
-@pytest.fixture(scope="module")
-def published() -> Published:
-    return load_published()
-
-
 def test_no_number_stands_twice(published: Published) -> None:
     keys = Counter(number.key for number in published.numbers)
     assert [key for key, count in keys.items() if count > 1] == []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.report.paper.published import MEANS, load_published
+from bench.report.paper.published import MEANS, Published
 from bench.report.site import build_site, load_site_data
 from bench.report.site.printed import Printer
 from bench.report.site.printed_marks import load_marks
@@ -50,9 +50,9 @@ def _row(count: itertools.count[int], **changes: Any) -> Row:
 
 
 @pytest.fixture(scope="session")
-def printer() -> Printer:
+def printer(published: Published) -> Printer:
     """Of the published numbers and tables of the checkout."""
-    return Printer(load_published(), load_marks(Path(__file__).parents[3]))
+    return Printer(published, load_marks(Path(__file__).parents[3]))
 
 
 @pytest.fixture(scope="session")
