@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import re
 import textwrap
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from PIL import Image
 
 from bench.errors import DataError
-from bench.rows.panels import Panel, load_panels, save_panels, select
+from bench.report.pictures.figures import wrapped
 from bench.rows.text import percent
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Panel", "load_panels", "render", "save_panels", "select"]
+    from bench.rows.panels import Panel
 
 THRESHOLD_NAME = "best-F1 threshold, chosen on the test set"
 COLUMNS = ("image", "truth", "anomaly map", "map contour on image")
@@ -39,80 +40,21 @@ TRUTH = "#56B4E9"
 FOUND = "#E69F00"
 RIM = "#000000"
 FRAME = "#999999"
+GREY = "#333333"
 
-# All lengths in inches: every box has its own place, so that nothing can overlap.
-CELL = 2.15
-GAP = 0.14
+# Lengths in inches; the layout keeps texts and images apart.
+CELL = 2.3
 TEXT = 2.3
-MARGIN = 0.25
 BAR = 0.85
+BAR_HEIGHT = 4.0
+PAD = 0.07
 LINE = 0.165
-NOTE = 0.2
+TITLE_LINE = 0.26
+NOTE = 0.34
 DPI = 110
 TEXT_CHARS = 29
 FONT = 8.5
-
-
-_RULER = RendererAgg(1, 1, DPI)  # type: ignore[no-untyped-call]
-"""Measures texts; the figure would make a renderer of its own size for each of them."""
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One panel with its place: `top` and `height` in inches from the top of the figure."""
-
-    panel: Panel
-    name: list[str]
-    facts: list[str]
-    top: float
-    height: float
-
-
-@dataclass(frozen=True)
-class _Sheet:
-    """The figure and what all rows share.
-
-    Attributes:
-        colours: of the maps; None: the method gives none.
-    """
-
-    figure: Figure
-    width: float
-    height: float
-    colours: Normalize | None
-    threshold: float | None
-
-    def axes(self, left: float, top: float, width: float, height: float) -> Any:
-        """Axes without ticks at a place in inches from the top left corner."""
-        box = (
-            left / self.width,
-            1 - (top + height) / self.height,
-            width / self.width,
-            height / self.height,
-        )
-        axes = self.figure.add_axes(box)
-        axes.set(xticks=[], yticks=[])
-        axes.set_anchor("N")
-        for spine in axes.spines.values():
-            spine.set(color=FRAME, linewidth=0.6)
-        return axes
-
-    def write(self, left: float, top: float, text: str, room: float, **style: Any) -> None:
-        """One line with its top left corner (or as `ha` says) at a place in inches.
-
-        A line wider than `room` inches is set smaller.
-        """
-        given: dict[str, Any] = {"va": "top", "ha": "left", "fontsize": FONT, **style}
-        line = self.figure.text(
-            left / self.width,
-            1 - top / self.height,
-            _printable(text),
-            parse_math=False,  # file names may hold dollar signs
-            **given,
-        )
-        width = line.get_window_extent(_RULER).width / DPI
-        if width > room:
-            line.set_fontsize(given["fontsize"] * room / width)
+SMALL = 7.5
 
 
 def render(
@@ -136,31 +78,47 @@ def render(
     if not panels:
         raise DataError("nothing to draw: no panel was given")
     colours = _scale(panels)
-    columns = COLUMNS if colours is not None else COLUMNS[:2]
-    width = MARGIN + TEXT + len(columns) * (CELL + GAP) + BAR
-    wide = (width - 2 * MARGIN) / (MARGIN + TEXT + len(COLUMNS) * (CELL + GAP) + BAR - 2 * MARGIN)
-    titles = textwrap.wrap(title, int(95 * wide))
-    head = MARGIN + 0.26 * len(titles) + 0.42
-    rows = _rows(panels, head)
-    foot = rows[-1].top + rows[-1].height + NOTE + 0.1
-    notes = textwrap.wrap(caption, int(150 * wide))
-    height = foot + 0.32 + LINE * len(notes) + MARGIN / 2
-    sheet = _Sheet(Figure((width, height), DPI), width, height, colours, threshold)
-    for i, line in enumerate(titles):
-        sheet.write(
-            MARGIN, MARGIN + 0.26 * i, line, width - 2 * MARGIN, fontsize=12, fontweight="bold"
+    heads = COLUMNS if colours is not None else COLUMNS[:2]
+    width = TEXT + CELL * len(heads) + BAR
+    title, caption = wrapped([title], width, 14), wrapped([caption], width, FONT)
+    heights = [_height(panel) for panel in panels]
+    around = TITLE_LINE * (title.count("\n") + 2) + LINE * (caption.count("\n") + 3)
+    layout = ConstrainedLayoutEngine(h_pad=PAD, w_pad=PAD, hspace=0, wspace=0)
+    figure = Figure((width, sum(heights) + around), DPI, layout=layout)
+    axes = figure.subplots(
+        len(panels),
+        1 + len(heads),
+        squeeze=False,
+        width_ratios=[TEXT, *[CELL] * len(heads)],
+        height_ratios=heights,
+    )
+    head = figure.suptitle(_printable(title), x=PAD / width, ha="left", fontsize=12, weight="bold")
+    head.set_parse_math(False)
+    for axis, text in zip(axes[0, 1:], heads, strict=True):
+        axis.set_title(text, fontsize=FONT, fontweight="bold")
+    for line, panel in zip(axes, panels, strict=True):
+        _draw(line, panel, colours, threshold)
+    if colours is not None:
+        first = 1 + int(np.searchsorted(np.cumsum(heights)[:-1], BAR_HEIGHT))
+        part = min(1.0, BAR_HEIGHT / sum(heights[:first]))
+        bar = figure.colorbar(
+            ScalarMappable(colours, COLOURS),
+            ax=axes[:first, 1:],
+            shrink=part,
+            anchor=(0.0, 1.0),
+            panchor=False,
+            extend="both",
+            extendfrac=0.03,
+            aspect=25 * part,
+            pad=0.01,
         )
-    for column, name in enumerate(columns):
-        sheet.write(
-            _left(column) + CELL / 2, head - 0.2, name, CELL, ha="center", fontweight="bold"
-        )
-    for row in rows:
-        _draw(sheet, row)
-    _colour_bar(sheet, rows)
-    _legend(sheet, foot)
-    for i, line in enumerate(notes):
-        sheet.write(MARGIN, foot + 0.32 + LINE * i, line, width - 2 * MARGIN, color="#333333")
-    canvas = FigureCanvasAgg(sheet.figure)
+        _label_bar(bar.ax, colours, threshold)
+    _legend(figure, threshold, caption)
+    return _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> tuple[int, int]:
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     image = Image.fromarray(pixels).convert("RGB")
@@ -171,21 +129,11 @@ def render(
     return image.size
 
 
-def _left(column: int) -> float:
-    return MARGIN + TEXT + column * (CELL + GAP)
-
-
-def _rows(panels: Sequence[Panel], head: float) -> list[_Row]:
-    """Place the rows: as high as image and text need, but never a tower."""
-    rows: list[_Row] = []
-    top = head
-    for panel in panels:
-        name, facts = _fold(panel.name, 3), _facts(panel)
-        shape = panel.image.shape[0] / panel.image.shape[1]
-        height = max(min(CELL * shape, 1.5 * CELL), LINE * (len(name) + len(facts) + 0.5))
-        rows.append(_Row(panel, name, facts, top, height))
-        top += height + NOTE + GAP
-    return rows
+def _height(panel: Panel) -> float:
+    """As high as image and text need, but never a tower."""
+    shape = panel.image.shape[0] / panel.image.shape[1]
+    lines = len(_fold(panel.name, 3)) + len(_facts(panel)) + 0.5
+    return max(min(CELL * shape, 1.5 * CELL), LINE * lines) + NOTE
 
 
 def _facts(panel: Panel) -> list[str]:
@@ -193,19 +141,12 @@ def _facts(panel: Panel) -> list[str]:
     kind = "anomalous" if panel.label else "normal"
     if panel.defect and panel.defect != "good":
         kind += f": {panel.defect}"
-    return [
-        *_wrap(kind, 2),
-        f"score {panel.score:.4g}",
-        *_wrap(panel.reason, 2),
-    ]
+    return [*_wrap(kind, 2), f"score {panel.score:.4g}", *_wrap(panel.reason, 2)]
 
 
 def _wrap(text: str, most: int) -> list[str]:
     """At most so many lines; what is too long loses its end."""
-    lines = textwrap.wrap(text, TEXT_CHARS)
-    if len(lines) > most:
-        lines = [*lines[: most - 1], f"{lines[most - 1][: TEXT_CHARS - 1]}…"]
-    return lines
+    return textwrap.wrap(text, TEXT_CHARS, max_lines=most, placeholder="…")
 
 
 def _fold(name: str, most: int) -> list[str]:
@@ -227,7 +168,8 @@ def _fold(name: str, most: int) -> list[str]:
 
 
 def _scale(panels: Sequence[Panel]) -> Normalize | None:
-    """One colour scale for all maps: from the 1st to the 99.9th percentile of their pixels."""
+    """One colour scale for all maps, from the 1st to the 99.9th percentile of their pixels; None:
+    the method gives no maps."""
     maps = [p.map.ravel() for p in panels if p.map is not None]
     if not maps:
         return None
@@ -236,58 +178,52 @@ def _scale(panels: Sequence[Panel]) -> Normalize | None:
     return Normalize(low, high) if high > low else Normalize(low - 0.5, low + 0.5)
 
 
-def _draw(sheet: _Sheet, row: _Row) -> None:
-    panel, image = row.panel, _rgb(row.panel.image)
-    for i, line in enumerate([*row.name, *row.facts]):
-        weight = "bold" if i < len(row.name) else "normal"
-        sheet.write(MARGIN, row.top + LINE * i, line, TEXT - GAP, fontweight=weight)
-    size = image.shape[:2]
-    _, truth = (_image(sheet, row, column, image) for column in range(2))
+def _draw(
+    axes: NDArray[Any], panel: Panel, colours: Normalize | None, threshold: float | None
+) -> None:
+    """A row: the text, the image, its truth, and of a map its colours and its contour."""
+    text, plain, truth, *_ = axes
+    text.axis("off")
+    name = _fold(panel.name, 3)
+    for line, weight in (("\n".join(name), "bold"), ("\n" * len(name), "normal")):
+        body = line if weight == "bold" else line + "\n".join(_facts(panel))
+        text.text(0, 1, _printable(body), va="top", fontsize=FONT, weight=weight, parse_math=False)
+    size = panel.image.shape[:2]
+    for axis in (plain, truth):
+        _show(axis, _rgb(panel.image), size)
     if panel.mask is not None:
         _contour(truth, panel.mask != 0, 0.5, size, TRUTH)
     _note(truth, _truth_note(panel))
-    if panel.map is not None:
-        _draw_map(sheet, row, image, panel.map)
-
-
-def _image(sheet: _Sheet, row: _Row, column: int, image: NDArray[Any]) -> Any:
-    """Axes that show the image."""
-    axes = sheet.axes(_left(column), row.top, CELL, row.height)
-    axes.imshow(image, extent=_extent(image.shape), interpolation="nearest")
-    axes.set(xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
-    return axes
-
-
-def _draw_map(sheet: _Sheet, row: _Row, image: NDArray[Any], anomaly_map: NDArray[Any]) -> None:
-    """The map in colour, and its contour on the image."""
-    size = image.shape[:2]
-    heat = sheet.axes(_left(2), row.top, CELL, row.height)
-    heat.imshow(
-        anomaly_map,
-        extent=_extent(size),
-        cmap=COLOURS,
-        norm=sheet.colours,
-        interpolation="nearest",
-    )
-    heat.set(xlim=(0, size[1]), ylim=(size[0], 0))
-    found = _image(sheet, row, 3, image)
-    if sheet.threshold is not None:
-        _contour(found, anomaly_map, sheet.threshold, size, FOUND)
-        _note(found, f"{_share(anomaly_map >= sheet.threshold)} of pixels above threshold")
-    else:
+    if len(axes) == 3:
+        return
+    heat, found = axes[3:]
+    if panel.map is None:
+        heat.axis("off")
+        found.axis("off")
+        return
+    _show(heat, panel.map, size, cmap=COLOURS, norm=colours)
+    _show(found, _rgb(panel.image), size)
+    if threshold is None:
         _note(found, "no threshold: no anomalous pixel")
+    else:
+        _contour(found, panel.map, threshold, size, FOUND)
+        _note(found, f"{_share(panel.map >= threshold)} of pixels above threshold")
+
+
+def _show(axis: Any, pixels: NDArray[Any], size: tuple[int, ...], **style: Any) -> None:
+    """Pixels, stretched to the size of the image, without ticks."""
+    extent = (0.0, float(size[1]), float(size[0]), 0.0)
+    axis.imshow(pixels, extent=extent, interpolation="nearest", **style)
+    axis.set(xlim=(0, size[1]), ylim=(size[0], 0), xticks=[], yticks=[], anchor="N")
+    axis.spines[:].set(color=FRAME, linewidth=0.6)
 
 
 def _rgb(image: NDArray[Any]) -> NDArray[Any]:
     return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
 
 
-def _extent(size: tuple[int, ...]) -> tuple[float, float, float, float]:
-    return (0.0, float(size[1]), float(size[0]), 0.0)
-
-
-def _note(axes: Any, text: str) -> None:
-    axes.set_xlabel(text, fontsize=7.5, labelpad=2, color="#333333")
+def _note(axis: Any, text: str) -> None:
+    axis.set_xlabel(text, fontsize=SMALL, labelpad=2, color=GREY)
 
 
 def _truth_note(panel: Panel) -> str:
@@ -302,7 +238,7 @@ def _share(pixels: NDArray[np.bool_]) -> str:
 
 
 def _contour(
-    axes: Any, values: NDArray[Any], level: float, size: tuple[int, ...], colour: str
+    axis: Any, values: NDArray[Any], level: float, size: tuple[int, ...], colour: str
 ) -> None:
     """Outline where values reach a level, in the coordinates of an image of another size."""
     floor = min(float(values.min()), level) - 1.0
@@ -313,51 +249,43 @@ def _contour(
     height, width = values.shape
     x = np.clip((np.arange(-1, width + 1) + 0.5) / width, 0, 1) * size[1]
     y = np.clip((np.arange(-1, height + 1) + 0.5) / height, 0, 1) * size[0]
-    drawn = axes.contour(x, y, field, levels=[level], colors=[colour], linewidths=1.2)
+    drawn = axis.contour(x, y, field, levels=[level], colors=[colour], linewidths=1.2)
     drawn.set_path_effects([Stroke(linewidth=2.2, foreground=RIM), Normal()])
 
 
-def _colour_bar(sheet: _Sheet, rows: Sequence[_Row]) -> None:
-    """One bar for all rows, beside the first ones; arrows where colours are cut off."""
-    from matplotlib.cm import ScalarMappable
-
-    if sheet.colours is None:
-        return
-    height = min(rows[-1].top + rows[-1].height - rows[0].top, 4.0)
-    axes = sheet.axes(_left(len(COLUMNS)) + 0.08, rows[0].top, 0.16, height)
-    bar = sheet.figure.colorbar(
-        ScalarMappable(sheet.colours, COLOURS), cax=axes, extend="both", extendfrac=0.03
-    )
-    bar.ax.tick_params(labelsize=7.5)
-    bar.ax.set_ylabel("anomaly map, one scale for all rows", fontsize=7.5)
-    low, high = sheet.colours.vmin, sheet.colours.vmax
-    if sheet.threshold is not None and low is not None and low < sheet.threshold < (high or 0):
-        bar.ax.axhline(sheet.threshold, color=FOUND, linewidth=2)
+def _label_bar(axis: Any, colours: Normalize, threshold: float | None) -> None:
+    """What the colours mean, and where the threshold lies."""
+    axis.tick_params(labelsize=SMALL)
+    axis.set_ylabel("anomaly map, one scale for all rows", fontsize=SMALL)
+    low, high = colours.vmin, colours.vmax
+    if threshold is not None and low is not None and low < threshold < (high or 0):
+        axis.axhline(threshold, color=FOUND, linewidth=2)
 
 
-def _legend(sheet: _Sheet, top: float) -> None:
-    """What the outlines mean, in one line below the rows."""
+def _legend(figure: Figure, threshold: float | None, caption: str) -> None:
+    """What the outlines mean, in one line below the rows, and the caption."""
     rim = [Stroke(linewidth=3.2, foreground=RIM), Normal()]
     entries = [(TRUTH, "outline of the true defect")]
-    if sheet.threshold is not None:
-        entries.append((FOUND, f"map at {sheet.threshold:.4g}: {THRESHOLD_NAME}"))
+    if threshold is not None:
+        entries.append((FOUND, f"map at {threshold:.4g}: {THRESHOLD_NAME}"))
     handles = [
         Line2D([], [], color=colour, linewidth=1.8, path_effects=rim, label=text)
         for colour, text in entries
     ]
-    sheet.figure.legend(
+    legend = figure.legend(
         handles=handles,
-        loc="upper left",
-        bbox_to_anchor=(MARGIN / sheet.width, 1 - top / sheet.height),
+        loc="outside lower left",
         ncols=2,
         frameon=False,
         fontsize=FONT,
-        borderpad=0,
-        borderaxespad=0,
+        title=_printable(caption),
+        title_fontproperties={"size": FONT},
+        alignment="left",
     )
+    legend.get_title().set(color=GREY, parse_math=False)
 
 
 def _printable(text: str) -> str:
     """The text with a box in place of every character that the font lacks."""
     known = get_font(findfont(FontProperties())).get_charmap()
-    return "".join(c if ord(c) in known else "□" for c in text)
+    return "".join(c if ord(c) in known or c == "\n" else "□" for c in text)

@@ -14,15 +14,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 
 from bench.errors import DataError, StoreError
-from bench.report.pictures.gallery import (
-    FOUND,
-    TRUTH,
-    Panel,
-    load_panels,
-    render,
-    save_panels,
-    select,
-)
+from bench.report.pictures.gallery import FOUND, TRUTH, render
+from bench.rows.panels import Panel, load_panels, save_panels, select
 
 if TYPE_CHECKING:
     from pathlib import Path
