@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.commands.options import Formats, integers, pairs, split
+from bench.commands.options import TableFormat, integers, pairs, split
 from bench.errors import ConfigError, nearest
 from bench.report.choice.quantities import conditions, is_score, known_quantities
 from bench.report.choice.selection import Selection
@@ -44,7 +44,7 @@ def compare(
     seeds: Annotated[
         str | None, typer.Option(help="Rows of these seeds only, as in 0,1,2.")
     ] = None,
-    format: Annotated[Formats, typer.Option(help="How to write the tables.")] = Formats.md,
+    format: TableFormat = "md",
     transpose: Annotated[
         bool | None,
         typer.Option("--transpose/--no-transpose", help="Categories as lines; from 9 on."),
@@ -82,8 +82,9 @@ def compare(
         rows = of_seeds(rows, integers(seeds))
     from bench.report.choice.groups import groups
     from bench.report.compare.compare import tabulate_metric
-    from bench.report.compare.compare_formats import render_tables
     from bench.report.compare.diagram import critical_difference
+    from bench.report.compare.document import document
+    from bench.report.formats import render
 
     skipped = settings.without_scores() if protocol is None else ()
     scored = [row for row in rows if row.protocol not in skipped]
@@ -97,18 +98,18 @@ def compare(
         for name in metrics
         for group in groups(scored if is_score(name) else rows, conditions(name))
     ]
-    typer.echo(render_tables(tables, format.value, transpose))
+    typer.echo(render([document(table, transpose) for table in tables], format), nl=False)
     if len(scored) < len(rows) and any(is_score(name) for name in metrics):
         left = counted(len(rows) - len(scored), "row")
         text = f"\n{left} of protocol {', '.join(skipped)} left out: scores that say nothing"
-        typer.echo(text, err=format is not Formats.md)
+        typer.echo(text, err=format != "md")
     if plot is not None:
         drawn = [table for table in tables if table.comparison is not None]
         if not drawn:
             typer.echo(f"{plot} not drawn: too few methods or categories, see above", err=True)
             raise typer.Exit(3)
         save(critical_difference(drawn), plot)
-        typer.echo(f"\n{plot}", err=format is not Formats.md)
+        typer.echo(f"\n{plot}", err=format != "md")
 
 
 def of_seeds(rows: Sequence[Row], seeds: Sequence[int]) -> list[Row]:

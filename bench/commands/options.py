@@ -11,6 +11,7 @@ import typer
 
 from bench.disk import tidy
 from bench.errors import ConfigError, StoreError, nearest
+from bench.report.formats import checked_format, formats
 from bench.rows.text import some
 from bench.settings.config import Settings, parse_value
 from bench.settings.precision import PRECISIONS, Precision
@@ -22,6 +23,14 @@ if TYPE_CHECKING:
 AuxiliaryRoot = Annotated[
     Path | None,
     typer.Option("--auxiliary-root", help="Folder of the auxiliary pictures that fields name."),
+]
+
+
+TableFormat = Annotated[
+    str,
+    typer.Option(
+        "--format", help=f"How to write it: {', '.join(formats())}.", callback=checked_format
+    ),
 ]
 
 
@@ -62,15 +71,6 @@ def checked_precision(name: str | None) -> Precision | None:
     if name is not None and name not in known:
         raise ConfigError(f"--precision {name}: no such precision; {nearest(name, known)}")
     return known[name] if name is not None else None
-
-
-class Formats(str, Enum):
-    """How a table is written."""
-
-    md = "md"
-    tex = "tex"
-    html = "html"
-    csv = "csv"
 
 
 class MapFormat(str, Enum):

@@ -11,13 +11,14 @@ import typer
 from rich.console import Console
 from tabulate import tabulate
 
-from bench.commands.options import AuxiliaryRoot, Formats, integers, with_auxiliary
+from bench.commands.options import AuxiliaryRoot, TableFormat, integers, with_auxiliary
 from bench.disk import replace_file, tidy
 from bench.errors import BenchError, ConfigError
 from bench.plan.identity import canonical
 from bench.plan.request import Request
+from bench.report.formats import render
+from bench.report.paper.document import document
 from bench.report.paper.matching import Matcher
-from bench.report.paper.paper_formats import render
 from bench.report.paper.paper_table import build
 from bench.report.paper.published import Published, load_published
 from bench.report.paper.table_files import load_table, read_table, table_files
@@ -36,7 +37,7 @@ def table(
     name: Annotated[
         str | None, typer.Argument(help="PAPER/TABLE, as in pyramidflow/table4; none lists them.")
     ] = None,
-    format: Annotated[Formats, typer.Option(help="How to write it.")] = Formats.md,
+    format: TableFormat = "md",
     run: Annotated[bool, typer.Option("--run", help="Run the cells that are missing.")] = False,
     seeds: Annotated[str | None, typer.Option(help="Seeds wanted, as in 0,1,2.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; else the terminal.")] = None,
@@ -87,7 +88,7 @@ def table(
             return
         failed = run_missing(spec, settings, asked)
     rows = ResultStore(settings.paths.results).rows()
-    text = render(build(spec, published, rows, settings, wanted), format.value)
+    text = render([document(build(spec, published, rows, settings, wanted))], format)
     if out is None:
         typer.echo(text, nl=False)
     else:

@@ -1,10 +1,10 @@
-"""Formats of tables; numbers, values and devices as the text of tables and figures."""
+"""Numbers, values and devices as the text of tables and figures."""
 
 from __future__ import annotations
 
 import json
 from decimal import ROUND_HALF_UP, Decimal
-from typing import TYPE_CHECKING, Literal, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 from bench.errors import counted as counted  # rooms that may not import this one count too
 
@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from bench.rows.row import Row
-
-Format = Literal["md", "tex", "html", "csv"]
-"""How a table is written."""
 
 _NOTHING = 1e-9
 """Smaller amounts are the rounding of a difference, in any unit that is shown."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report.choice import quantities as q
 from bench.report.choice.groups import marked, meanings
-from bench.report.compare.compare_formats import friedman, hopeless, mean_ranks
+from bench.report.compare.conclusions import friedman, hopeless, mean_ranks
 from bench.report.compare.significance import ALPHA
 from bench.report.pictures.figures import blank, wrapped
 from bench.rows.text import of_categories

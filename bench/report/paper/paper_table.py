@@ -17,7 +17,7 @@ from bench.report.paper.ranking import (
     ONLY,
     PUBLISHED,
     Entry,
-    Line,
+    PaperLine,
     Section,
     rank,
     signed,
@@ -138,7 +138,7 @@ class _Builder:
         ranked = rank(lines, lower) if self.spec.rank else lines
         return Section(title, heads, tuple(ranked))
 
-    def _lines(self, row: RowSpec, pairs: list[tuple[MetricSpec, str]]) -> Iterable[Line]:
+    def _lines(self, row: RowSpec, pairs: list[tuple[MetricSpec, str]]) -> Iterable[PaperLine]:
         numbers = [self._number(row, metric, column) for metric, column in pairs]
         printed = any(n is not None for n in numbers)
         names = [row.measured.get(metric.id, metric.measured) for metric, _ in pairs]
@@ -151,7 +151,7 @@ class _Builder:
             scored = any(n and n.unit == "%" for n in numbers)
             text = "".join(NAMED[mark] for mark in row.marks) if scored else ""
             entries = self._with_printed_changes(row, pairs, entries)
-            yield Line(row.label, kind, row.block, entries, text, (*own, *on_label))
+            yield PaperLine(row.label, kind, row.block, entries, text, (*own, *on_label))
         if not measurable or not (printed or not row.published):
             return
         for letter, group in self._groups(row):
@@ -176,7 +176,7 @@ class _Builder:
         numbers: list[PublishedNumber | None],
         letter: str,
         group: list[Row],
-    ) -> Iterable[Line]:
+    ) -> Iterable[PaperLine]:
         entries = tuple(
             self._measured_entry(group, name, metric, column)
             for (metric, column), name in zip(pairs, names, strict=True)
@@ -188,7 +188,7 @@ class _Builder:
         ]
         own, entries = self._apart(entries, definitions)
         origin = captions.origin(group, self.matcher.plugin(row)) if group else None
-        yield Line(row.label, f"{MEASURED}{letter}", row.block, entries, text, own, origin)
+        yield PaperLine(row.label, f"{MEASURED}{letter}", row.block, entries, text, own, origin)
         gaps = tuple(
             Entry()
             if metric.id in row.printed
@@ -196,7 +196,7 @@ class _Builder:
             for entry, number, name, (metric, _) in zip(entries, numbers, names, pairs, strict=True)
         )
         if any(gap.text for gap in gaps):
-            yield Line(row.label, DIFFERENCE, row.block, gaps, origin=origin)
+            yield PaperLine(row.label, DIFFERENCE, row.block, gaps, origin=origin)
 
     def _number(self, row: RowSpec, metric: MetricSpec, column: str) -> PublishedNumber | None:
         if not row.published:

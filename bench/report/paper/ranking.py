@@ -46,7 +46,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Line:
+class PaperLine:
     """One line: a row of the paper, published, measured or their difference."""
 
     label: str
@@ -64,12 +64,12 @@ class Section:
 
     title: str
     columns: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[PaperLine, ...]
 
 
 def with_changes(
-    lines: Sequence[Line], reference: str, kind: str, decimals: Sequence[int]
-) -> list[Line]:
+    lines: Sequence[PaperLine], reference: str, kind: str, decimals: Sequence[int]
+) -> list[PaperLine]:
     """Lines of one kind with the change of each number against a line, or the worst of each column.
 
     Args:
@@ -100,7 +100,7 @@ def signed(gap: float, decimals: int) -> str:
     return fixed(gap, decimals, sign="+")
 
 
-def rank(lines: Sequence[Line], lower: Sequence[bool]) -> list[Line]:
+def rank(lines: Sequence[PaperLine], lower: Sequence[bool]) -> list[PaperLine]:
     """Mark best and second best of each block and column, published and measured apart.
 
     Args:

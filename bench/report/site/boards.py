@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from bench.plan.identity import digest
 from bench.report.choice.groups import differing, options_of, scored_alike
 from bench.report.choice.quantities import group_by
-from bench.report.site.lines import Line, finish, lines_of
+from bench.report.site.lines import BoardLine, finish, lines_of
 from bench.report.site.names import slug
 from bench.report.site.parameters import Parameter, options, read_json
 from bench.report.site.plugins import Plugins
@@ -40,11 +40,11 @@ class Board:
     protocol_fields: dict[str, Any]
     options: tuple[Parameter, ...]
     categories: tuple[str, ...]
-    lines: tuple[Line, ...] = ()
-    random: tuple[Line, ...] = field(default=())
+    lines: tuple[BoardLine, ...] = ()
+    random: tuple[BoardLine, ...] = field(default=())
 
     @property
-    def all_lines(self) -> tuple[Line, ...]:
+    def all_lines(self) -> tuple[BoardLine, ...]:
         """Every line, those with random weights last."""
         return (*self.lines, *self.random)
 

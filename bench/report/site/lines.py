@@ -71,7 +71,7 @@ class Value:
 
 
 @dataclass(frozen=True)
-class Line:
+class BoardLine:
     """A method as it ran: one version, configuration, kind of weights, device and origin.
 
     Attributes:
@@ -153,7 +153,7 @@ def _line(row: Row) -> tuple[object, ...]:
     return (*own, precision_of(row), row.device)
 
 
-def lines_of(board: str, rows: Sequence[Row]) -> list[Line]:
+def lines_of(board: str, rows: Sequence[Row]) -> list[BoardLine]:
     """The lines of a board, without values and labels.
 
     Args:
@@ -170,14 +170,14 @@ def lines_of(board: str, rows: Sequence[Row]) -> list[Line]:
 
 def _lines(
     board: str, rows: Sequence[Row], line: Callable[[Row], tuple[object, ...]]
-) -> Iterable[Line]:
+) -> Iterable[BoardLine]:
     for group in configurations(rows):
         newest: dict[tuple[str, int], Row] = {}
         for row in sorted(group, key=lambda row: row.started):
             newest[row.category, row.seed] = row
         kept = [newest[place] for place in sorted(newest)]
         chosen = choose(kept)
-        yield Line(
+        yield BoardLine(
             key=digest([board, line(kept[0]), sorted({row.params for row in kept})]),
             rows=chosen.every_row,
             older=tuple(row for row in group if newest[row.category, row.seed] is not row),
@@ -192,7 +192,9 @@ def _lines(
         )
 
 
-def finish(lines: Sequence[Line], categories: Collection[str], plugins: Plugins) -> list[Line]:
+def finish(
+    lines: Sequence[BoardLine], categories: Collection[str], plugins: Plugins
+) -> list[BoardLine]:
     """Lines with their values and labels, best first, marked where they are best.
 
     Args:
@@ -208,7 +210,7 @@ def finish(lines: Sequence[Line], categories: Collection[str], plugins: Plugins)
         )
         for line in lines
     ]
-    siblings: dict[str, list[Line]] = {}
+    siblings: dict[str, list[BoardLine]] = {}
     for line in full:
         siblings.setdefault(line.first.method, []).append(line)
     labelled = [
@@ -230,7 +232,7 @@ def rank(value: Value) -> tuple[bool, float]:
     return value.number is None, -(value.number or 0)
 
 
-def _mark_best(lines: list[Line]) -> list[Line]:
+def _mark_best(lines: list[BoardLine]) -> list[BoardLine]:
     """Only scores: speed depends on the device."""
     ranked = [x for x in lines if x.is_ranked]
     best: dict[int, float] = {}
@@ -253,7 +255,7 @@ def _is_best(value: Value, best: float | None) -> bool:
     return best is not None and value.number is not None and float(fixed(value.number, 1)) == best
 
 
-def _label(line: Line, siblings: Sequence[Line], defaults: Mapping[str, Any]) -> str:
+def _label(line: BoardLine, siblings: Sequence[BoardLine], defaults: Mapping[str, Any]) -> str:
     """What tells a line from its method's other lines on the same board and from its defaults."""
     parts = []
     if line.first.kind != "measured":
@@ -277,11 +279,11 @@ def _label(line: Line, siblings: Sequence[Line], defaults: Mapping[str, Any]) ->
     return ", ".join(parts)
 
 
-def _values(line: Line) -> tuple[Value, ...]:
+def _values(line: BoardLine) -> tuple[Value, ...]:
     return tuple(value_of(line, name, line.categories) for name in COLUMNS)
 
 
-def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
+def value_of(line: BoardLine, name: str, categories: Sequence[str]) -> Value:
     """Mean over categories, then mean and deviation over seeds; of a cost the median of all.
 
     A score that one of the rows lacks has no mean: another would be of fewer seeds than the line's.
@@ -303,7 +305,7 @@ def value_of(line: Line, name: str, categories: Sequence[str]) -> Value:
     return Value(text, 100 * mean)
 
 
-def _cost(line: Line, name: str) -> Value:
+def _cost(line: BoardLine, name: str) -> Value:
     """Median over the quiet rows that have it, or all, if they were measured alike."""
     rows = [row for row in line.rows if getattr(row, name) is not None]
     if not rows:

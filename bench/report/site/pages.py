@@ -18,7 +18,7 @@ from bench.report.site.lines import (
     COSTS,
     HEADINGS,
     TIMED,
-    Line,
+    BoardLine,
     Value,
     better,
     value_of,
@@ -221,11 +221,11 @@ class _Site:
         ]
         return Shown(board, near, len(printed) - len(near), scores, costs, by_category)
 
-    def _row(self, line: Line, board: Board, index: int) -> list[Value]:
+    def _row(self, line: BoardLine, board: Board, index: int) -> list[Value]:
         cells = self._cells(line)
         return [cells[c][index] if c in cells else Value("") for c in board.measured]
 
-    def _cells(self, line: Line) -> dict[str, tuple[Value, ...]]:
+    def _cells(self, line: BoardLine) -> dict[str, tuple[Value, ...]]:
         """For each category of a line, its main scores over seeds."""
         if line.key not in self.cells:
             parts: dict[str, list[Row]] = {}
@@ -294,7 +294,7 @@ class _Site:
         protocols = [r.protocol for r in self.data.rows if r.dataset == dataset]
         return {name: n for name in self.data.skipped if (n := protocols.count(name))}
 
-    def _own(self, method: str) -> list[tuple[Board, Line]]:
+    def _own(self, method: str) -> list[tuple[Board, BoardLine]]:
         return [
             (board, line)
             for board in self.data.boards
@@ -315,7 +315,7 @@ class _Site:
             arxiv=_arxiv,
         )
 
-    def _shown_line(self, board: Board, line: Line) -> ShownLine:
+    def _shown_line(self, board: Board, line: BoardLine) -> ShownLine:
         pictures = self._pictures(line)
         self.damaged += [error for p in pictures for error in p.errors]
         params = parameters(line.rows, self.data.plugins.defaults(line.first))
@@ -334,7 +334,7 @@ class _Site:
             ),
         )
 
-    def _pictures(self, line: Line) -> list[Pictures]:
+    def _pictures(self, line: BoardLine) -> list[Pictures]:
         """Of each category the first seed that has artifacts."""
         found: dict[str, Pictures] = {}
         for row in line.rows:
@@ -354,7 +354,7 @@ class _Site:
                 found[row.category] = pictures
         return list(found.values())
 
-    def _runs(self, board: Board, line: Line) -> None:
+    def _runs(self, board: Board, line: BoardLine) -> None:
         scores = [n for n in SCORES if any(getattr(row, n) is not None for row in line.rows)]
         others = (*(row for row, _ in line.uncounted), *line.older)
         keys = dict.fromkeys(row.env for row in (*line.rows, *others) if row.env)

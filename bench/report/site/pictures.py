@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from bench.report.site.lines import Line
+    from bench.report.site.lines import BoardLine
     from bench.rows.row import Row
 
 SIDE = 200
@@ -107,7 +107,7 @@ def draw(folder: Path, row: Row, target: Path | None, file: str) -> Pictures:
 
 
 def absent(
-    line: Line, found: Sequence[Pictures], galleries: bool, *, people: bool = False
+    line: BoardLine, found: Sequence[Pictures], galleries: bool, *, people: bool = False
 ) -> list[tuple[str, str]]:
     """What a line has no pictures of, each with the command that brings them back, or with none.
 
@@ -137,7 +137,7 @@ def absent(
     return sentences
 
 
-def _absent(what: str, categories: Sequence[str], line: Line) -> tuple[str, str]:
+def _absent(what: str, categories: Sequence[str], line: BoardLine) -> tuple[str, str]:
     where = "" if len(categories) == len(line.categories) else f" of {', '.join(categories)}"
     text = f"No {what}{where} lie among the results from which this site was made"
     rows = [row for row in line.rows if row.category in categories and row.command]

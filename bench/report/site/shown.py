@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.report.choice.groups import left_to_noise
 from bench.report.choice.marks import data_notes
-from bench.report.site.lines import COLUMNS, COSTS, HEADINGS, TIMED, Line, Value, better
+from bench.report.site.lines import COLUMNS, COSTS, HEADINGS, TIMED, BoardLine, Value, better
 from bench.report.site.names import PRIORS
 from bench.report.site.printed import PrintedLine
 from bench.rows.row import MAIN_SCORES
@@ -39,20 +39,20 @@ class Shown:
     left: int
     scores: Columns
     costs: Columns
-    by_category: Sequence[tuple[str, Sequence[tuple[Line, Sequence[Value]]]]]
+    by_category: Sequence[tuple[str, Sequence[tuple[BoardLine, Sequence[Value]]]]]
 
-    def marks(self, lines: Sequence[Line | PrintedLine]) -> dict[str, str]:
+    def marks(self, lines: Sequence[BoardLine | PrintedLine]) -> dict[str, str]:
         """Every mark of the lines and of their speeds, with its meaning."""
         found = {mark: text for line in lines for mark, text in line.marks.items()}
         for line in lines:
-            found |= line.timing_marks if isinstance(line, Line) else {}
+            found |= line.timing_marks if isinstance(line, BoardLine) else {}
         return found
 
-    def data_notes(self, lines: Sequence[Line]) -> list[str]:
+    def data_notes(self, lines: Sequence[BoardLine]) -> list[str]:
         """What is odd about the images of the lines."""
         return data_notes([row for line in lines for row in line.rows])
 
-    def timing(self, lines: Sequence[Line]) -> str:
+    def timing(self, lines: Sequence[BoardLine]) -> str:
         """Batch sizes and speed protocols of the timed columns."""
         rows = [row for line in lines for row in line.rows if row.speed]
         batches = sorted({row.fps_batch for row in rows if row.fps_batch})
@@ -80,7 +80,7 @@ class ShownLine:
     """
 
     board: Board
-    line: Line
+    line: BoardLine
     cells: Mapping[str, tuple[Value, ...]]
     params: Sequence[Parameter]
     pictures: Sequence[Pictures]
@@ -98,11 +98,11 @@ class ShownLine:
         return [p for p in self.params if p.is_changed]
 
 
-def _name(line: Line) -> str:
+def _name(line: BoardLine) -> str:
     return ", ".join(filter(None, (line.first.method, line.label)))
 
 
-def columns(lines: Sequence[Line | PrintedLine]) -> tuple[Columns, Columns]:
+def columns(lines: Sequence[BoardLine | PrintedLine]) -> tuple[Columns, Columns]:
     """Columns of scores and of costs; only the main scores where no line has a number."""
     used = [
         (index, name)
@@ -121,12 +121,12 @@ def printed_columns(lines: Sequence[PrintedLine]) -> Columns:
     return [column for column in columns(lines)[0] if any(x.values[column[0]].text for x in lines)]
 
 
-def has(line: Line, name: str) -> bool:
+def has(line: BoardLine, name: str) -> bool:
     """Whether any run of a line has a number."""
     return any(getattr(row, name) is not None for row in line.rows)
 
 
-def mixed(line: Line) -> list[str]:
+def mixed(line: BoardLine) -> list[str]:
     """What the runs of a line do not share although one method made them."""
     codes = sorted({row.code for row in line.rows})
     found = [f"made by {len(codes)} states of the method's source: {', '.join(codes)}"]
@@ -135,7 +135,7 @@ def mixed(line: Line) -> list[str]:
     return (found if len(codes) > 1 else []) + ([dirty] if changed else [])
 
 
-def choices(lines: Iterable[Line | PrintedLine]) -> dict[str, list[str]]:
+def choices(lines: Iterable[BoardLine | PrintedLine]) -> dict[str, list[str]]:
     """What the filters of a page offer."""
     found: dict[str, set[str]] = {"backbone": set(), "prior": set(), "device": set()}
     for line in lines:

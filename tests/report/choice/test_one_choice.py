@@ -11,15 +11,15 @@ from bench.report.choice.coverage import choose
 from bench.report.choice.groups import TIMED_ALIKE, groups
 from bench.report.choice.kinds import Verdict, common_files, cover, one_kind
 from bench.report.compare.compare import tabulate_metric
-from bench.report.compare.compare_formats import text_table
 from bench.report.cost.complexity import costs
 from bench.report.site.boards import boards
 from bench.report.site.lines import COLUMNS
+from tests.report.shown import compared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from bench.report.site.lines import Line
+    from bench.report.site.lines import BoardLine
     from bench.rows.row import Row
 
     MakeRow = Callable[..., Row]
@@ -38,7 +38,7 @@ def cells(rows: Iterable[Row]) -> set[str]:
     return {row.cell for row in rows}
 
 
-def one_line(rows: list[Row]) -> Line:
+def one_line(rows: list[Row]) -> BoardLine:
     (board,) = boards(rows)
     (line,) = board.lines
     return line
@@ -175,7 +175,7 @@ def test_comparison_complexity_and_site_show_the_same_median_of_a_cost(make_row:
     (group,) = groups(rows, TIMED_ALIKE)
     table = tabulate_metric(group, "fps")
     assert table.means["padim"].text("fps") == "3.00"
-    assert "median over categories and seeds" in text_table(table)
+    assert "median over categories and seeds" in compared(table)
     assert costs(group, None).lines[0].costs["FPS"] == 3
     line = one_line(rows)
     assert line.values[COLUMNS.index("fps")].number == 3

@@ -9,8 +9,8 @@ import pytest
 
 from bench.report.choice.groups import TIMED_ALIKE, groups
 from bench.report.compare.compare import tabulate_metric
-from bench.report.compare.compare_formats import render_tables
 from bench.report.cost.complexity import complexity_table
+from tests.report.shown import compared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,10 +31,10 @@ LINE = "cflow: backbone resnet18.tv_in1k, lr 0.001, meta_epochs 3; others at the
 def test_settings_that_are_not_the_defaults_stand_below_the_table(make_row: MakeRow) -> None:
     (group,) = groups([cflow(make_row, meta_epochs=3), make_row(image_auroc=0.5)])
     table = tabulate_metric(group, "image_auroc")
-    assert LINE in render_tables([table], "md").splitlines()
-    assert f"<li>{LINE}</li>" in render_tables([table], "html")
-    assert LINE.replace("_", r"\_") in render_tables([table], "tex")
-    assert f'"{LINE.removeprefix("cflow: ")}"' in render_tables([table], "csv")
+    assert f"- {LINE}" in compared(table).splitlines()
+    assert f"<p>{LINE}</p>" in compared(table, "html")
+    assert LINE.replace("_", r"\_") in compared(table, "tex")
+    assert f'"{LINE.removeprefix("cflow: ")}"' in compared(table, "csv")
     assert LINE in complexity_table(group, "image_auroc").splitlines()
     assert group.legend == [LINE]
 
@@ -94,7 +94,7 @@ def test_marks_of_timings_stand_beside_timings_alone(
     metric: str, label: str, make_row: MakeRow
 ) -> None:
     (group,) = groups([timed(make_row)], TIMED_ALIKE)
-    text = render_tables([tabulate_metric(group, metric)], "md")
-    assert f" {label} |" in text
+    text = compared(tabulate_metric(group, metric))
+    assert f"| {label} " in text
     assert ("speed is uncertain" in text) == ("*" in label)
     assert ("figures are rough" in text) == ("¶" in label)

@@ -118,7 +118,7 @@ def test_only_the_seeds_that_were_asked_for_count(tmp_path: Path, make_row: Make
     results = fill(tmp_path, rows)
     text = bench("compare", "-m", "padim", "--seeds", "0,1", "--results", results)
     assert "85.0 ± 7.1" in text
-    assert "\nseeds 0, 1\n" in text
+    assert "\n- seeds 0, 1\n" in text
     with pytest.raises(ConfigError, match="--seeds 7: padim has no such row; there are seeds 0, 1"):
         bench("compare", "-m", "padim", "--seeds", "7", "--results", results)
 
@@ -181,7 +181,7 @@ def test_scores_of_protocols_that_say_nothing_are_left_out_unless_named(
     assert "1 row of protocol costs left out: scores that say nothing" in text
     named = bench("compare", "-m", costs.method, "--protocol", "costs", "--results", results)
     assert "10.0" in named
-    assert "\nscores of protocol costs say nothing\n" in named
+    assert "\n- scores of protocol costs say nothing\n" in named
     results = fill(tmp_path / "only", [costs])
     with pytest.raises(ConfigError, match="of protocol costs, whose scores say nothing"):
         bench("compare", "-m", costs.method, "--results", results)

@@ -9,8 +9,8 @@ import pytest
 
 from bench.report.choice.groups import groups
 from bench.report.compare.compare import Number, tabulate_metric
-from bench.report.compare.compare_formats import text_table
 from bench.report.compare.intervals import IMAGE_METRICS, MAXIMA, image_score
+from tests.report.shown import compared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def store(tmp_path: Path, make_row: MakeRow) -> Store:
 def of(rows: list[Row], metric: str, artifacts: Path | None) -> tuple[Number, Number, str]:
     """A cell, the mean and the text of a table."""
     table = tabulate_metric(groups(rows)[0], metric, artifacts)
-    return table.cells["padim", "weave"], table.means["padim"], text_table(table)
+    return table.cells["padim", "weave"], table.means["padim"], compared(table)
 
 
 @pytest.mark.parametrize("metric", sorted({*IMAGE_METRICS} - {*MAXIMA}))
@@ -187,7 +187,7 @@ def test_methods_are_compared_on_these_categories_with_other_images_and_seeds(
     (found,) = table.differences
     assert found.over == ("images", "seeds")
     assert found.interval[0] > 0
-    text = text_table(table)
+    text = compared(table)
     assert "on these categories, with other images and seeds: cflow is better than padim" in text
     assert "on new categories: 2 categories measured for every method: too few" in text
 

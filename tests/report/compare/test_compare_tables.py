@@ -11,7 +11,7 @@ import pytest
 
 from bench.report.choice.groups import TIMED_ALIKE, groups
 from bench.report.compare.compare import tabulate_metric
-from bench.report.compare.compare_formats import render_tables, text_table
+from tests.report.shown import compared
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ def test_settings_of_one_method_are_numbered_and_told_apart(make_row: MakeRow) -
     ]
     (group,) = groups(rows)
     assert list(group.variants) == ["padim #1", "padim #2", "padim #3"]
-    text = text_table(tabulate_metric(group, "image_auroc"))
+    text = compared(tabulate_metric(group, "image_auroc"))
     assert "padim #1: pretrained, dimensions=100" in text
     assert "padim #3: random, dimensions=550" in text
     assert "sigma" not in text
@@ -75,19 +75,19 @@ def test_ranks_are_over_categories_that_every_method_has(make_row: MakeRow) -> N
     table = tabulate_metric(groups(rows)[0], "image_auroc")
     assert table.shared == ("c0", "c1", "c2", "c3", "c4")
     assert dict(zip(table.methods, table.ranks.mean(1), strict=True)) == {"padim": 1, "cflow": 2}
-    text = text_table(table)
+    text = compared(table)
     assert "over 5 categories, without c5: not measured for every method" in text
     assert table.means["padim"].text("image_auroc") == "56.0"
 
 
 def test_too_few_categories_are_said(make_row: MakeRow) -> None:
     rows = [*six(make_row, "padim", 0.5)[:3], *six(make_row, "cflow", 0.4)[:3]]
-    text = text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    text = compared(tabulate_metric(groups(rows)[0], "image_auroc"))
     assert "3 categories measured for every method: too few to conclude" in text
 
 
 def test_one_method_is_not_compared(make_row: MakeRow) -> None:
-    text = text_table(tabulate_metric(groups(six(make_row, "padim", 0.5))[0], "image_auroc"))
+    text = compared(tabulate_metric(groups(six(make_row, "padim", 0.5))[0], "image_auroc"))
     assert "nothing to compare" in text
 
 
@@ -95,9 +95,9 @@ def test_what_no_number_of_wins_could_show_is_said(make_row: MakeRow) -> None:
     methods = ("padim", "cflow", "pyramidflow", "mean")
     rows = [row for i, m in enumerate(methods) for row in six(make_row, m, 0.1 * i)]
     said = "no pair can reach p < 0.05, even if one method wins everywhere"
-    assert said in text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    assert said in compared(tabulate_metric(groups(rows)[0], "image_auroc"))
     three = [row for row in rows if row.method != "mean"]
-    text = text_table(tabulate_metric(groups(three)[0], "image_auroc"))
+    text = compared(tabulate_metric(groups(three)[0], "image_auroc"))
     assert said not in text
     assert "on new categories: Friedman over 6 categories, exact: p = 0.000129" in text
     assert "on new categories: pyramidflow is better than padim, p = 0.0313" in text
@@ -111,11 +111,11 @@ def test_both_questions_are_answered_and_kept_apart(make_row: MakeRow) -> None:
         for seed in range(3)
         for row in six(make_row, method, start + 0.01 * seed, seed=seed)[:3]
     ]
-    text = text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    text = compared(tabulate_metric(groups(rows)[0], "image_auroc"))
     assert "on these categories, with other seeds: cflow is better than padim by 10.0" in text
     assert "on new categories: 3 categories measured for every method: too few" in text
     once = [row for row in rows if row.seed == 0]
-    text = text_table(tabulate_metric(groups(once)[0], "image_auroc"))
+    text = compared(tabulate_metric(groups(once)[0], "image_auroc"))
     assert "on these categories: no test: neither image scores" in text
 
 
@@ -128,7 +128,7 @@ def test_a_verdict_against_the_means_says_in_how_many_categories(make_row: MakeR
     ]
     table = tabulate_metric(groups(rows)[0], "image_auroc")
     assert table.means["cflow"].value < table.means["padim"].value
-    text = text_table(table)
+    text = compared(table)
     assert "not told apart: cflow and padim" in text
     rows = [row for row in rows if row.category != "c0"]
     more = [
@@ -136,7 +136,7 @@ def test_a_verdict_against_the_means_says_in_how_many_categories(make_row: MakeR
         for i in range(1, 9)
         for m in ("padim", "cflow")
     ]
-    text = text_table(tabulate_metric(groups([*rows, *more])[0], "image_auroc"))
+    text = compared(tabulate_metric(groups([*rows, *more])[0], "image_auroc"))
     assert "cflow is better than padim in most categories (15 of 16), though its mean is" in text
 
 
@@ -185,7 +185,7 @@ def test_every_number_of_a_method_comes_from_its_complete_seeds(make_row: MakeRo
     assert table.cells["padim", "b"].text("image_auroc") == "80.0"
     assert table.means["padim"].value == pytest.approx(0.7)
     assert table.scores.tolist() == [[0.6, 0.8], [0.5, 0.5]]
-    assert "padim: seed 1 does not count, lacks a" in text_table(table)
+    assert "padim: seed 1 does not count, lacks a" in compared(table)
 
 
 def test_methods_without_a_common_seed_or_category_have_no_mean_and_no_rank(
@@ -202,9 +202,9 @@ def test_methods_without_a_common_seed_or_category_have_no_mean_and_no_rank(
 
 def test_seeds_are_named_for_each_method_where_they_differ(make_row: MakeRow) -> None:
     rows = [make_row(image_auroc=0.9), make_row(image_auroc=0.8, seed=1)]
-    assert "\nseeds 0, 1\n" in text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    assert "\n- seeds 0, 1\n" in compared(tabulate_metric(groups(rows)[0], "image_auroc"))
     rows.append(make_row(method="cflow", image_auroc=0.7, seed=1))
-    text = text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    text = compared(tabulate_metric(groups(rows)[0], "image_auroc"))
     assert "padim: seeds 0, 1; cflow: seed 1" in text
 
 
@@ -218,7 +218,7 @@ def test_a_variant_on_few_categories_does_not_collapse_the_comparison(make_row: 
     table = tabulate_metric(groups(rows)[0], "image_auroc")
     assert table.methods == ("padim #1", "cflow")
     assert len(table.shared) == 6
-    text = text_table(table)
+    text = compared(table)
     assert "padim #2 left out: 1 of 6 categories" in text
     assert "pyramidflow left out: has no such value" in text
 
@@ -240,7 +240,7 @@ def test_costs_are_ranked_but_not_tested(make_row: MakeRow) -> None:
     ]
     table = tabulate_metric(groups(rows, TIMED_ALIKE)[0], "fps")
     assert table.comparison is None
-    assert "no test of costs" in text_table(table)
+    assert "no test of costs" in compared(table)
     assert table.rank("cflow") == 1.0
 
 
@@ -255,7 +255,7 @@ def test_speeds_at_different_batches_name_their_batch(make_row: MakeRow) -> None
     assert "(batch" not in tabulate_metric(groups(rows[:1], TIMED_ALIKE)[0], "fps").cells[
         "padim", "weave"
     ].text("fps")
-    assert "measured at batches 1, 32" in text_table(table)
+    assert "measured at batches 1, 32" in compared(table)
 
 
 def test_quiet_rows_decide_medians_and_ranks_where_there_are_any(make_row: MakeRow) -> None:
@@ -271,14 +271,14 @@ def test_quiet_rows_decide_medians_and_ranks_where_there_are_any(make_row: MakeR
     assert table.cells["cflow", "a"].text("latency_p95_ms") == "70.0"
     assert table.cells["cflow", "b"].text("latency_p95_ms") == "385*"
     assert table.rank("padim") == 1
-    text = text_table(table)
+    text = compared(table)
     assert "p95 ms: from 1 of 4 rows of cflow, the others are noisy" in text
-    assert "\n*  step times spread" in text
+    assert "\n- *  step times spread" in text
 
 
 def test_a_pair_that_differs_says_which_method_is_better(make_row: MakeRow) -> None:
     rows = [*six(make_row, "padim", 0.4), *six(make_row, "cflow", 0.5)]
-    text = text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    text = compared(tabulate_metric(groups(rows)[0], "image_auroc"))
     assert "cflow is better than padim, p = 0.0313" in text
 
 
@@ -287,20 +287,20 @@ def test_what_is_concluded_carries_the_marks_of_the_methods(make_row: MakeRow) -
         *six(make_row, "padim", 0.4, pretrained="random"),
         *six(make_row, "cflow", 0.5, transductive=True),
     ]
-    text = text_table(tabulate_metric(groups(rows)[0], "image_auroc"))
+    text = compared(tabulate_metric(groups(rows)[0], "image_auroc"))
     assert "cflow‡ is better than padim§, p = 0.0313" in text
     alike = [replace(row, image_auroc=0.5) for row in rows]
-    text = text_table(tabulate_metric(groups(alike)[0], "image_auroc"))
+    text = compared(tabulate_metric(groups(alike)[0], "image_auroc"))
     assert "not told apart: padim§ and cflow‡ (p = 1.00)" in text
 
 
 def test_masks_that_are_missing_or_lost_are_named_beside_pixel_metrics(make_row: MakeRow) -> None:
     row = make_row(image_auroc=0.5, pixel_auroc=0.5, n_unmasked=6, regions_lost=8, regions=458)
     (group,) = groups([row])
-    text = text_table(tabulate_metric(group, "pixel_auroc"))
-    assert "\nweave: 6 anomalous images without a usable mask" in text
+    text = compared(tabulate_metric(group, "pixel_auroc"))
+    assert "\n- weave: 6 anomalous images without a usable mask" in text
     assert "\nweave: 8 defect regions vanish in the resize or crop, 458 are scored" in text
-    assert "weave:" not in text_table(tabulate_metric(group, "image_auroc"))
+    assert "weave:" not in compared(tabulate_metric(group, "image_auroc"))
 
 
 def test_the_csv_has_tests_intervals_protocol_and_weights(make_row: MakeRow) -> None:
@@ -312,7 +312,7 @@ def test_the_csv_has_tests_intervals_protocol_and_weights(make_row: MakeRow) -> 
     ]
     table = tabulate_metric(groups(rows)[0], "image_auroc")
     assert table.comparison is not None
-    lines = list(csv.DictReader(io.StringIO(render_tables([table], "csv"))))
+    lines = list(csv.DictReader(io.StringIO(compared(table, "csv"))))
     numbers = [line for line in lines if line["kind"] == "number"]
     assert len(numbers) == 21
     mean = next(x for x in numbers if (x["method"], x["category"]) == ("padim", "mean"))
@@ -337,7 +337,7 @@ def test_differences_of_means_stand_in_the_csv_in_full(make_row: MakeRow) -> Non
         for row in six(make_row, method, start + 0.01 * seed, seed=seed)
     ]
     table = tabulate_metric(groups(rows)[0], "image_auroc")
-    lines = list(csv.DictReader(io.StringIO(render_tables([table], "csv"))))
+    lines = list(csv.DictReader(io.StringIO(compared(table, "csv"))))
     (line,) = [line for line in lines if line["kind"] == "difference"]
     assert (line["method"], line["against"], line["over"]) == ("cflow", "padim", "seeds")
     assert float(line["value"]) == pytest.approx(0.11234567, abs=1e-10)
@@ -348,21 +348,21 @@ def test_differences_of_means_stand_in_the_csv_in_full(make_row: MakeRow) -> Non
 def test_many_categories_become_the_lines_of_the_table(make_row: MakeRow) -> None:
     rows = [make_row(category=f"c{i}", image_auroc=0.9) for i in range(9)]
     table = tabulate_metric(groups(rows)[0], "image_auroc")
-    assert "category |   padim |" in text_table(table)
-    assert "method |   c0 |" in text_table(table, transpose=False)
+    assert "| category   |   padim |" in compared(table)
+    assert "| method   |   c0 |" in compared(table, transpose=False)
 
 
 def test_every_format_carries_numbers_and_conclusions(make_row: MakeRow) -> None:
     rows = [make_row(image_auroc=0.9), make_row(image_auroc=0.8, seed=1)]
     table = tabulate_metric(groups(rows)[0], "image_auroc")
-    tex = render_tables([table], "tex")
+    tex = compared(table, "tex")
     assert r"85.0 $\pm$ 7.1" in tex
     assert tex.count("rule") == 3
     assert "one method only" in tex
-    page = render_tables([table], "html")
+    page = compared(table, "html")
     assert "<table>" in page
-    assert "<li>seeds 0, 1</li>" in page
-    head, cell, mean = render_tables([table], "csv").splitlines()
+    assert "<p>seeds 0, 1</p>" in page
+    head, cell, mean = compared(table, "csv").splitlines()
     assert head.startswith("metric,place,machine,method,settings,category,value,deviation,low,high")
     assert cell.startswith(
         'image_auroc,"synthetic, protocol standard",,padim,the method\'s defaults,'
@@ -379,7 +379,7 @@ def test_a_method_with_leaking_test_images_is_shown_but_not_compared(make_row: M
     assert set(table.means) == {"padim", "cflow"}
     assert table.rank("padim") == 1
     assert table.cells["pyramidflow", "c0"].value == 0.6
-    text = text_table(table)
+    text = compared(table)
     assert "pyramidflow left out: test images are training images too" in text
     assert tabulate_metric(groups(leaky)[0], "fps").methods == ("pyramidflow",)
 
@@ -388,7 +388,7 @@ def test_where_every_method_has_leaking_test_images_nothing_is_compared(make_row
     rows = [make_row(image_auroc=0.9, n_leaked=3), make_row(method="cflow", n_leaked=3)]
     table = tabulate_metric(groups(rows)[0], "image_auroc")
     assert (table.methods, table.shared, dict(table.means)) == ((), (), {})
-    assert "no method left: nothing to compare" in text_table(table)
+    assert "no method left: nothing to compare" in compared(table)
 
 
 def test_scores_that_do_not_compare_with_published_ones_say_so_and_costs_do_not(
@@ -396,5 +396,5 @@ def test_scores_that_do_not_compare_with_published_ones_say_so_and_costs_do_not(
 ) -> None:
     (group,) = groups([make_row(dataset="mtd", category="tile", fps=3.0)])
     warning = "Scores on mtd do not compare with published ones"
-    assert warning in text_table(tabulate_metric(group, "image_auroc"))
-    assert warning not in text_table(tabulate_metric(group, "fps"))
+    assert warning in compared(tabulate_metric(group, "image_auroc"))
+    assert warning not in compared(tabulate_metric(group, "fps"))

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from bench.report.latex import tex
-from bench.report.paper.paper_formats import render
 from bench.report.paper.ranking import DIFFERENCE, MEASURED, ONLY, PUBLISHED
+from tests.report.shown import written
 
 if TYPE_CHECKING:
-    from bench.rows.text import Format
     from tests.report.shown import Built, RowsOf, Spec
 
 
@@ -24,7 +22,7 @@ def test_csv_has_one_line_for_each_number_with_its_protocol(
 ) -> None:
     table4 = spec("pyramidflow/table4")
     table = built(table4, rows_of(table4, image_auroc=0.9))
-    records = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    records = list(csv.DictReader(io.StringIO(written(table, "csv"))))
     kinds = [r["kind"] for r in records]
     assert kinds.count(PUBLISHED) + kinds.count(ONLY) == 48
     assert {r["protocol"] for r in records if r["kind"] == MEASURED} == {"pyramidflow"}
@@ -38,7 +36,7 @@ def test_csv_carries_what_makes_a_number_comparable(
     place = {"device": "CPU test", "threads": 2, "speed": "speed-1"}
     rows = rows_of(table4, image_auroc=0.9, n_leaked=3, **place)
     table = built(table4, rows)
-    records = list(csv.DictReader(io.StringIO(render(table, "csv"))))
+    records = list(csv.DictReader(io.StringIO(written(table, "csv"))))
     first = next(r for r in records if r["kind"] == MEASURED and r["method"] == "PaDiM")
     found = {k: first[k] for k in ("device", "threads", "speed", "seeds", "weights", "unit")}
     expected = {"device": "CPU test", "threads": "2", "speed": "speed-1", "seeds": "0"}
@@ -54,7 +52,7 @@ def test_csv_carries_what_makes_a_number_comparable(
 
 
 def test_latex_is_balanced_escaped_and_uses_booktabs(spec: Spec, built: Built) -> None:
-    text = render(built(spec("pyramidflow/table3")), "tex")
+    text = written(built(spec("pyramidflow/table3")), "tex")
     body = re.sub(r"(?m)^%.*$", "", text)
     assert body.count(r"\toprule") == 2
     assert r"\hline" not in body
@@ -72,54 +70,39 @@ def test_latex_shows_what_is_missing_and_left_out(
 ) -> None:
     table4 = spec("pyramidflow/table4")
     rows = rows_of(table4, protocol="standard")
-    text = render(built(table4, rows), "tex")
+    text = written(built(table4, rows), "tex")
     shown = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     assert "Missing: PaDiM: 01, 02, 03; seed 0" in shown
     assert "Not shown: 3 rows of padim: protocol standard" in shown
 
 
-def test_latex_has_typographic_quotes_only() -> None:
-    assert tex('VT-ADL\'s "pixel AUROC" and `auto`') == (
-        r"VT-ADL's ``pixel AUROC'' and \textasciigrave{}auto\textasciigrave{}"
-    )
-
-
 @pytest.mark.parametrize("format", ["md", "tex", "html"])
-def test_means_are_headed_by_what_they_are_over(format: Format, spec: Spec, built: Built) -> None:
-    text = render(built(spec("pyramidflow/table3")), format)
+def test_means_are_headed_by_what_they_are_over(format: str, spec: Spec, built: Built) -> None:
+    text = written(built(spec("pyramidflow/table3")), format)
     assert "mean of 12 registered" in text
     assert "registered12" not in text
 
 
 @pytest.mark.parametrize("format", ["md", "tex", "html"])
-def test_printed_changes_stand_behind_their_numbers(
-    format: Format, spec: Spec, built: Built
-) -> None:
-    text = render(built(spec("pyramidflow/table1")), format)
+def test_printed_changes_stand_behind_their_numbers(format: str, spec: Spec, built: Built) -> None:
+    text = written(built(spec("pyramidflow/table1")), format)
     assert re.search(r"96\.1(\*\*|\}|</strong>) \(\+2\.6\)", text)
-
-
-def test_latex_escapes_every_special_character() -> None:
-    assert tex("a_b & 5% #1 {x} ~^ ±†") == (
-        r"a\_b \& 5\% \#1 \{x\} \textasciitilde{}\textasciicircum{} $\pm$\dag{}"
-    )
-    assert tex("\\") == r"\textbackslash{}"
 
 
 def test_html_escapes_and_links_notes(spec: Spec, built: Built) -> None:
     table = built(spec("pyramidflow/table4"))
-    text = render(table, "html")
+    text = written(table, "html")
     assert '<a href="#note-S4">' in text
     assert '<p id="note-S4">' in text
     printed = built(spec("padim/table3"))
     only = [line for section in printed.sections for line in section.lines if line.kind == ONLY]
-    assert render(printed, "html").count('<tr class="published-only">') == len(only) > 0
+    assert written(printed, "html").count('<tr class="published-only">') == len(only) > 0
     assert text.count("<table>") == text.count("</table>") == 2
     assert "VT-ADL&#x27;s" in text
 
 
 def test_markdown_marks_best_and_second_best(spec: Spec, built: Built) -> None:
-    text = render(built(spec("pyramidflow/table4")), "md")
+    text = written(built(spec("pyramidflow/table4")), "md")
     assert "**100.0**" in text
     assert "_99.8_" in text
     assert "S25: BTAD baselines disagree" in text
@@ -128,13 +111,13 @@ def test_markdown_marks_best_and_second_best(spec: Spec, built: Built) -> None:
 def test_blocks_are_told_apart_in_every_format(spec: Spec, built: Built) -> None:
     table = built(spec("padim/table3"))
     blocks = ["reconstruction", "embedding"]
-    lines = render(table, "md").splitlines()
+    lines = written(table, "md").splitlines()
     sections = len(table.sections)
     for block in blocks:
         found = [x for x in lines if x.startswith(f"| **{block}**")]
         assert len(found) == sections
         assert not found[0].partition(f"**{block}**")[2].strip("| ")
-    text = render(table, "html")
+    text = written(table, "html")
     assert text.count("<tbody>") == text.count("</tbody>") == 2 * sections
     width = 2 + len(table.sections[0].columns)
     heads = re.findall(rf'<th scope="rowgroup" colspan="{width}">(\w+)</th>', text)
@@ -143,5 +126,5 @@ def test_blocks_are_told_apart_in_every_format(spec: Spec, built: Built) -> None
 
 def test_a_table_of_one_block_has_no_heading_for_it(spec: Spec, built: Built) -> None:
     table = built(spec("cflow/table4"))
-    assert "rowgroup" not in render(table, "html")
-    assert "| **" not in render(table, "md").replace("| **9", "")
+    assert "rowgroup" not in written(table, "html")
+    assert "| **" not in written(table, "md").replace("| **9", "")

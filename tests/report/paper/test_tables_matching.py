@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.report.paper.paper_formats import render
 from bench.report.paper.ranking import DIFFERENCE, MEASURED, PUBLISHED
-from tests.report.shown import cell, lines
+from tests.report.shown import cell, lines, written
 
 if TYPE_CHECKING:
     from tests.report.shown import Built, RowsOf, Spec
@@ -23,7 +22,7 @@ def test_missing_cells_are_named_by_row_category_and_seed(
     rows = [r for r in rows_of(table4) if (r.method, r.category) != ("padim", "02")]
     table = built(table4, rows)
     assert table.missing == ("PaDiM: 02; seed 0",)
-    assert "bench table pyramidflow/table4 --run" in render(table, "md")
+    assert "bench table pyramidflow/table4 --run" in written(table, "md")
     more = built(table4, rows, seeds=(0, 1))
     assert set(more.missing) >= {
         "PaDiM: 02; seed 0",

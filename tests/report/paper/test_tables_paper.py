@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.plan import discovery
-from bench.report.paper.paper_formats import render
 from bench.report.paper.published import MEANS, PublishedNumber, matches
 from bench.report.paper.ranking import DIFFERENCE, MEASURED, ONLY, PUBLISHED
 from bench.report.paper.table_files import load_table, read_table, table_files
-from tests.report.shown import cell, lines
+from tests.report.shown import cell, lines, written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +144,7 @@ def test_submitted_rows_are_marked_and_the_mark_is_explained(
     assert lines(table)["PaDiM", MEASURED].marks == "◊"
     assert dict(table.footnotes)["◊"].startswith("submitted: ")
     for format in ("md", "tex", "html", "csv"):
-        assert "submitted: " in render(table, format)
+        assert "submitted: " in written(table, format)
 
 
 def test_an_undefined_score_says_why_and_its_mean_is_undefined_too(
@@ -174,7 +173,7 @@ def test_leaks_and_lost_regions_are_said(spec: Spec, rows_of: RowsOf, built: Bui
     table4 = spec("pyramidflow/table4")
     rows = rows_of(table4, n_leaked=3, regions=10, regions_lost=2)
     for format in ("md", "tex", "html", "csv"):
-        text = render(built(table4, rows), format)
+        text = written(built(table4, rows), format)
         assert "01: LEAK: 3 test images are training images too" in text
         assert "01: 2 defect regions vanish in the resize or crop, 10 are scored" in text
 
@@ -253,7 +252,7 @@ def test_the_caption_names_both_protocols(spec: Spec, built: Built) -> None:
     assert table.caption[0].startswith("Published: ")
     assert "protocol pyramidflow (resize method" in table.caption[1]
     for format in ("md", "tex", "html"):
-        assert "oracle" in render(table, format)
+        assert "oracle" in written(table, format)
 
 
 def test_a_table_of_memory_does_not_say_that_timings_are_rough(

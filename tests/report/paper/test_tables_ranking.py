@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from bench.report.paper.ranking import DIFFERENCE, MEASURED, ONLY, PUBLISHED, Entry, Line, rank
+from bench.report.paper.ranking import DIFFERENCE, MEASURED, ONLY, PUBLISHED, Entry, PaperLine, rank
 from tests.report.shown import cell, lines
 
 if TYPE_CHECKING:
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from tests.report.shown import Built, RowsOf, Spec
 
 
-def line(label: str, kind: str, *numbers: float | None, block: str = "") -> Line:
-    return Line(label, kind, block, tuple(Entry(str(n), n) if n else Entry() for n in numbers))
+def line(label: str, kind: str, *numbers: float | None, block: str = "") -> PaperLine:
+    return PaperLine(label, kind, block, tuple(Entry(str(n), n) if n else Entry() for n in numbers))
 
 
-def places(found: list[Line], column: int = 0) -> list[int]:
+def places(found: list[PaperLine], column: int = 0) -> list[int]:
     return [x.entries[column].place for x in found]
 
 
@@ -43,7 +43,9 @@ def test_equal_numbers_share_a_place_and_a_lone_one_has_none() -> None:
 
 
 def test_numbers_that_print_alike_are_ranked_alike() -> None:
-    close = [Line(n, ONLY, "", (Entry("90.0", number),)) for n, number in (("a", 90.01), ("b", 90))]
+    close = [
+        PaperLine(n, ONLY, "", (Entry("90.0", number),)) for n, number in (("a", 90.01), ("b", 90))
+    ]
     found = rank([*close, line("c", ONLY, 80.0)], [False])
     assert places(found) == [1, 1, 2]
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench.report.choice.groups import groups
 from bench.report.site.boards import Board, boards
-from bench.report.site.lines import COLUMNS, Line
+from bench.report.site.lines import COLUMNS, BoardLine
 from bench.report.site.names import PRIORS, backbone, prior, protocol_words, slug
 from bench.report.site.plugins import Plugins, load_plugins
 from bench.settings.protocol import PROTOCOLS, Protocol
@@ -34,7 +34,7 @@ def one_board(rows: list[Row]) -> Board:
     return found[0]
 
 
-def texts(line: Line) -> dict[str, str]:
+def texts(line: BoardLine) -> dict[str, str]:
     return {name: value.text for name, value in zip(COLUMNS, line.values, strict=True)}
 
 
