@@ -53,8 +53,6 @@ def _absence(row: Row, folder: Path, settings: Settings) -> str:
     if row.kind != MEASURED:
         return ": its maps were made elsewhere"
     command = rerun(row, results_option(folder, settings))
-    if not command:
-        return ", and no command is recorded that makes them again"
     return f": they are not kept in version control; run it again: {command}"
 
 

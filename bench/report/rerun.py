@@ -1,71 +1,75 @@
-"""The command that makes one cell again, from the command that its row records."""
+"""The command that makes a row again, from the row's own fields."""
 
 from __future__ import annotations
 
 import json
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.rows.row_values import MEASURED
+from bench.rows.settings import defaults_of, precision_of
+from bench.settings.config import parse_value
+from bench.settings.precision import FULL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from bench.plan.discovery import Kind
     from bench.rows.row import Row
-
-_GRID = ("--method", "-m", "--dataset", "-d", "--category", "-c", "--seeds", "--seed", "--results")
-"""Options of `bench run` that say which cells, and where to: the row's own stand for them."""
-_SWITCHES = (
-    *("--random-weights", "--save-maps", "--no-save-maps", "--allow-leaks", "--no-allow-leaks"),
-    *("--in-process", "--force", "--stale", "--dry-run"),
-)
 
 
 def rerun(row: Row, results: str = "", categories: Sequence[str] = ()) -> str:
-    """`bench run` for this cell alone, with the other options as they were recorded.
+    """`bench run` for the cell alone, with every setting that is not a default.
+
+    Where the data lies, a row does not say; of weights from a file it has the hash: `FILE` stands
+    for them.
 
     Args:
         row: of the cell.
-        categories: more cells of its method, data set and seed; none: the row's own.
+        categories: more cells of its method, data set, settings and seed; none: the row's own.
         results: ` --results FOLDER`, where it is not the configured one.
 
     Returns:
-        the command; empty where the row was not measured or records no command.
+        the command; empty where the row was not measured.
     """
-    if row.kind != MEASURED or not row.command:
+    if row.kind != MEASURED:
         return ""
-    try:
-        words = shlex.split(row.command)
-    except ValueError:
-        return row.command
-    if words[:2] != ["bench", "run"]:
-        # A table decides the parameters of its cells; with --run it runs what is not there.
-        return row.command
     wanted = ",".join(categories or [row.category])
     cell = ["-m", row.method, "-d", row.dataset, "-c", wanted, "--seed", str(row.seed)]
-    kept = [word for option in _options(words[2:]) if _applies(option, row) for word in option]
-    return shlex.join(["bench", "run", *cell, *kept, "--force"]) + results
+    return shlex.join(["bench", "run", *cell, *_options(row), "--force"]) + results
 
 
-def _options(words: Sequence[str]) -> Iterator[list[str]]:
-    """Each option with its value."""
-    rest = iter(words)
-    for word in rest:
-        if word in _SWITCHES or (word.startswith("--") and "=" in word):
-            yield [word]
-        elif word.startswith("-") and not word.startswith("--") and len(word) > 2:
-            yield [word[:2], word[2:]]
-        else:
-            yield [word, *([value] if (value := next(rest, None)) is not None else [])]
+def _options(row: Row) -> Iterator[str]:
+    yield from ("--protocol", row.protocol)
+    yield from _changed("methods", row.method, row.method_version, _params(row))
+    options = json.loads(row.dataset_params)
+    yield from _changed("datasets", row.dataset, row.dataset_version, options)
+    if row.pretrained == "random":
+        yield "--random-weights"
+    elif row.pretrained.startswith("file:"):
+        yield from ("--weights", "FILE")
+    if precision_of(row) != FULL:
+        yield from ("--precision", row.precision)
+    if row.speed:
+        yield from ("--speed", row.speed.split()[0])
+    if row.threads is not None:
+        yield from ("--threads", str(row.threads))
+    if row.n_leaked:
+        yield "--allow-leaks"
 
 
-def _applies(option: Sequence[str], row: Row) -> bool:
-    """Whether it is no part of the grid, and no setting of another method or data set."""
-    name, _, attached = option[0].partition("=")
-    if name in (*_GRID, "--force", "--stale", "--dry-run"):
-        return False
-    if name != "--set":
-        return True
-    key = (attached or option[-1]).partition("=")[0].strip()
-    owner, _, field = key.rpartition(".")
-    return owner in (row.method, row.dataset) or (not owner and field in json.loads(row.params))
+def _params(row: Row) -> dict[str, Any]:
+    """The parameters; a folder of auxiliary pictures by its name, without its digest."""
+    names = dict(part.split("=", 1) for part in row.auxiliary.split(", ") if part)
+    folders = {field: name.partition("@")[0] for field, name in names.items() if "@" in name}
+    return {**json.loads(row.params), **folders}
+
+
+def _changed(kind: Kind, name: str, version: int, values: Mapping[str, Any]) -> Iterator[str]:
+    """`--set` for each value that is not the plugin's default, as far as that is known."""
+    defaults = defaults_of(kind, name, version) or {}
+    for key, value in sorted(values.items()):
+        if key not in defaults or defaults[key] != value:
+            is_text = isinstance(value, str) and parse_value(value) == value
+            text = value if is_text else json.dumps(value)
+            yield from ("--set", f"{name}.{key}={text}")

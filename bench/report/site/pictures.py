@@ -124,12 +124,13 @@ def absent(
     no_images = (
         [c for c in line.categories if c not in images_of] if galleries and not people else []
     )
-    sentences = []
-    if no_curves and no_curves == no_images:
-        sentences.append(_absent("curves or test images", no_curves, line))
+    if no_curves == no_images:
+        sentences = _absent("curves or test images", no_curves, line)
     else:
-        sentences += [_absent("curves", no_curves, line)] if no_curves else []
-        sentences += [_absent("test images", no_images, line)] if no_images else []
+        sentences = [
+            *_absent("curves", no_curves, line),
+            *_absent("test images", no_images, line),
+        ]
     if people:
         sentences.append(("Test images show people: personal data, never shown here", ""))
     elif not galleries:
@@ -137,13 +138,16 @@ def absent(
     return sentences
 
 
-def _absent(what: str, categories: Sequence[str], line: BoardLine) -> tuple[str, str]:
-    where = "" if len(categories) == len(line.categories) else f" of {', '.join(categories)}"
-    text = f"No {what}{where} lie among the results from which this site was made"
-    rows = [row for row in line.rows if row.category in categories and row.command]
-    if not rows:
-        return f"{text}, and no command was recorded that makes them again", ""
-    return text, rerun(rows[0], categories=categories)
+def _absent(what: str, categories: Sequence[str], line: BoardLine) -> list[tuple[str, str]]:
+    """A sentence for each set of parameters, since each has a command of its own."""
+    firsts = {row.category: row for row in reversed(line.rows) if row.category in categories}
+    sentences = []
+    for params in dict.fromkeys(firsts[c].params for c in categories):
+        alike = [c for c in categories if firsts[c].params == params]
+        where = "" if len(alike) == len(line.categories) else f" of {', '.join(alike)}"
+        text = f"No {what}{where} lie among the results from which this site was made"
+        sentences.append((text, rerun(firsts[alike[0]], categories=alike)))
+    return sentences
 
 
 def curves(file: Path) -> list[Plot]:

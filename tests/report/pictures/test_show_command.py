@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from bench.cli import app
 from bench.commands.show import show
 from bench.errors import StoreError
 from bench.report.rerun import rerun
-from bench.rows.csv_file import write_csv
+from bench.rows.csv_file import read_csv, write_csv
 from bench.rows.panels import Panel, save_panels
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from bench.rows.row import Row
 
@@ -57,33 +60,47 @@ def test_an_unknown_cell_says_how_to_list_them(results: Path) -> None:
         show("ffff", None, results)
 
 
-@pytest.mark.parametrize(
-    ("recorded", "again"),
-    [
-        (
-            "bench run -m padim,cflow -d synthetic --preset demo --random-weights --seed 0,1",
-            "--preset demo --random-weights --force --results r",
-        ),
-        ("bench run -mcflow --method=padim --results old --threads 2", "--threads 2 --force"),
-        (
-            "bench run -m padim,cflow --set cflow.x=1 --set padim.d=9 --set levels=3 --force",
-            "--set padim.d=9 --force",
-        ),
-        (
-            "bench run -m padim --set dimensions=9 --set synthetic.size=64",
-            "--set dimensions=9 --set synthetic.size=64 --force",
-        ),
-    ],
-)
-def test_a_cell_is_made_again_by_its_own_part_of_the_command(
-    make_row: Callable[..., Row], recorded: str, again: str
+def test_a_cell_is_made_again_with_all_that_is_no_default(make_row: Callable[..., Row]) -> None:
+    row = make_row(
+        seed=1,
+        protocol="quick",
+        method_version=1,
+        params='{"dimensions": 9, "layers": [2, 3], "sigma": 4.0}',
+        dataset_params='{"categories_only": "1", "size": 64}',
+        pretrained="random",
+        precision="tf32",
+        speed="brief (changed)",
+        threads=2,
+        n_leaked=3,
+    )
+    assert rerun(row, " --results r") == (
+        "bench run -m padim -d synthetic -c weave --seed 1 --protocol quick "
+        "--set padim.dimensions=9 --set 'padim.layers=[2, 3]' "
+        "--set 'synthetic.categories_only=\"1\"' --set synthetic.size=64 --random-weights "
+        "--precision tf32 --speed brief --threads 2 --allow-leaks --force --results r"
+    )
+
+
+def test_folders_of_pictures_are_named_without_their_digests(make_row: Callable[..., Row]) -> None:
+    row = make_row(method="draem", params='{"textures": "dtd@0123"}', auxiliary="textures=dtd@0123")
+    assert "--set draem.textures=dtd --force" in rerun(row)
+    assert "--weights FILE" in rerun(make_row(pretrained="file:0123"))
+
+
+ROWS = Path(__file__).parents[3] / "results" / "baseline" / "synthetic"
+
+
+@pytest.mark.parametrize("method", ["cflow", "differnet", "spade", "vae"])
+def test_the_command_of_a_row_plans_its_cell(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = make_row(seed=1, command=recorded, params='{"dimensions": 9}')
-    results = " --results r" if "--results r" in again else ""
-    assert rerun(row, results) == f"bench run -m padim -d synthetic -c weave --seed 1 {again}"
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path))
+    row = read_csv(ROWS / f"{method}.csv")[0]
+    found = CliRunner().invoke(app, [*shlex.split(rerun(row))[1:], "--dry-run"])
+    assert found.exit_code == 0, found.output
+    assert row.cell in found.output
+    assert "1 cell, 1 to run" in found.output
 
 
 def test_maps_from_elsewhere_cannot_be_made_again(make_row: Callable[..., Row]) -> None:
     assert rerun(make_row(kind="submitted", command="bench score maps")) == ""
-    assert rerun(make_row(command="")) == ""
-    assert rerun(make_row(command="bench table a/b --run")) == "bench table a/b --run"
