@@ -39,7 +39,7 @@ def document(*lines: Line) -> Document:
 
 
 def line(label: str, *cells: Cell, **fields: str) -> Line:
-    return Line(Cell(label), cells, record={"method": label}, **fields)  # type: ignore[arg-type]
+    return Line(Cell(label), cells, record={"method": label}, **fields)
 
 
 TWO = document(

@@ -58,7 +58,12 @@ SMALL = 7.5
 
 
 def render(
-    panels: Sequence[Panel], threshold: float | None, path: Path, title: str, caption: str = ""
+    panels: Sequence[Panel],
+    threshold: float | None,
+    path: Path,
+    title: str,
+    caption: str = "",
+    digest: str = "",
 ) -> tuple[int, int]:
     """Draw panels into a picture, one row each.
 
@@ -68,6 +73,7 @@ def render(
         path: the picture; a PNG, or WebP of a third of its bytes where the suffix is .webp.
         title: above all.
         caption: below all; wrapped.
+        digest: of what it shows, kept in a WebP for `drawn_before`.
 
     Returns:
         (width, height) in pixels.
@@ -114,16 +120,16 @@ def render(
         )
         _label_bar(bar.ax, colours, threshold)
     _legend(figure, threshold, caption)
-    return _save(figure, path)
+    return _save(figure, path, digest)
 
 
-def _save(figure: Figure, path: Path) -> tuple[int, int]:
+def _save(figure: Figure, path: Path, digest: str) -> tuple[int, int]:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
     image = Image.fromarray(pixels).convert("RGB")
     if path.suffix == ".webp":
-        image.save(path, "WEBP", quality=90, method=2)
+        image.save(path, "WEBP", quality=90, method=2, xmp=digest.encode())
     else:
         image.save(path, "PNG", dpi=(DPI, DPI))
     return image.size
@@ -131,7 +137,7 @@ def _save(figure: Figure, path: Path) -> tuple[int, int]:
 
 def _height(panel: Panel) -> float:
     """As high as image and text need, but never a tower."""
-    shape = panel.image.shape[0] / panel.image.shape[1]
+    shape: float = panel.image.shape[0] / panel.image.shape[1]
     lines = len(_fold(panel.name, 3)) + len(_facts(panel)) + 0.5
     return max(min(CELL * shape, 1.5 * CELL), LINE * lines) + NOTE
 

@@ -205,7 +205,7 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 
 
 def gallery(folder: Path, row: Row, target: Path, file: str) -> Gallery | None:
-    """Draw the panels of a cell into a WebP file.
+    """Draw the panels of a cell into a WebP file, unless it shows them already.
 
     Args:
         folder: of the cell's artifacts, with `panels.npz`.
@@ -217,8 +217,8 @@ def gallery(folder: Path, row: Row, target: Path, file: str) -> Gallery | None:
     Raises:
         StoreError: panels that are damaged.
     """
-    # matplotlib takes a second to import, and most sites are made without artifacts.
-    from bench.report.pictures.gallery import render
+    # Most sites are made without artifacts, and matplotlib takes a second to import.
+    from bench.report.pictures.drawn_before import digest_of, drawn_before
     from bench.rows.panels import epoch_note, load_panels
 
     panels, threshold = load_panels(folder / "panels.npz")
@@ -227,14 +227,18 @@ def gallery(folder: Path, row: Row, target: Path, file: str) -> Gallery | None:
     place = f"{row.method} on {row.dataset}/{row.category}, seed {row.seed}"
     place += epoch_note(panels)
     caption = _caption(row)
-    width, height = render(panels, threshold, target, place, caption)
+    digest = digest_of(folder / "panels.npz", place, caption)
+    if (size := drawn_before(target, digest)) is None:
+        from bench.report.pictures.gallery import render
+
+        size = render(panels, threshold, target, place, caption, digest)
     has_maps = any(panel.map is not None for panel in panels)
     parts = "image, truth, anomaly map and contour of the map on the image"
     alt = (
         f"{len(panels)} test images of {place}, failures first: "
         f"{parts if has_maps else 'image and truth'}"
     )
-    return Gallery(file, width, height, alt, f"{place}. {caption}")
+    return Gallery(file, *size, alt, f"{place}. {caption}")
 
 
 def _caption(row: Row) -> str:

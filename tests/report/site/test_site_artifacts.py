@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,6 +49,34 @@ def test_curves_losses_and_panels_of_a_cell_are_shown(
     assert "failures first" in image["alt"]
     build_site(load_site_data([results]), tmp_path / "out", galleries=False)
     assert not list((tmp_path / "out").rglob("images/*"))
+
+
+def test_a_gallery_is_drawn_again_only_where_what_it_shows_has_changed(
+    tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
+) -> None:
+    row = site_row()
+    artifacts = tmp_path / "r" / "artifacts" / row.cell
+    artifacts.mkdir(parents=True)
+    zeros = np.zeros((8, 8))
+    panel = Panel("a.png", np.zeros((8, 8, 3), np.uint8), zeros, zeros, 0.5, 1, "hole", "lowest")
+    picture = tmp_path / "out" / "images" / f"{row.cell}.webp"
+
+    def drawn(row: Row, *panels: Panel) -> int:
+        save_panels(artifacts / "panels.npz", panels, 0.5)
+        results = write_results(tmp_path / "r", [row])
+        build_site(load_site_data([results]), tmp_path / "out")
+        assert 'width="' in (tmp_path / "out" / "methods" / "padim.html").read_text("utf-8")
+        return picture.stat().st_mtime_ns
+
+    first = drawn(row, panel)
+    assert drawn(row, panel) == first
+    other_panels = drawn(row, panel, panel)
+    assert other_panels > first
+    other_texts = drawn(replace(row, image_auroc=0.1), panel, panel)
+    assert other_texts > other_panels
+    picture.write_bytes(b"no picture")
+    assert drawn(row, panel) > other_texts
+    assert len(picture.read_bytes()) > 1000
 
 
 def test_images_that_show_people_are_never_drawn(
@@ -123,7 +152,7 @@ def test_what_has_no_pictures_says_which_command_makes_them(
 def test_curves_without_panels_say_how_to_make_the_test_images(
     tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
 ) -> None:
-    row = site_row(command="bench run -m padim --force")
+    row = site_row()
     results = write_results(tmp_path / "r", [row])
     artifacts = results / "artifacts" / row.cell
     artifacts.mkdir(parents=True)
@@ -131,7 +160,7 @@ def test_curves_without_panels_say_how_to_make_the_test_images(
     build_site(load_site_data([results]), tmp_path / "out")
     (text,) = Page(tmp_path / "out" / "methods" / "padim.html").texts("p", "small")
     assert text.startswith("No test images lie among")
-    again = "bench run -m padim -d mvtec -c carpet --seed 0 --force"
+    again = "bench run -m padim -d mvtec -c carpet --seed 0 --protocol standard --force"
     assert text.endswith(f"{again} makes them again.")
 
 
