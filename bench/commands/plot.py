@@ -16,11 +16,25 @@ from bench.report.choice.quantities import SCORES, published_metrics
 from bench.report.choice.selection import Selection, results_option
 from bench.report.paper.published import load_published
 from bench.report.pictures.figures import save
+from bench.report.rerun import rerun
 from bench.rows.store import ResultStore
 from bench.settings.config import load_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from matplotlib.figure import Figure
+
     from bench.report.choice.groups import Group
+    from bench.report.compare.distributions import Distribution
+    from bench.rows.row import Row
+
+Out = Annotated[Path, typer.Option(help="Folder for the figures and the table.")]
+Datasets = Annotated[
+    list[str] | None, typer.Option("--datasets", "--dataset", "-d", help="All if none.")
+]
+Protocol = Annotated[str | None, typer.Option(help="Rows of this protocol only.")]
+Results = Annotated[Path | None, typer.Option(help="Folder of the results.")]
 
 app = typer.Typer(rich_markup_mode=None, help="Figures from rows.", no_args_is_help=True)
 
@@ -33,6 +47,16 @@ class Figures(str, Enum):
     svg = "svg"
 
 
+class Kinds(str, Enum):
+    """What has a score."""
+
+    images = "images"
+    pixels = "pixels"
+
+
+Format = Annotated[Figures, typer.Option(help="How to write the figures.")]
+
+
 @app.callback()
 def plot() -> None:
     """Figures from rows."""
@@ -40,16 +64,12 @@ def plot() -> None:
 
 @app.command("complexity")
 def complexity(
-    out: Annotated[Path, typer.Option(help="Folder for the figures and the table.")] = Path(
-        "plots"
-    ),
+    out: Out = Path("plots"),
     metric: Annotated[str, typer.Option(help="Score on the vertical axis.")] = "image_auroc",
-    datasets: Annotated[
-        list[str] | None, typer.Option("--datasets", "--dataset", "-d", help="All if none.")
-    ] = None,
-    protocol: Annotated[str | None, typer.Option(help="Rows of this protocol only.")] = None,
-    format: Annotated[Figures, typer.Option(help="How to write the figures.")] = Figures.png,
-    results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
+    datasets: Datasets = None,
+    protocol: Protocol = None,
+    format: Format = Figures.png,
+    results: Results = None,
 ) -> None:
     """Table of costs; score against speed; memory against input size; PyramidFlow's memory saving.
 
@@ -98,21 +118,86 @@ def complexity(
         typer.echo(f"memory_saving: published curves only; run: {command}")
     table = out / "complexity.md"
     replace_file(table.absolute(), f"{text}\n".encode())
-    files = {out / f"{name}.{format.value}": figure for name, figure in figures.items()}
-    for file, figure in files.items():
-        save(figure, file)
-    for pattern in ("score_against_speed*", "memory_against_size", "memory_saving"):
-        for old in set(out.glob(f"{pattern}.{format.value}")) - set(files):
-            old.unlink()
+    patterns = ("score_against_speed*", "memory_against_size", "memory_saving")
+    typer.echo("\n".join(map(str, [table, *_write(figures, out, format, patterns)])))
+
+
+@app.command("scores")
+def scores(
+    out: Out = Path("plots"),
+    of: Annotated[
+        Kinds, typer.Option(help="What has a score; pixels of images that `bench show` draws.")
+    ] = Kinds.images,
+    methods: Annotated[
+        list[str] | None, typer.Option("--methods", "--method", "-m", help="All if none.")
+    ] = None,
+    datasets: Datasets = None,
+    protocol: Protocol = None,
+    format: Format = Figures.png,
+    results: Results = None,
+) -> None:
+    """Distributions of the scores of normal and anomalous images, for each method and category.
+
+    CFLOW-AD's Figure 4, from the scores that lie beside the rows. Figures of this command that the
+    folder holds in the same format are replaced or removed.
+    """
+    settings = load_settings()
+    folder = settings.results_folder(results)
+    selection = Selection(methods=split(methods), datasets=split(datasets), protocol=protocol)
+    skipped = settings.without_scores() if protocol is None else ()
+    rows = [row for row in selection.rows(folder, settings) if row.protocol not in skipped]
+    if not rows:
+        raise ConfigError(
+            f"the rows are of protocol {', '.join(skipped)}, whose scores say nothing; "
+            "--protocol shows them"
+        )
+    from bench.report.choice.groups import groups
+    from bench.report.compare.distributions import csv_text, distributions, figure
+
+    found: list[tuple[Group, Sequence[Distribution]]] = []
+    missing: dict[str, Row] = {}
+    for group in groups(rows):
+        drawn, absent = distributions(group, folder / "artifacts", of.value)
+        missing |= absent
+        if drawn:
+            found.append((group, drawn))
+    where = results_option(folder, settings)
+    for text, row in missing.items():
+        again = rerun(row, where)
+        typer.echo(f"left out: {text}{f'; run again: {again}' if again else ''}", err=True)
+    if not found:
+        raise StoreError(f"{folder} holds no scores of {of.value} to plot: see above")
+    names = _names([group for group, _ in found], machines=False)
+    figures = {
+        f"{of.value[:-1]}_scores-{name}": figure(group, drawn, of.value)
+        for name, (group, drawn) in zip(names, found, strict=True)
+    }
+    table = out / f"{of.value[:-1]}_scores.csv"
+    replace_file(table.absolute(), csv_text(found, of.value).encode())
+    files = _write(figures, out, format, (f"{of.value[:-1]}_scores-*",))
     typer.echo("\n".join(map(str, [table, *files])))
 
 
-def _names(groups: list[Group]) -> list[str]:
+def _write(
+    figures: Mapping[str, Figure], out: Path, format: Figures, patterns: Sequence[str]
+) -> list[Path]:
+    """Save figures by name; others of these patterns and of the format are removed."""
+    files = {out / f"{name}.{format.value}": figure for name, figure in figures.items()}
+    for file, figure in files.items():
+        save(figure, file)
+    for pattern in patterns:
+        for old in set(out.glob(f"{pattern}.{format.value}")) - set(files):
+            old.unlink()
+    return list(files)
+
+
+def _names(groups: Sequence[Group], machines: bool = True) -> list[str]:
     """Of files: data set, protocol, device and threads; numbered where that is not enough."""
     names: list[str] = []
     for group in groups:
         row = group.first
-        parts = f"{row.dataset} {row.protocol} {row.device} {row.threads}t"
+        machine = f" {row.device} {row.threads}t" if machines else ""
+        parts = f"{row.dataset} {row.protocol}{machine}"
         name = re.sub(r"[^a-z0-9]+", "-", parts.lower()).strip("-")
         count = sum(re.fullmatch(rf"{name}(-no\d+)?", known) is not None for known in names)
         names.append(f"{name}-no{count + 1}" if count else name)

@@ -10,8 +10,9 @@ import numpy as np
 from scipy import special, stats
 from scipy.optimize import brentq
 
-from bench.npz import DAMAGED
+from bench.errors import StoreError
 from bench.report.choice import quantities as q
+from bench.rows.image_scores import load_image_scores
 from bench.rows.upgrade import artifacts_of
 
 if TYPE_CHECKING:
@@ -91,7 +92,10 @@ def image_samples(rows: Sequence[Row], metric: str, artifacts: Path) -> Sampled:
     """
     drawn = []
     for row in rows:
-        scores, labels = _stored(artifacts_of(artifacts, row) / "scores.npz")
+        try:
+            scores, labels = load_image_scores(artifacts_of(artifacts, row))
+        except StoreError as error:
+            raise NoInterval(str(error)) from error
         value = q.quantity(row, metric)
         # A file of another run than the row would give an interval around another number.
         if value is None or not abs(image_score(metric, scores, labels) - value) < 1e-4:
@@ -154,22 +158,6 @@ def auroc_interval(
     low = 0.0 if value <= edge else brentq(excess, 0.0, min(value, 1 - edge))
     high = 1.0 if value >= 1 - edge else brentq(excess, max(value, edge), 1.0)
     return float(low), float(high)
-
-
-def _stored(file: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Scores and labels, in the order of the images' names."""
-    try:
-        with file.open("rb") as stream, np.load(stream) as stored:
-            scores = stored["scores"].astype(np.float64)
-            labels = stored["labels"].astype(bool)
-            order = np.argsort(stored["names"], kind="stable")
-    except FileNotFoundError as error:
-        raise NoInterval("scores.npz is not there") from error
-    except DAMAGED as error:
-        raise NoInterval(f"scores.npz cannot be read ({error})") from error
-    if not len(scores) == len(labels) == len(order):
-        raise NoInterval("scores.npz has scores, labels and names of different lengths")
-    return scores[order], labels[order]
 
 
 def image_score(metric: str, scores: NDArray[np.float64], labels: NDArray[np.bool_]) -> float:
