@@ -13,9 +13,12 @@ from tabulate import tabulate
 
 from bench.commands.options import AuxiliaryRoot, TableFormat, integers, with_auxiliary
 from bench.disk import replace_file, tidy
-from bench.errors import BenchError, ConfigError
+from bench.errors import BenchError, ConfigError, DataError
+from bench.plan import discovery
+from bench.plan.auxiliary import picture_fields
 from bench.plan.identity import canonical
-from bench.plan.request import Request
+from bench.plan.request import Request, open_dataset
+from bench.report.choice.settings_text import DEFAULTS
 from bench.report.formats import render
 from bench.report.paper.document import document
 from bench.report.paper.matching import Matcher
@@ -62,7 +65,7 @@ def table(
     """
     settings = with_auxiliary(load_settings(), auxiliary_root)
     if results is not None:
-        if not run and not results.is_dir():
+        if not (run or dry_run) and not results.is_dir():
             raise ConfigError(f"--results {results} is not a folder; --run makes it")
         settings = replace(settings, paths=replace(settings.paths, results=tidy(results)))
     published = load_published()
@@ -85,6 +88,8 @@ def table(
         ]
         if dry_run:
             _print_missing(spec, asked)
+            for line in lacking(spec, settings, asked):
+                typer.echo(f"missing: {line}")
             return
         failed = run_missing(spec, settings, asked)
     rows = ResultStore(settings.paths.results).rows()
@@ -168,12 +173,39 @@ def _print_missing(spec: TableSpec, missing: Sequence[tuple[Request, tuple[int, 
     cells = 0
     for request, seeds in missing:
         cells += len(request.categories) * len(seeds)
-        parameters = ", ".join(f"{k}={v}" for k, v in request.overrides.items())
+        parameters = ", ".join(f"{k}={v}" for k, v in request.overrides.items()) or DEFAULTS
         typer.echo(
             f"{request.methods[0]} on {', '.join(request.categories)}; "
             f"{listed('seed', seeds)}; {parameters}"
         )
     typer.echo(f"{spec.name}: {counted(cells, 'cell')} to run")
+
+
+def lacking(
+    spec: TableSpec, settings: Settings, missing: Sequence[tuple[Request, tuple[int, ...]]]
+) -> list[str]:
+    """What the runs would stop at or do without: images, categories, auxiliary pictures."""
+    if not missing:
+        return []
+    plugin = discovery.describe("datasets", spec.dataset)
+    wanted = list(dict.fromkeys(c for request, _ in missing for c in request.categories))
+    lines: list[str] = []
+    try:
+        dataset, _ = open_dataset(settings, plugin, {}, missing[0][0].data_root)
+        there = dataset.categories()
+        if absent := [category for category in wanted if category not in there]:
+            lines.append(f"{spec.dataset}: no images of {', '.join(absent)}")
+    except DataError as error:
+        lines.append(str(error))
+    for name in dict.fromkeys(request.methods[0] for request, _ in missing):
+        method = discovery.describe("methods", name)
+        given = [r.overrides for r, _ in missing if r.methods[0] == name]
+        for key in picture_fields(method):
+            if not all(overrides.get(f"{name}.{key}") for overrides in given):
+                lines.append(
+                    f"{name}.{key} names no folder of pictures: the method's fall-back, marked ◇"
+                )
+    return lines
 
 
 def run_missing(

@@ -197,3 +197,33 @@ def test_an_unknown_column_survives_reading_and_writing(tmp_path: Path, make_row
     (read,) = read_csv(tmp_path / "a.csv")
     assert read.extra == {"of_the_future": "kept"}
     assert "of_the_future" not in columns()
+
+
+@pytest.mark.parametrize("name", ["pyramidflow/table3", "pyramidflow/table4", "cflow/table4"])
+def test_every_row_is_planned_without_data_and_what_is_missing_is_said(
+    name: str, spec: Spec, tmp_path: Path
+) -> None:
+    place = ("--data-root", str(tmp_path), "--results", str(tmp_path / "none"))
+    lines = bench("table", name, "--run", "--dry-run", *place).splitlines()
+    found = spec(name)
+    assert all(row.method for row in found.rows)
+    plan = [line for line in lines if " on " in line and "; seed" in line]
+    assert {line.split(" on ")[0] for line in plan} == {row.method for row in found.rows}
+    cells = len(found.wanted()) * sum(len(found.seeds_of(row)) for row in found.rows)
+    assert f"{name}: {cells} cells to run" in lines
+    assert not any(line.endswith("; ") for line in plan)
+    (missing,) = [line for line in lines if line.startswith(f"missing: {found.dataset}: no images")]
+    assert "get it from http" in missing
+
+
+def test_a_dry_run_names_categories_that_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "02" / "train" / "ok").mkdir(parents=True)
+    place = ("--data-root", str(tmp_path), "--results", str(tmp_path / "none"))
+    text = bench("table", "pyramidflow/table4", "--run", "--dry-run", *place)
+    assert "missing: btad: no images of 01, 03\n" in text
+
+
+def test_a_dry_run_says_that_a_fall_back_stands_for_auxiliary_pictures(tmp_path: Path) -> None:
+    place = ("--data-root", str(tmp_path), "--results", str(tmp_path / "none"))
+    text = bench("table", "pyramidflow/table3", "--dry-run", *place)
+    assert "missing: draem.textures names no folder of pictures: the method's fall-back" in text
