@@ -140,14 +140,19 @@ def test_plugin(
         list[str] | None,
         typer.Option("--set", help="key=value for the method. Several values: layers=[1,2]."),
     ] = None,  # noqa: PT028
+    preset: Annotated[str, typer.Option(help="Preset whose settings the method has.")] = "quick",  # noqa: PT028
+    seconds: Annotated[
+        float,
+        typer.Option(min=0, help="Each of two trainings ends with the epoch that passes this."),
+    ] = 60.0,  # noqa: PT028
     auxiliary_root: AuxiliaryRoot = None,  # noqa: PT028
 ) -> None:
     """Run a method on a small synthetic category and check what it returns."""
     from bench.run.plugin_test import check_method
 
-    settings = with_auxiliary(load_settings(preset="quick"), auxiliary_root)
+    settings = with_auxiliary(load_settings(preset=preset), auxiliary_root)
     settings = replace(settings, run=replace(settings.run, weights="random", device="cpu"))
-    problems = check_method(settings, name, typer.echo, pairs(set_))
+    problems = check_method(settings, name, typer.echo, pairs(set_), seconds)
     for problem in problems:
         typer.echo(f"FAILED {problem}")
     raise typer.Exit(1 if problems else 0)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bench.errors import counted
 from bench.files.manifest import SPLITS
 from bench.plan import discovery
 from bench.plan.request import Planned, Request, plan_request
@@ -30,16 +33,37 @@ SMALL = {
 }
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A method after training.
+
+    Attributes:
+        pixels: (N, 3, H, W) test images.
+        epochs: how often `fit` yielded.
+        is_cut: whether it was told to end; it might have gone on.
+        warning: about frozen parameters of its own; or nothing.
+    """
+
+    method: Method
+    pixels: Tensor
+    epochs: int
+    is_cut: bool
+    warning: str
+
+
 def check_method(
     settings: Settings,
     name: str,
     say: Callable[[str], None],
     overrides: Mapping[str, object] | None = None,
+    seconds: float = math.inf,
 ) -> list[str]:
     """Fit a method twice on one small synthetic category and look at its predictions.
 
     Args:
         overrides: fields of the method, as `--set` gives them.
+        seconds: the first training ends with the epoch in which they are over; the second after as
+            many epochs.
 
     Returns:
         the promises that it breaks, a line each; empty if it keeps them all.
@@ -48,20 +72,46 @@ def check_method(
     given = {**SMALL, **(overrides or {})}
     planned = plan_request(settings, Request([name], ["synthetic"], [CATEGORY], given))[0]
     planned.dataset.prepare([CATEGORY])
+    say(_length(planned, seconds))
     with told(name, discovery.describe("methods", name).files):
-        return _problems(planned, say)
+        return _problems(planned, say, seconds)
 
 
-def _problems(planned: Planned, say: Callable[[str], None]) -> list[str]:
-    method, pixels, warning = _fit(planned)
-    if warning:
-        say(f"WARNING {warning}; rows are marked")
+def _length(planned: Planned, seconds: float) -> str:
+    """How long training takes as the fields are, and how it is made shorter."""
+    params = planned.cells[0].params
+    found = {
+        name: value
+        for name, value in params.items()
+        if name.split("_")[-1] in ("epochs", "steps") and type(value) is int
+    }
+    limit = f", each to the epoch that passes {seconds:g} s" if seconds < math.inf else ""
+    if not found:
+        return f"trains twice{limit}"
+    named = ", ".join(f"{name} = {value}" for name, value in found.items())
+    longest = max(found, key=lambda name: found[name])
+    return f"trains twice{limit}, with {named}; shorter by --set {longest}=1"
+
+
+def _problems(planned: Planned, say: Callable[[str], None], seconds: float) -> list[str]:
+    begun = time.monotonic()
+    first = _fit(planned, lambda _: time.monotonic() - begun > seconds)
+    method, pixels = first.method, first.pixels
+    if first.warning:
+        say(f"WARNING {first.warning}; rows are marked")
+    if first.is_cut:
+        after = counted(first.epochs, "epoch")
+        say(f"ended after {after} of training, {seconds:g} s; --seconds sets another limit")
     problems = _check_shapes(method, pixels)
     if problems:  # the other checks compare maps with each other
         return problems
-    problems += _check_repeatable(method, _fit(planned)[0], pixels)
+    again = _fit(planned, lambda epochs: first.is_cut and epochs == first.epochs)
+    problems += _check_repeatable(method, again.method, pixels)
     problems += _check_batch(method, pixels)
-    problems += _check_planted(method, pixels)
+    problems += [
+        f"{text}, even after {counted(first.epochs, 'epoch')}" if first.is_cut else text
+        for text in _check_planted(method, pixels)
+    ]
     problems += _check_state(planned, method, pixels)
     if not problems:
         say(
@@ -71,8 +121,8 @@ def _problems(planned: Planned, say: Callable[[str], None]) -> list[str]:
     return problems
 
 
-def _fit(planned: Planned) -> tuple[Method, Tensor, str]:
-    """The fitted method, the test images, and a warning or nothing."""
+def _fit(planned: Planned, is_enough: Callable[[int], bool]) -> Fitted:
+    """Train until `fit` ends, or `is_enough` says so of the number of epochs."""
     import torch
 
     from bench.run.context import CellRun, image_set, make_method, seed_everything
@@ -90,9 +140,12 @@ def _fit(planned: Planned) -> tuple[Method, Tensor, str]:
     run = CellRun(cell, cpu, train.image_size, Weights("random"), folders)
     method.prepare(run)
     warning = run.note_unrecorded(method)
-    for _ in epochs_of(method, train, run):
-        continue
-    return method, torch.cat(list(test.batches(8))), warning
+    epochs, is_cut = 0, False
+    training = epochs_of(method, train, run)
+    for epochs, _ in enumerate(training, 1):
+        if is_cut := is_enough(epochs):
+            break
+    return Fitted(method, torch.cat(list(test.batches(8))), epochs, is_cut, warning)
 
 
 def _predict(method: Method, pixels: Tensor) -> Prediction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -114,11 +115,11 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list
     # The folder of the project that this process first imported a method from stays otherwise.
     monkeypatch.setattr(methods, "__path__", [str(tmp_path / "methods")])
 
-    def call(fit: str, predict: str, **overrides: object) -> list[str]:
+    def call(fit: str, predict: str, seconds: float = math.inf, **overrides: object) -> list[str]:
         text = METHOD.format(fit=fit, predict=predict)
         name = f"mine_{next(NUMBERS)}"
         (tmp_path / "methods" / f"{name}.py").write_text(text, encoding="utf-8")
-        return check_method(load_settings(tmp_path, "quick"), name, print, overrides)
+        return check_method(load_settings(tmp_path, "quick"), name, print, overrides, seconds)
 
     return call
 
@@ -142,3 +143,27 @@ def test_options_reach_the_method(check: Callable[..., Any]) -> None:
     broken = "if self.broken: raise ValueError('as told')\n        return Prediction(maps)"
     with pytest.raises(MethodError, match=r"ValueError: as told\n  .*/mine_\d+.py:\d+ in predict"):
         check("yield {}", broken, broken=True)
+
+
+def test_an_endless_training_ends_with_the_epoch_that_passes_the_limit(
+    check: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check("while True: yield {}", "return Prediction(maps)", seconds=0.0) == []
+    said = capsys.readouterr().out
+    assert "trains twice, each to the epoch that passes 0 s" in said
+    assert "ended after 1 epoch of training, 0 s; --seconds sets another limit" in said
+
+
+def test_both_trainings_have_as_many_epochs_as_the_first_had_time_for(
+    check: Callable[..., Any],
+) -> None:
+    fit = "for i in range(10**9): self.rounds = torch.tensor(1.0 + i); yield {}"
+    assert check(fit, "return Prediction(maps * self.rounds)", seconds=0.2) == []
+
+
+def test_a_training_within_the_limit_runs_to_its_end(
+    check: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = "yield {}\n        self.gain = torch.tensor(2.0)"
+    assert check(fit, "return Prediction(maps * self.gain)", seconds=1e6) == []
+    assert "ended after" not in capsys.readouterr().out
