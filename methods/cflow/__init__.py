@@ -232,7 +232,7 @@ class Cflow(Method):
                 with torch.no_grad():
                     features = self.encoder(images)
                 rate = schedule.rate(meta_epoch, index, batches)
-                losses.append(trainer.update(features, rate))
+                losses.append(trainer.update(features, rate, meta_epoch + 1))
                 index += 1
         if self.aggregation == "train":
             self._set_maxima(train)

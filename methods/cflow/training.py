@@ -43,8 +43,12 @@ class Trainer:
         self.codes: dict[tuple[int, int], Tensor] = {}
         self.batches = 0
 
-    def update(self, features: Sequence[Tensor], rate: float) -> Tensor:
+    def update(self, features: Sequence[Tensor], rate: float, epoch: int = 1) -> Tensor:
         """Train on (B, C, h, w) feature maps, level by level.
+
+        Args:
+            rate: of learning.
+            epoch: number of the meta epoch, for messages.
 
         Returns:
             (steps,) losses in the order of the updates.
@@ -55,7 +59,10 @@ class Trainer:
         self.require_fibers(features)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        losses = [self._level(level, x) for level, x in enumerate(features)]
+        losses = []
+        for level, x in enumerate(features):
+            losses.append(self._level(level, x))
+            self._require_finite(level, losses[-1], epoch)
         self.batches += 1
         return torch.cat(losses)
 
@@ -90,9 +97,7 @@ class Trainer:
             chosen = order[start : start + self.fibers]
             code = None if codes is None else codes[chosen % (height * width)]
             losses.append(self._step(level, fibers[chosen], code))
-        result = torch.stack(losses)
-        self._require_finite(level, result)
-        return result
+        return torch.stack(losses)
 
     def _codes(self, height: int, width: int, device: torch.device) -> Tensor:
         """(height * width, P) position codes, kept for the next batch."""
@@ -110,7 +115,7 @@ class Trainer:
         self.optimizer.step()
         return loss.detach()
 
-    def _require_finite(self, level: int, losses: Tensor) -> None:
+    def _require_finite(self, level: int, losses: Tensor, epoch: int) -> None:
         # Once for all updates of a level: a check at each one would wait for the device.
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
@@ -118,8 +123,8 @@ class Trainer:
             rate = self.optimizer.param_groups[0]["lr"]
             raise MethodError(
                 f"cflow: the loss is {float(losses[step])} at level {level}, image batch "
-                f"{self.batches}, update {step} (lr {rate:.3g}); lower lr or clamp, or check "
-                "that the backbone's features are finite"
+                f"{self.batches}, update {step} in meta epoch {epoch} (lr {rate:.3g}); lower lr "
+                "or clamp, or check that the backbone's features are finite"
             )
 
 

@@ -156,8 +156,9 @@ class PyramidFlow(Method):
             self.training_mode(True)
             losses = []
             for images in train.batches(self.batch, shuffle=True, drop_last=True, augment=augment):
-                losses.append(self.step(images, optimiser, step)[0])
                 step += 1
+                place = f"epoch {epoch + 1}, step {step}"
+                losses.append(self.step(images, optimiser, place)[0])
             self.training_mode(False)
             self.remember(train)
             if epoch == self.epochs - 1:
@@ -212,22 +213,25 @@ class PyramidFlow(Method):
         )
 
     def step(
-        self, images: Tensor, optimiser: torch.optim.Optimizer, number: int
+        self, images: Tensor, optimiser: torch.optim.Optimizer, place: str
     ) -> tuple[float, float]:
         """One optimiser step on a batch: the loss, and the gradient norm before clipping.
 
+        Args:
+            place: of the step in the training, for messages: "epoch 1, step 2".
+
         Raises:
-            MethodError: a loss or gradient that is not finite; names the block and the step.
+            MethodError: a loss or gradient that is not finite; names the block and the place.
         """
         optimiser.zero_grad(set_to_none=True)
         loss = self.loss(self.flow(self.pyramid(images), self.save_memory))
         value = float(loss.detach())
         if not math.isfinite(value):
-            self._raise_not_finite(f"loss {value}", images, number)
+            self._raise_not_finite(f"loss {value}", images, place)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = float(nn.utils.clip_grad_norm_(self.flow.parameters(), self.clip))
         if not math.isfinite(norm):
-            self._raise_not_finite(f"gradient norm {norm}", images, number)
+            self._raise_not_finite(f"gradient norm {norm}", images, place)
         optimiser.step()
         return value, norm
 
@@ -235,8 +239,8 @@ class PyramidFlow(Method):
         """Set the images of the template, which is computed when it is first needed."""
         self._pending = train
 
-    def _raise_not_finite(self, what: str, images: Tensor, step: int) -> None:
-        """Say which block and step; the search runs only when something went wrong."""
+    def _raise_not_finite(self, what: str, images: Tensor, place: str) -> None:
+        """Say which block and where; the search runs only when something went wrong."""
         bad = [
             number
             for number, block in enumerate(self.flow.chain())
@@ -249,7 +253,7 @@ class PyramidFlow(Method):
             else self.flow.first_bad_block(self.pyramid(images))
         )
         raise MethodError(
-            f"pyramidflow: {what} in step {step}, first at {where};"
+            f"pyramidflow: {what} in {place}, first at {where};"
             f" lower lr ({self.lr:g}) or clip ({self.clip:g}), or look at the training images"
         )
 

@@ -285,7 +285,7 @@ def test_training_steps_end_where_the_published_ones_do(
     method.training_mode(True)
     optimiser = method.optimiser()
     steps = [
-        method.step(images[chosen.long()], optimiser, step)
+        method.step(images[chosen.long()], optimiser, f"step {step}")
         for step, chosen in enumerate(TRAIN.tensor(f"{run}/batch_order"))
     ]
     losses, norms = zip(*steps, strict=True)

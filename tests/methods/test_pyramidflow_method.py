@@ -241,7 +241,9 @@ def test_a_loss_that_is_not_finite_names_block_and_step(
     next(epochs)
     with torch.no_grad():
         method.flow.chain()[4].last.fill_(float("nan"))
-    with pytest.raises(MethodError, match=r"loss nan in step 2, first at block 4 of 6 \(Up"):
+    with pytest.raises(
+        MethodError, match=r"loss nan in epoch 2, step 3, first at block 4 of 6 \(Up"
+    ):
         next(epochs)
 
 
