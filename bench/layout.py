@@ -1,14 +1,12 @@
 """What a data set may import beside `bench.api`: layouts that data sets share, reading of text."""
 
 from bench.disk import read_text
+from bench.files.folders import Listing, image_files, listing
 from bench.files.layout import (
     MASK_SUFFIXES,
-    Listing,
     Tree,
     absent,
     category_folder,
-    image_files,
-    listing,
     locate,
     pair_masks,
     test_samples,

@@ -19,7 +19,7 @@ from hypothesis import settings
 from bench.api import Images, Run
 from bench.blocks.backbone import build_backbone
 from bench.files.held_out import published_split, split_indices
-from bench.report.paper.published import Published, load_published
+from bench.report.paper.published import PublishedNumbers, load_published
 from bench.run.scratch import mapped_zeros
 from bench.weights.loading import fresh_network
 from tests import golden_files
@@ -37,7 +37,7 @@ settings.load_profile("bench")
 
 
 @pytest.fixture(scope="session")
-def published() -> Published:
+def published() -> PublishedNumbers:
     """The published numbers of the checkout: some thousand lines, read once."""
     return load_published()
 

@@ -186,7 +186,7 @@ def images_of(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         return [path]
-    from bench.files.layout import listing
+    from bench.files.folders import listing
 
     found = listing(path, path)
     if not found.images:

@@ -23,7 +23,7 @@ from bench.report.formats import render
 from bench.report.paper.document import document
 from bench.report.paper.matching import Matcher
 from bench.report.paper.paper_table import build
-from bench.report.paper.published import Published, load_published
+from bench.report.paper.published import PublishedNumbers, load_published
 from bench.report.paper.table_files import load_table, read_table, table_files
 from bench.report.paper.table_spec import TableSpec
 from bench.rows.row import Row
@@ -102,7 +102,7 @@ def table(
     raise typer.Exit(1 if failed else 0)
 
 
-def listing(settings: Settings, published: Published) -> str:
+def listing(settings: Settings, published: PublishedNumbers) -> str:
     """Every table with its title, and how much of it is measured."""
     rows = ResultStore(settings.paths.results).rows()
     lines = []

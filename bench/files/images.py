@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from bench.errors import DataError
-from bench.files.layout import mask_files
+from bench.files.folders import mask_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,34 +10,17 @@ from typing import TYPE_CHECKING
 
 from bench.api import ConfigError, DataError, Dataset, MaskRule, Sample, nearest
 from bench.errors import counted
+from bench.files.folders import by_stem, image_files, listing, stem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
-)
-UNREAD_SUFFIXES = frozenset(
-    {".gif", ".jp2", ".j2k", ".jpf", ".jxl", ".heic", ".heif", ".avif", ".dng", ".cr2", ".nef"}
-    | {".arw", ".raw", ".pbm", ".pnm", ".pfm", ".tga", ".dcm", ".exr", ".hdr", ".psd", ".svg"}
-)
-"""Of images that no data set here reads."""
 MASK_SUFFIXES = ("_mask", "")
 """How a mask's stem continues its image's stem; both occur in copies of one data set."""
 
-_LITTER = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx"})
 _log = logging.getLogger("bench")
 _said: set[Path] = set()
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What lies in one folder, each list sorted by the bytes of the name; litter left out."""
-
-    folders: list[Path]
-    images: list[Path]
-    others: list[Path]
 
 
 @dataclass(frozen=True)
@@ -73,72 +56,6 @@ class Tree:
             raise ConfigError(f"bits = {self.bits}; of a 16-bit file 9 to 16 can hold the data")
 
 
-def is_litter(name: str) -> bool:
-    """Whether the operating system or an editor left this file: hidden, AppleDouble, Thumbs.db."""
-    return name.startswith(".") or name.casefold() in _LITTER
-
-
-def listing(folder: Path, root: Path) -> Listing:
-    """The entries of a folder inside `root`; links are followed as long as they stay inside.
-
-    Raises:
-        DataError: the folder cannot be read, lies outside `root`, or holds a dangling link, a link
-            that leaves `root` or leads back to a parent, or a name that is not UTF-8.
-    """
-    try:
-        real, real_root = folder.resolve(strict=True), root.resolve(strict=True)
-        names = sorted((path.name for path in folder.iterdir()), key=os.fsencode)
-    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-        raise DataError(f"{folder}: cannot be read: {_reason(error)}") from error
-    _inside(folder, real, real_root)
-    found = Listing([], [], [])
-    for name in names:
-        if is_litter(name):
-            continue
-        _utf8(folder, name)
-        path = folder / name
-        if path.is_symlink():
-            _follow(path, real, real_root)
-        if path.is_dir():
-            found.folders.append(path)
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            found.images.append(path)
-        else:
-            found.others.append(path)
-    _refuse_repeats(found.folders)
-    return found
-
-
-def image_files(folder: Path, root: Path) -> list[Path]:
-    """The images of one folder, sorted.
-
-    Raises:
-        DataError: as `listing`; or a folder below, or two images with one stem.
-    """
-    found = listing(folder, root)
-    if found.folders:
-        raise DataError(
-            f"{found.folders[0]}: a folder below {folder.name}/, where only images are expected; "
-            "move its images up, or out of the data set"
-        )
-    _by_stem(found.images)
-    return found.images
-
-
-def mask_files(mask: Path) -> list[Path]:
-    """The files of a sample's mask: itself, or those of the folder of its defects, sorted.
-
-    Raises:
-        DataError: as `image_files`; or the folder holds no image.
-    """
-    if not mask.is_dir():
-        return [mask]
-    files = image_files(mask, mask)
-    if not files:
-        raise DataError(f"{mask}: a folder of masks without a mask; restore them, or remove it")
-    return files
-
-
 def pair_masks(
     images: Sequence[Path],
     masks: Sequence[Path],
@@ -151,11 +68,11 @@ def pair_masks(
         DataError: two masks for an image or two images for a mask; and, if `strict`, an image
             without mask or a mask without image.
     """
-    stems = _by_stem(masks)
+    stems = by_stem(masks)
     owners: dict[Path, Path] = {}
     pairs: list[Path | None] = []
     for image in images:
-        fitting = [stems[_stem(image) + s] for s in suffixes if _stem(image) + s in stems]
+        fitting = [stems[stem(image) + s] for s in suffixes if stem(image) + s in stems]
         if len(fitting) > 1:
             raise DataError(f"{image}: two masks fit, {fitting[0]} and {fitting[1]}; remove one")
         mask = fitting[0] if fitting else None
@@ -210,7 +127,7 @@ def test_samples(base: Path, root: Path, tree: Tree) -> list[Sample]:
     if good.is_dir():
         samples += _folder_samples(good, good.name, 0, base, root, tree)
     if found.images:
-        _by_stem(found.images)
+        by_stem(found.images)
         samples += _samples(found.images, test.name, 1, base, root, tree)
     for name, folder in folders.items():
         samples += _folder_samples(folder, name, 1, base, root, tree)
@@ -340,7 +257,7 @@ def _samples(
 
 def _refuse_mask_folders(folder: Path, images: Sequence[Path], root: Path) -> None:
     """A folder of masks for each image is a layout of its own."""
-    stems = {_stem(image) for image in images}
+    stems = {stem(image) for image in images}
     found = [
         f for f in listing(folder, root).folders if unicodedata.normalize("NFC", f.name) in stems
     ]
@@ -375,58 +292,3 @@ def _refuse_unpaired(
             f"{images[0].parent if images else 'an empty folder'}; restore the image or remove the "
             "mask, or set strict_masks = false to ignore it"
         )
-
-
-def _stem(path: Path) -> str:
-    return unicodedata.normalize("NFC", path.stem)
-
-
-def _by_stem(paths: Sequence[Path]) -> dict[str, Path]:
-    """Paths by NFC-normalised stem."""
-    stems: dict[str, Path] = {}
-    for path in paths:
-        other = stems.setdefault(_stem(path), path)
-        if other is not path:
-            raise DataError(f"{path}: same name as {other.name} beside it; remove one of the two")
-    return stems
-
-
-def _utf8(folder: Path, name: str) -> None:
-    try:
-        name.encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"{folder}: the name {os.fsencode(name)!r} is not UTF-8; rename it"
-        ) from error
-
-
-def _inside(path: Path, real: Path, real_root: Path) -> None:
-    if not real.is_relative_to(real_root):
-        raise DataError(
-            f"{path}: a link that leaves {real_root}, to {real}; copy the files, or name the "
-            "folder that holds them as the root; mvtec follows a category's link by "
-            "--set mvtec.follow_links=true"
-        )
-
-
-def _follow(path: Path, folder: Path, real_root: Path) -> None:
-    """Refuse a link that dangles, leaves the root, or leads back to a folder above it."""
-    try:
-        real = path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{path}: a link that leads nowhere: {_reason(error)}") from error
-    _inside(path, real, real_root)
-    if folder.is_relative_to(real):
-        raise DataError(f"{path}: a link back to {real}, which holds it; remove the link")
-
-
-def _refuse_repeats(folders: Sequence[Path]) -> None:
-    seen: dict[Path, Path] = {}
-    for folder in folders:
-        other = seen.setdefault(folder.resolve(), folder)
-        if other is not folder:
-            raise DataError(f"{folder}: the same folder as {other}; remove one of the links")
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)

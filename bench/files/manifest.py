@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from bench.disk import replace_file
 from bench.errors import DataError, StoreError
-from bench.files.layout import mask_files
+from bench.files.folders import mask_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,7 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from bench.errors import DataError, counted
-from bench.files.layout import IMAGE_SUFFIXES
+from bench.files.folders import IMAGE_SUFFIXES
 from bench.files.manifest import Digests
 
 if TYPE_CHECKING:

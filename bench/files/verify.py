@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from bench.errors import DataError, counted
 from bench.files.audit import Finding, audit
+from bench.files.folders import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_litter, mask_files
 from bench.files.images import image_size
-from bench.files.layout import IMAGE_SUFFIXES, UNREAD_SUFFIXES, is_litter, mask_files
 from bench.files.manifest import SPLITS, find_shared_groups
 from bench.files.twins import contradiction, find_contradictions, find_leaks
 

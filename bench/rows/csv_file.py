@@ -36,7 +36,7 @@ def sort_rows(rows: Iterable[Row]) -> list[Row]:
 
 
 @dataclass(frozen=True)
-class Line:
+class CsvLine:
     """A row as it stands in a file.
 
     Attributes:
@@ -59,7 +59,7 @@ def read_csv(file: Path) -> list[Row]:
     return [line.row for line in read_lines(file)]
 
 
-def read_lines(file: Path) -> list[Line]:
+def read_lines(file: Path) -> list[CsvLine]:
     """The rows of one file, each with its line; `read_csv` says what is refused."""
     lines = _records(file)
     # Interned: keyword arguments are found by identity, several times faster for so many columns.
@@ -108,9 +108,9 @@ def _records(file: Path) -> list[tuple[int, list[str]]]:
     return lines
 
 
-def _one_each(lines: Sequence[Line]) -> list[Line]:
+def _one_each(lines: Sequence[CsvLine]) -> list[CsvLine]:
     """One line for each cell: cells that differed by a field at its default alone are one now."""
-    found: dict[str, Line] = {}
+    found: dict[str, CsvLine] = {}
     for line in lines:
         other = found.get(line.row.cell)
         if other is not None:
@@ -187,7 +187,7 @@ def _check_schema(file: Path, line: int, version: str) -> None:
         )
 
 
-def parse(file: Path, line: int, header: Sequence[str], values: Sequence[str]) -> Line:
+def parse(file: Path, line: int, header: Sequence[str], values: Sequence[str]) -> CsvLine:
     """One line as a row; `read_csv` says what is refused."""
     if len(values) != len(header):
         raise StoreError(f"{file}:{line}: {len(values)} values for {len(header)} columns; {MEND}")
@@ -213,7 +213,7 @@ def parse(file: Path, line: int, header: Sequence[str], values: Sequence[str]) -
                 f"{reader.expected}; {MEND}"
             ) from error
     row = Row(**record, extra=extra)
-    return Line(line, upgraded(row), row.cell)
+    return CsvLine(line, upgraded(row), row.cell)
 
 
 def shown(value: str) -> str:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.disk import replace_file
 from bench.errors import StoreError
-from bench.rows.csv_file import MEND, Line, read_lines, shown, sort_rows, write_csv
+from bench.rows.csv_file import MEND, CsvLine, read_lines, shown, sort_rows, write_csv
 from bench.rows.journal import Journal
 from bench.rows.lock import Lock
 from bench.rows.row import SCHEMA, SCORE, Row, columns, newest, succeed
@@ -144,7 +144,7 @@ class ResultStore:
         if not held:
             replace_file(self.folder / SHARD, f"{shard}\n".encode())
 
-    def _read(self, file: Path) -> list[Line]:
+    def _read(self, file: Path) -> list[CsvLine]:
         """The rows of a file, each of its data set and method: they decide where it is written."""
         try:
             lines = read_lines(current(file))

@@ -64,7 +64,7 @@ def percent(value: float | None, decimals: int = 1) -> str:
     return "" if value is None else fixed(value, decimals, 100)
 
 
-def figure(value: float | None) -> str:
+def three_digits(value: float | None) -> str:
     """A number to three significant digits, their zeros included, without exponent."""
     if value is None:
         return ""

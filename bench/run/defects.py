@@ -8,8 +8,8 @@ import numpy as np
 
 from bench.errors import DataError
 from bench.evaluate.spro import Defect, saturation_area
+from bench.files.folders import mask_files
 from bench.files.images import mask_values
-from bench.files.layout import mask_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.api import DataError
-from bench.files.layout import is_litter, pair_masks
+from bench.files.folders import is_litter
+from bench.files.layout import pair_masks
 from bench.plugins.datasets.folder import Folder
 from bench.plugins.datasets.mvtec import MVTec
 

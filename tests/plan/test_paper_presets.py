@@ -8,9 +8,9 @@ import pytest
 from bench.plan import discovery
 from bench.plan.cells import resolve_params
 from bench.plan.identity import canonical
-from bench.report.choice.kinds import FITS
+from bench.report.choice.line_rows import FITS
 from bench.report.paper.matching import Matcher
-from bench.report.paper.published import MEANS, Published
+from bench.report.paper.published import MEANS, PublishedNumbers
 from bench.report.paper.table_files import load_table
 from bench.rows.row import Row
 from bench.settings.config import Settings, load_settings
@@ -105,7 +105,7 @@ def test_the_paper_of_pyramidflow_sets_only_the_norm_by_category() -> None:
 
 @pytest.mark.parametrize(("preset", "name"), FILLS)
 def test_the_cells_of_a_preset_fill_the_tables_that_it_is_for(
-    published: Published, preset: str, name: str
+    published: PublishedNumbers, preset: str, name: str
 ) -> None:
     settings = load_settings(builtin_root(), preset)
     table = load_table(name, settings, published)
@@ -123,7 +123,7 @@ def test_the_cells_of_a_preset_fill_the_tables_that_it_is_for(
 
 @pytest.mark.parametrize(("preset", "name"), sorted(ELSEWHERE))
 def test_a_table_of_another_paper_measures_the_fields_of_a_preset(
-    published: Published, preset: str, name: str
+    published: PublishedNumbers, preset: str, name: str
 ) -> None:
     table = load_table(name, load_settings(builtin_root()), published)
     (row,) = [row for row in table.rows if row.preset == preset]

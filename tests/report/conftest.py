@@ -16,7 +16,7 @@ from tests import row_maker
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from bench.report.paper.published import Published
+    from bench.report.paper.published import PublishedNumbers
     from bench.report.paper.table_spec import TableSpec
     from bench.rows.row import Row
 
@@ -31,13 +31,13 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 
 @pytest.fixture
-def spec(settings: Settings, published: Published) -> Callable[[str], TableSpec]:
+def spec(settings: Settings, published: PublishedNumbers) -> Callable[[str], TableSpec]:
     """`spec("pyramidflow/table4")`."""
     return lambda name: load_table(name, settings, published)
 
 
 @pytest.fixture
-def built(published: Published, settings: Settings) -> Callable[..., PaperTable]:
+def built(published: PublishedNumbers, settings: Settings) -> Callable[..., PaperTable]:
     """`built(spec, rows, seeds)`: the table with the published numbers and these rows."""
 
     def make(spec: TableSpec, rows: Sequence[Row] = (), seeds: Sequence[int] = ()) -> PaperTable:

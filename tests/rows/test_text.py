@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.rows.text import device, figure, fixed, percent, plain
+from bench.rows.text import device, fixed, percent, plain, three_digits
 from tests.row_maker import make_row
 
 
@@ -27,9 +27,9 @@ def test_two_sides_are_a_size_and_other_lists_stay_lists(value: object, text: st
 
 def test_numbers_are_printed_as_the_field_prints_them() -> None:
     assert percent(0.98765) == "98.8"
-    assert figure(1234.5) == "1235"
-    assert figure(0.01234) == "0.0123"
-    assert figure(None) == ""
+    assert three_digits(1234.5) == "1235"
+    assert three_digits(0.01234) == "0.0123"
+    assert three_digits(None) == ""
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_numbers_are_printed_as_the_field_prints_them() -> None:
     ],
 )
 def test_three_significant_digits_keep_their_zeros(value: float, text: str) -> None:
-    assert figure(value) == text
+    assert three_digits(value) == text
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_a_stored_score_is_rounded_as_its_decimals_say(millionths: int) -> None:
 
 
 def test_halves_of_other_numbers_too() -> None:
-    assert [figure(value) for value in (0.03125, 2.675, 12.25, 1000.5)] == [
+    assert [three_digits(value) for value in (0.03125, 2.675, 12.25, 1000.5)] == [
         "0.0313",
         "2.68",
         "12.3",

@@ -16,7 +16,7 @@ from bench.settings.config import load_settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bench.report.paper.published import Published
+    from bench.report.paper.published import PublishedNumbers
     from bench.settings.config import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -74,7 +74,7 @@ def test_damaged_settings_are_read_or_refused_as_such(tmp_path: Path, text: str)
 @QUIET
 @given(text=damaged(TABLE.read_text(encoding="utf-8")))
 def test_a_damaged_table_is_read_or_refused_as_such(
-    tmp_path: Path, shipped: Settings, published: Published, text: str
+    tmp_path: Path, shipped: Settings, published: PublishedNumbers, text: str
 ) -> None:
     file = tmp_path / "table.toml"
     file.write_text(text, encoding="utf-8", errors="surrogatepass")
@@ -82,7 +82,9 @@ def test_a_damaged_table_is_read_or_refused_as_such(
 
 
 @pytest.mark.parametrize("file", [ROOT / "bench.toml", TABLE])
-def test_the_undamaged_files_are_read(file: Path, shipped: Settings, published: Published) -> None:
+def test_the_undamaged_files_are_read(
+    file: Path, shipped: Settings, published: PublishedNumbers
+) -> None:
     if file == TABLE:
         assert accepted(lambda: read_table(file, shipped, published))
     else:

@@ -7,7 +7,7 @@ import statistics
 from typing import TYPE_CHECKING
 
 from bench.rows.row import COMPLEXITY, SCORE, Row, columns
-from bench.rows.text import figure, percent
+from bench.rows.text import percent, three_digits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -226,7 +226,7 @@ def show(name: str, value: float | None, decimals: int = 1) -> str:
     """The value as printed: percent for a score, three significant digits otherwise."""
     if value is None:
         return ""
-    return percent(value, decimals) if is_score(name) else figure(value)
+    return percent(value, decimals) if is_score(name) else three_digits(value)
 
 
 def over_seeds(

@@ -28,7 +28,7 @@ from bench.report.compare.intervals import (
     of_mean,
     t_interval,
 )
-from bench.report.compare.significance import Comparison, compare, rank_columns
+from bench.report.compare.significance import CategoryTests, compare, rank_columns
 from bench.rows.text import counted, of_categories
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Table:
     means: Mapping[str, Number]
     scores: NDArray[np.float64]
     ranks: NDArray[np.float64]
-    comparison: Comparison | None
+    comparison: CategoryTests | None
     differences: tuple[Difference, ...]
     brackets: str
     intervals: tuple[str, ...]

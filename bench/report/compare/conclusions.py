@@ -9,7 +9,7 @@ from bench.report.choice.groups import marked, meanings
 from bench.report.choice.marks import caution
 from bench.report.compare.intervals import MAXIMA
 from bench.report.compare.significance import ALPHA, FEWEST
-from bench.rows.text import figure, fixed, of_categories
+from bench.rows.text import fixed, of_categories, three_digits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -149,7 +149,7 @@ def mean_ranks(table: Table, names: Sequence[str]) -> str:
 
 def p_text(p: float) -> str:
     """Three digits; a small one as a bound."""
-    return f"p = {figure(p)}" if p >= 1e-4 else "p < 0.0001"
+    return f"p = {three_digits(p)}" if p >= 1e-4 else "p < 0.0001"
 
 
 def hopeless(table: Table) -> list[str]:

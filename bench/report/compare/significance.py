@@ -53,7 +53,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class CategoryTests:
     """Tests across categories (Demsar, JMLR 2006; Benavoli et al., JMLR 2016).
 
     Attributes:
@@ -92,7 +92,7 @@ def rank_columns(scores: NDArray[np.float64], is_lower_better: bool = False) -> 
     return ranks
 
 
-def compare(scores: NDArray[np.float64]) -> Comparison | None:
+def compare(scores: NDArray[np.float64]) -> CategoryTests | None:
     """Friedman's test, then Wilcoxon's between all pairs with Shaffer's correction.
 
     Args:
@@ -113,7 +113,7 @@ def compare(scores: NDArray[np.float64]) -> Comparison | None:
         for pair, p in zip(found, corrected, strict=True)
     )
     first = min(1.0, _still_true(methods)[0] * 2.0 ** (1 - categories))
-    return Comparison(ranks.mean(1), _rank_intervals(ranks), friedman, is_exact, pairs, first)
+    return CategoryTests(ranks.mean(1), _rank_intervals(ranks), friedman, is_exact, pairs, first)
 
 
 def friedman_test(ranks: NDArray[np.float64]) -> tuple[float, bool]:

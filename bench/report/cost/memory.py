@@ -19,7 +19,7 @@ from bench.rows.text import device, listed, plain, some
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.report.paper.published import Published
+    from bench.report.paper.published import PublishedNumbers
     from bench.rows.row import Row
 
 STACKS = (2, 4, 8, 16, 32, 64)
@@ -47,7 +47,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Panel:
+class MemoryPlot:
     """Methods on one data set and machine.
 
     Attributes:
@@ -63,7 +63,7 @@ class Panel:
     series: Mapping[str, tuple[Point, ...]]
 
 
-def memory_panels(rows: Sequence[Row]) -> list[Panel]:
+def memory_plots(rows: Sequence[Row]) -> list[MemoryPlot]:
     """Settings that were measured at two sizes or more on one machine."""
     sized = [
         row
@@ -85,7 +85,7 @@ def memory_panels(rows: Sequence[Row]) -> list[Panel]:
         protocols = sorted({each.protocol for rows in series.values() for each in rows})
         named = f"protocol{'s' * (len(protocols) > 1)} {some(protocols)}"
         result.append(
-            Panel(
+            MemoryPlot(
                 place=", ".join([row.dataset, named, *options]),
                 machine=f"{device(row)}, memory by {row.memory}",
                 notes=tuple(_notes(series)),
@@ -182,7 +182,7 @@ def _points(rows: Sequence[Row]) -> tuple[Point, ...]:
 
 
 @dataclass(frozen=True)
-class Curve:
+class MemoryCurve:
     """Training memory against the number of stacked blocks.
 
     Attributes:
@@ -199,7 +199,7 @@ class Curve:
 _KINDS = {True: "memory-saving", False: "autograd"}
 
 
-def memory_saving_curves(published: Published, rows: Sequence[Row]) -> list[Curve]:
+def memory_saving_curves(published: PublishedNumbers, rows: Sequence[Row]) -> list[MemoryCurve]:
     """PyramidFlow's Figure 5, and measured rows that differ in `stacks` alone."""
     curves = []
     for name, saves in (
@@ -210,11 +210,11 @@ def memory_saving_curves(published: Published, rows: Sequence[Row]) -> list[Curv
         found = {n.variant: n.number for n in published.find("pyramidflow", "Figure 5", selector)}
         values = tuple(found[f"{name}, D={d}"] for d in STACKS)
         label = f"{_KINDS[saves]}, published figure (digitised)"
-        curves.append(Curve(label, STACKS, values, True, saves))
+        curves.append(MemoryCurve(label, STACKS, values, True, saves))
     return [*curves, *_measured_curves(rows)]
 
 
-def _measured_curves(rows: Sequence[Row]) -> list[Curve]:
+def _measured_curves(rows: Sequence[Row]) -> list[MemoryCurve]:
     """At least two stacks of one setting, on one machine."""
     flows = [
         row
@@ -248,7 +248,7 @@ def _measured_curves(rows: Sequence[Row]) -> list[Curve]:
         told += [f"{key}={plain(mine[key])}" for key in places if key in mine]
         values = tuple((value or 0.0) / 1000 for value in medians)
         saves = bool(json.loads(group[0].params).get("save_memory"))
-        curves.append(Curve(_label(group, told), stacks, values, False, saves))
+        curves.append(MemoryCurve(_label(group, told), stacks, values, False, saves))
     return curves
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bench.report.choice import quantities as q
 from bench.report.choice.settings_text import settings_notes
 from bench.report.cost.complexity import costs
-from bench.report.cost.memory import memory_panels
+from bench.report.cost.memory import memory_plots
 from bench.report.pictures.figures import blank, new_figure, plain_ticks, style, wrapped
 from bench.rows.text import of_categories
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from bench.report.choice.groups import Group
     from bench.report.cost.complexity import Cost
-    from bench.report.cost.memory import Curve, Panel
+    from bench.report.cost.memory import MemoryCurve, MemoryPlot
     from bench.rows.row import Row
 
 _LARGEST = 900  # area of the largest marker, in square points
@@ -111,7 +111,7 @@ def memory_against_size(rows: Sequence[Row]) -> Figure | None:
     Only settings that were measured at two sizes or more are drawn; one line of axes for each data
     set and machine.
     """
-    panels = memory_panels(rows)
+    panels = memory_plots(rows)
     if not panels:
         return None
     names = list(dict.fromkeys(name for panel in panels for name in panel.series))
@@ -138,7 +138,9 @@ def memory_against_size(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
-def _draw_memory(axis: Any, panel: Panel, column: str, styles: dict[str, tuple[str, str]]) -> None:
+def _draw_memory(
+    axis: Any, panel: MemoryPlot, column: str, styles: dict[str, tuple[str, str]]
+) -> None:
     sides: set[float] = set()
     for name, points in panel.series.items():
         colour, marker = styles[name]
@@ -157,7 +159,7 @@ def _draw_memory(axis: Any, panel: Panel, column: str, styles: dict[str, tuple[s
     axis.grid(True, which="both", alpha=0.25)
 
 
-def memory_saving(curves: Sequence[Curve]) -> Figure:
+def memory_saving(curves: Sequence[MemoryCurve]) -> Figure:
     """Training memory of PyramidFlow against stacked blocks, published and measured.
 
     Colour and shape tell the two ways of training, published lines are dashed and hollow.

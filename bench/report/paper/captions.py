@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
     from bench.plan.discovery import Plugin
     from bench.report.paper.matching import Match, Matcher
-    from bench.report.paper.published import Published
+    from bench.report.paper.published import PublishedNumbers
     from bench.report.paper.ranking import Section
     from bench.report.paper.table_spec import TableSpec
     from bench.rows.row import Row
 
 
-def title(spec: TableSpec, published: Published) -> str:
+def title(spec: TableSpec, published: PublishedNumbers) -> str:
     """Title, paper, year and number of the table."""
     paper = published.papers[spec.paper]
     origin = ", ".join(p for p in (paper["title"].split(":")[0], paper["year"], spec.table) if p)
@@ -122,7 +122,7 @@ def _letters(index: int) -> str:
 
 
 def footnotes(
-    spec: TableSpec, published: Published, sections: Sequence[Section], own: OwnNotes
+    spec: TableSpec, published: PublishedNumbers, sections: Sequence[Section], own: OwnNotes
 ) -> Iterable[tuple[str, str]]:
     """The table's own notes, those on numbers that are shown or on the table, meaning of marks."""
     yield from ((id, text) for text, id in own.texts.items())

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 from bench.plan import discovery
 from bench.plan.auxiliary import picture_fields
 from bench.plan.cells import resolve_params
-from bench.report.choice.kinds import (
+from bench.report.choice.line_rows import (
     FITS,
     Step,
     Verdict,
     common_files,
-    cover,
     of_files,
     of_seeds,
+    of_whole_seeds,
     one_kind,
     single,
 )
@@ -164,7 +164,7 @@ class Matcher:
                 if spec_row.method
                 else []
             )
-            found[spec_row.label] = Match(cover(usable, why), missing, why)
+            found[spec_row.label] = Match(of_whole_seeds(usable, why), missing, why)
         return found
 
     def _missing(self, usable: Sequence[Row], seeds: Sequence[int]) -> list[tuple[str, int]]:

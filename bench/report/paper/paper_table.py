@@ -24,12 +24,12 @@ from bench.report.paper.ranking import (
     with_changes,
 )
 from bench.report.paper.table_spec import ANY, MetricSpec, RowSpec, TableSpec
-from bench.rows.text import figure
+from bench.rows.text import three_digits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bench.report.paper.published import Published, PublishedNumber
+    from bench.report.paper.published import PublishedNumber, PublishedNumbers
     from bench.rows.row import Row
     from bench.settings.config import Settings
 
@@ -52,7 +52,7 @@ class PaperTable:
 
 def build(
     spec: TableSpec,
-    published: Published,
+    published: PublishedNumbers,
     rows: Sequence[Row],
     settings: Settings,
     seeds: Sequence[int] = (),
@@ -85,7 +85,7 @@ class _Builder:
     def __init__(
         self,
         spec: TableSpec,
-        published: Published,
+        published: PublishedNumbers,
         matcher: Matcher,
         matched: dict[str, Match],
     ) -> None:
@@ -339,7 +339,7 @@ def _difference(entry: Entry, number: PublishedNumber | None, name: str, decimal
     gap = entry.number - number.number
     if q.is_score(name):
         return Entry(signed(gap, decimals), gap, ranked=False, unit="pp")
-    text = f"{'+' if gap >= 0 else ''}{figure(gap)}"
+    text = f"{'+' if gap >= 0 else ''}{three_digits(gap)}"
     return Entry(text, gap, ranked=False, unit=q.unit(name))
 
 

@@ -117,7 +117,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedNumbers:
     """Every published number, with papers and notes."""
 
     numbers: tuple[PublishedNumber, ...]
@@ -175,7 +175,7 @@ def matches(number: PublishedNumber, selector: Selector) -> bool:
     return True
 
 
-def load_published(folder: Path | None = None) -> Published:
+def load_published(folder: Path | None = None) -> PublishedNumbers:
     """The shipped numbers, or those of a folder with the same three files.
 
     Raises:
@@ -193,7 +193,7 @@ def load_published(folder: Path | None = None) -> Published:
             ) from error
         numbers.append(PublishedNumber(**{name: record[name] for name in known}))
     papers = {r["key"]: r for r in _records(folder / "papers.csv", ["key", "title"])}
-    return Published(tuple(numbers), papers, tuple(_notes(folder / "notes.toml", known)))
+    return PublishedNumbers(tuple(numbers), papers, tuple(_notes(folder / "notes.toml", known)))
 
 
 def _records(file: Path, needed: Sequence[str]) -> Iterable[dict[str, str]]:

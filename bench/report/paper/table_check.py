@@ -8,7 +8,7 @@ from bench.errors import ConfigError, DataError, nearest
 from bench.plan import discovery
 from bench.plan.request import open_dataset
 from bench.report.choice.marks import NAMED
-from bench.report.paper.published import KEY, MEANS, Published
+from bench.report.paper.published import KEY, MEANS, PublishedNumbers
 from bench.report.paper.ranking import WORST
 from bench.report.paper.table_spec import ANY, RowSpec, TableSpec
 from bench.settings.tables import misfit
@@ -52,7 +52,11 @@ class Checker:
         return entries
 
     def table(
-        self, spec: TableSpec, settings: Settings, published: Published, quantities: Sequence[str]
+        self,
+        spec: TableSpec,
+        settings: Settings,
+        published: PublishedNumbers,
+        quantities: Sequence[str],
     ) -> None:
         """Names of papers, tables, data sets, categories, protocols, metrics, methods, fields."""
         self._lists(spec)
@@ -97,7 +101,7 @@ class Checker:
             message = "no column: name `categories` or `means`, or take layout = 'metrics'"
             self.fail(message)
 
-    def _columns(self, spec: TableSpec, published: Published, settings: Settings) -> None:
+    def _columns(self, spec: TableSpec, published: PublishedNumbers, settings: Settings) -> None:
         columns = published.categories(spec.dataset)
         printed = [c for c in columns if c not in (ANY, *MEANS)]
         is_measured = any(row.method for row in spec.rows)
@@ -165,7 +169,7 @@ class Checker:
                 if wrong := misfit(value, fields[key].annotation):
                     self.fail(f"{row.method}.{key} = {value!r}{wrong}", place)
 
-    def _numbers(self, spec: TableSpec, row: RowSpec, published: Published) -> None:
+    def _numbers(self, spec: TableSpec, row: RowSpec, published: PublishedNumbers) -> None:
         if not row.published:
             return
         place = place_of("row", row.label)

@@ -19,7 +19,7 @@ from bench.settings.tables import checked, types_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bench.report.paper.published import Published
+    from bench.report.paper.published import PublishedNumbers
     from bench.settings.config import Settings
 
 if sys.version_info >= (3, 11):
@@ -53,7 +53,7 @@ def _natural(file: Path) -> tuple[str, list[int | str]]:
     return file.parent.name, [int(p) if p.isdigit() else p for p in parts]
 
 
-def load_table(name: str, settings: Settings, published: Published) -> TableSpec:
+def load_table(name: str, settings: Settings, published: PublishedNumbers) -> TableSpec:
     """One table, checked.
 
     Raises:
@@ -65,7 +65,7 @@ def load_table(name: str, settings: Settings, published: Published) -> TableSpec
     return read_table(files[name], settings, published)
 
 
-def read_table(file: Path, settings: Settings, published: Published) -> TableSpec:
+def read_table(file: Path, settings: Settings, published: PublishedNumbers) -> TableSpec:
     """A table from its file, checked."""
     try:
         values = tomllib.loads(read_text(file))

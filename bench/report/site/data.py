@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from bench.errors import StoreError
-from bench.report.paper.published import Published, load_published
+from bench.report.paper.published import PublishedNumbers, load_published
 from bench.report.site.boards import Board, boards
 from bench.report.site.parameters import read_json
 from bench.report.site.plugins import Plugins, load_plugins
@@ -50,7 +50,7 @@ class SiteData:
     artifacts: Mapping[str, Path]
 
     @property
-    def published(self) -> Published:
+    def published(self) -> PublishedNumbers:
         """What papers print."""
         return self.printer.published
 

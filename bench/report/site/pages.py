@@ -10,10 +10,10 @@ from urllib.parse import quote
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from bench.errors import StoreError
 from bench.report.choice.quantities import SCORES, label
 from bench.report.choice.summary import notes
 from bench.report.paper.published import head_of
+from bench.report.site.folder import SiteFolder
 from bench.report.site.lines import (
     COSTS,
     HEADINGS,
@@ -44,7 +44,7 @@ from bench.report.site.shown import (
 )
 from bench.rows.csv_file import write_csv
 from bench.rows.row import MAIN_SCORES
-from bench.rows.text import figure, percent
+from bench.rows.text import percent, three_digits
 from bench.rows.upgrade import artifacts_of
 from bench.settings.shipped import builtin_root
 
@@ -56,8 +56,6 @@ if TYPE_CHECKING:
     from bench.rows.row import Row
 
 HERE = Path(__file__).parent
-MARK = ".bench-site"
-"""Lists the files of a site, so that the next one removes what it does not write again."""
 
 
 @dataclass(frozen=True)
@@ -86,51 +84,24 @@ def build_site(
     Raises:
         StoreError: the folder holds something else or cannot be written.
     """
-    earlier = _earlier(out)
-    site = _Site(data, out, galleries, report)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        try:
-            site.build()
-            for name in earlier - site.written:
-                (out / name).unlink(missing_ok=True)
-            earlier = set()
-        finally:
-            # Also after an error, so that the next call knows what it may replace.
-            names = sorted(earlier | site.written)
-            (out / MARK).write_text("\n".join(names) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise StoreError(f"{out} cannot be written: {error}; choose another --out") from error
-    pages = sum(name.endswith(".html") for name in site.written)
+    folder = SiteFolder(out)
+    site = _Site(data, folder, galleries, report)
+    with folder.replacing():
+        site.build()
+    pages = sum(name.endswith(".html") for name in folder.written)
     return Built(out / "index.html", pages, len(data.rows), tuple(site.damaged))
 
 
-def _earlier(out: Path) -> set[str]:
-    """Files of the site that the folder holds."""
-    if not out.exists():
-        return set()
-    if not out.is_dir():
-        raise StoreError(f"{out} is a file; choose a folder with --out")
-    if not (out / MARK).is_file():
-        if any(out.iterdir()):
-            raise StoreError(f"{out} holds other files; choose an empty folder with --out")
-        return set()
-    names = (out / MARK).read_text(encoding="utf-8").splitlines()
-    inside = out.resolve()
-    return {name for name in names if inside in (out / name).resolve().parents}
-
-
 class _Site:
-    """Renders and writes; knows every file that it wrote."""
+    """Renders and writes."""
 
     def __init__(
-        self, data: SiteData, out: Path, galleries: bool, report: Callable[[str], None]
+        self, data: SiteData, folder: SiteFolder, galleries: bool, report: Callable[[str], None]
     ) -> None:
         self.data = data
-        self.out = out
+        self.folder = folder
         self.galleries = galleries
         self.report = report
-        self.written: set[str] = set()
         self.damaged: list[str] = []
         self.cells: dict[str, dict[str, tuple[Value, ...]]] = {}
         self.templates = Environment(
@@ -144,7 +115,7 @@ class _Site:
         self.templates.filters |= {
             "slug": slug,
             "percent": percent,
-            "figure": figure,
+            "three_digits": three_digits,
             "words": protocol_words,
             "category": head_of,
             "venue": venue,
@@ -191,24 +162,18 @@ class _Site:
         text = self.templates.get_template(template or file).render(
             root="../" * file.count("/"), file=file, **values
         )
-        self._target(file).write_text(text, encoding="utf-8")
-
-    def _target(self, file: str) -> Path:
-        self.written.add(file)
-        target = self.out / file
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return target
+        self.folder.target(file).write_text(text, encoding="utf-8")
 
     def _static(self) -> None:
         for source in sorted((HERE / "static").iterdir()):
-            shutil.copyfile(source, self._target(f"static/{source.name}"))
+            shutil.copyfile(source, self.folder.target(f"static/{source.name}"))
 
     def _downloads(self) -> None:
         for dataset in self.data.downloads:
             rows = [row for row in self.data.rows if row.dataset == dataset]
-            write_csv(self._target(f"data/{slug(dataset)}.csv"), rows)
+            write_csv(self.folder.target(f"data/{slug(dataset)}.csv"), rows)
         source = builtin_root() / "results" / "published" / "published.csv"
-        shutil.copyfile(source, self._target("data/published.csv"))
+        shutil.copyfile(source, self.folder.target("data/published.csv"))
 
     def _show(self, board: Board, printed: Sequence[PrintedLine]) -> Shown:
         """A board with the published lines that stand beside it; none beside random weights."""
@@ -347,9 +312,9 @@ class _Site:
             drawn = self.galleries and not people and (folder / "panels.npz").is_file()
             if drawn:
                 self.report(f"test images of {row.method} on {row.dataset}/{row.category}")
-            pictures = draw(folder, row, self._target(file) if drawn else None, file)
+            pictures = draw(folder, row, self.folder.target(file) if drawn else None, file)
             if pictures.gallery is None:
-                self.written.discard(file)
+                self.folder.written.discard(file)
             if pictures.plots or pictures.gallery or pictures.damaged:
                 found[row.category] = pictures
         return list(found.values())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from bench.plan.discovery import Kind, Plugin
-    from bench.report.paper.published import Published
+    from bench.report.paper.published import PublishedNumbers
     from bench.rows.row import Row
 
 
@@ -62,7 +62,7 @@ class Plugins:
         return counted or self.printed.get(dataset, frozenset())
 
 
-def load_plugins(rows: Iterable[Row], published: Published) -> Plugins:
+def load_plugins(rows: Iterable[Row], published: PublishedNumbers) -> Plugins:
     """The methods that the rows name, and the data sets that rows or papers name."""
     rows = list(rows)
     datasets = sorted({row.dataset for row in rows} | {n.dataset for n in published.numbers})
@@ -92,7 +92,7 @@ def _describe(kind: Kind, names: Iterable[str]) -> dict[str, Plugin]:
     return found
 
 
-def _printed(published: Published, dataset: str) -> frozenset[str]:
+def _printed(published: PublishedNumbers, dataset: str) -> frozenset[str]:
     names = published.categories(dataset)
     return frozenset(n for n in names if n != "any" and n.split("_")[0] != "mean")
 

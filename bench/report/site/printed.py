@@ -13,7 +13,7 @@ from bench.report.site.names import printed_prior
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from bench.report.paper.published import Published, PublishedNumber
+    from bench.report.paper.published import PublishedNumber, PublishedNumbers
     from bench.report.site.printed_marks import PrintedMarks
 
 FIRST_HAND = ("seed", "paper")
@@ -115,7 +115,7 @@ class Printer:
         anchors: for (paper, table, data set) that of the first such table on the paper's page.
     """
 
-    published: Published
+    published: PublishedNumbers
     marks: PrintedMarks
     anchors: dict[tuple[str, str, str], str] = field(init=False, default_factory=dict)
 
@@ -241,7 +241,7 @@ def _comparisons(numbers: Sequence[PublishedNumber]) -> list[PublishedNumber]:
 
 
 def _tables(
-    published: Published, paper: str
+    published: PublishedNumbers, paper: str
 ) -> dict[tuple[str, str, str, str], list[PublishedNumber]]:
     groups: dict[tuple[str, str, str, str], list[PublishedNumber]] = {}
     for n in published.numbers:

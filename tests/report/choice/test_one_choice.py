@@ -9,7 +9,7 @@ import pytest
 
 from bench.report.choice.coverage import choose
 from bench.report.choice.groups import TIMED_ALIKE, groups
-from bench.report.choice.kinds import Verdict, common_files, cover, one_kind
+from bench.report.choice.line_rows import Verdict, common_files, of_whole_seeds, one_kind
 from bench.report.compare.compare import tabulate_metric
 from bench.report.cost.complexity import costs
 from bench.report.site.boards import boards
@@ -64,7 +64,7 @@ def test_comparison_table_and_site_take_the_same_seeds_and_categories(
     rows = rows_of_seeds(make_row, found)
     chosen = tabulate_metric(groups(rows)[0], "image_auroc").coverage.chosen["padim"]
     assert (chosen.seeds, tuple(chosen.rows), chosen.dropped) == (seeds, tuple(categories), dropped)
-    of_table = cover(rows, {})
+    of_table = of_whole_seeds(rows, {})
     assert sorted({row.seed for row in of_table}) == list(seeds)
     assert sorted({row.category for row in of_table}) == list(categories)
     line = one_line(rows)

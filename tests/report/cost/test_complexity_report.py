@@ -17,7 +17,7 @@ from bench.report.choice.groups import groups
 from bench.report.compare.compare import tabulate_metric
 from bench.report.compare.diagram import critical_difference
 from bench.report.cost.complexity import complexity_table, cost_groups, costs, input_side
-from bench.report.cost.memory import memory_panels, memory_saving_curves
+from bench.report.cost.memory import memory_plots, memory_saving_curves
 from bench.report.cost.plots import memory_against_size, memory_saving, score_against_speed
 from bench.report.pictures.figures import COLOURS, check_suffix, style, wrapped
 from bench.rows.row import COMPLEXITY, columns
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from bench.report.paper.published import Published
+    from bench.report.paper.published import PublishedNumbers
     from bench.rows.row import Row
 
     MakeRow = Callable[..., Row]
@@ -143,7 +143,9 @@ def test_the_side_of_the_input_comes_from_protocol_or_method(
     assert input_side(row) == side
 
 
-def test_the_published_memory_saving_curves_are_those_of_figure_5(published: Published) -> None:
+def test_the_published_memory_saving_curves_are_those_of_figure_5(
+    published: PublishedNumbers,
+) -> None:
     saving, autograd = memory_saving_curves(published, [])
     assert saving.stacks == autograd.stacks == (2, 4, 8, 16, 32, 64)
     assert (saving.gigabytes[-1], autograd.gigabytes[-1]) == (3.73, 11.71)
@@ -151,7 +153,7 @@ def test_the_published_memory_saving_curves_are_those_of_figure_5(published: Pub
 
 
 def test_measured_memory_saving_needs_two_stacks_of_one_setting(
-    published: Published, make_row: MakeRow
+    published: PublishedNumbers, make_row: MakeRow
 ) -> None:
     def flow(stacks: int, save: bool) -> Row:
         params = json.dumps({"stacks": stacks, "save_memory": save, "levels": 8, "channels": 24})
@@ -227,7 +229,7 @@ def test_memory_is_drawn_for_settings_that_were_measured_at_two_sizes(make_row: 
         *(sized(make_row, side, method="padim", dimensions=100) for side in (128, 256)),
         sized(make_row, 256, method="padim", dimensions=550),
     ]
-    (panel,) = memory_panels(rows)
+    (panel,) = memory_plots(rows)
     assert list(panel.series) == ["padim", "pyramidflow"]
     assert panel.place == "synthetic, protocol costs"
     assert panel.machine == "CPU test, 1 thread, memory by sampled"
@@ -242,13 +244,13 @@ def test_parameters_are_told_apart_within_a_method(make_row: MakeRow) -> None:
         *(sized(make_row, s, stacks=n, save_memory=True) for s in (128, 256) for n in (2, 8)),
         *(sized(make_row, side, method="padim", stacks=1) for side in (128, 256)),
     ]
-    (panel,) = memory_panels(rows)
+    (panel,) = memory_plots(rows)
     assert list(panel.series) == ["padim", "pyramidflow, stacks=2", "pyramidflow, stacks=8"]
 
 
 def test_memory_on_several_machines_is_in_panels_of_their_own(make_row: MakeRow) -> None:
     rows = [sized(make_row, s, stacks=4, threads=t) for s in (128, 256) for t in (1, 16)]
-    assert [panel.machine for panel in memory_panels(rows)] == [
+    assert [panel.machine for panel in memory_plots(rows)] == [
         "CPU test, 1 thread, memory by sampled",
         "CPU test, 16 threads, memory by sampled",
     ]
@@ -259,7 +261,7 @@ def test_small_print_names_what_memory_was_measured_on(make_row: MakeRow) -> Non
         replace(sized(make_row, side, method="padim", dimensions=50), pretrained="random")
         for side in (128, 256)
     ]
-    (panel,) = memory_panels(rows)
+    (panel,) = memory_plots(rows)
     assert list(panel.series) == ["padim§"]
     first, settings, mark = panel.notes
     assert first == "category weave, seed 0, speed protocol speed-1; median over rows"
@@ -271,7 +273,7 @@ def test_small_print_names_what_memory_was_measured_on(make_row: MakeRow) -> Non
 
 
 def test_one_colour_for_each_way_of_training_published_lines_hollow(
-    published: Published, make_row: MakeRow
+    published: PublishedNumbers, make_row: MakeRow
 ) -> None:
     rows = [
         timed(
@@ -301,7 +303,7 @@ def test_one_colour_for_each_way_of_training_published_lines_hollow(
 
 
 def test_memory_saving_curves_name_every_parameter_that_differs(
-    published: Published, make_row: MakeRow
+    published: PublishedNumbers, make_row: MakeRow
 ) -> None:
     def flow(stacks: int, batch: int) -> Row:
         params = {"stacks": stacks, "levels": 8, "channels": 24, "batch": batch}
@@ -322,7 +324,7 @@ def is_whole(figure: Figure) -> bool:
     return bool(min(box.x0, box.y0) >= -edge and box.x1 <= width + edge and box.y1 <= height + edge)
 
 
-def test_no_text_of_a_figure_is_cut(published: Published, make_row: MakeRow) -> None:
+def test_no_text_of_a_figure_is_cut(published: PublishedNumbers, make_row: MakeRow) -> None:
     long = {
         "device": "CPU Intel(R) Xeon(R) Platinum 8480C Processor with a long name",
         "speed": "once (warmup_steps_cpu=1, min_steps_cpu=1, min_s_cpu=0, max_batch=1)",

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench.errors import ConfigError
-from bench.report.paper.published import MEANS, Published, PublishedNumber, load_published, matches
+from bench.report.paper.published import (
+    MEANS,
+    PublishedNumber,
+    PublishedNumbers,
+    load_published,
+    matches,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -106,22 +112,22 @@ WRONG = {
 }
 
 
-def test_no_number_stands_twice(published: Published) -> None:
+def test_no_number_stands_twice(published: PublishedNumbers) -> None:
     keys = Counter(number.key for number in published.numbers)
     assert [key for key, count in keys.items() if count > 1] == []
 
 
-def test_every_table_has_its_known_count(published: Published) -> None:
+def test_every_table_has_its_known_count(published: PublishedNumbers) -> None:
     assert len(published.numbers) == 5148
     assert Counter((number.paper, number.table) for number in published.numbers) == COUNTS
 
 
-def test_every_source_is_described(published: Published) -> None:
+def test_every_source_is_described(published: PublishedNumbers) -> None:
     assert {number.paper for number in published.numbers} <= set(published.papers)
     assert {n.source_kind for n in published.numbers} == {"seed", "paper", "docs", "repo"}
 
 
-def test_scores_are_percentages_and_costs_positive(published: Published) -> None:
+def test_scores_are_percentages_and_costs_positive(published: PublishedNumbers) -> None:
     for number in published.numbers:
         if number.unit == "%":
             assert 0 <= number.number <= 100, number
@@ -132,7 +138,7 @@ def test_scores_are_percentages_and_costs_positive(published: Published) -> None
         assert not number.std or float(number.std) >= 0, number
 
 
-def test_notes_select_the_numbers_that_they_are_about(published: Published) -> None:
+def test_notes_select_the_numbers_that_they_are_about(published: PublishedNumbers) -> None:
     """Which cells of PyramidFlow's tables three of the notes touch."""
     own = [n for n in published.numbers if n.paper == "pyramidflow"]
     found = {id: [n for n in own if id in published.notes_of(n)] for id in ("S5", "S10", "S13")}
@@ -157,12 +163,14 @@ def test_notes_select_the_numbers_that_they_are_about(published: Published) -> N
         ("S25", ["82.0", "90.2", "90.9", "99.7"]),
     ],
 )
-def test_a_note_has_the_whole_of_its_facts(id: str, facts: list[str], published: Published) -> None:
+def test_a_note_has_the_whole_of_its_facts(
+    id: str, facts: list[str], published: PublishedNumbers
+) -> None:
     text = published.note(id).text
     assert [fact for fact in facts if fact not in text] == []
 
 
-def test_changes_are_differences_of_printed_numbers(published: Published) -> None:
+def test_changes_are_differences_of_printed_numbers(published: PublishedNumbers) -> None:
     """Table 2 prints the change against the baseline beside each number."""
     table = published.of_table("pyramidflow", "Table 2")
     value = {(n.variant, n.category, n.metric): n.number for n in table}
@@ -175,7 +183,7 @@ def test_changes_are_differences_of_printed_numbers(published: Published) -> Non
 
 
 def test_printed_means_are_those_of_their_categories_but_for_known_slips(
-    published: Published,
+    published: PublishedNumbers,
 ) -> None:
     wrong = set()
     checked = 0
@@ -194,7 +202,7 @@ def test_printed_means_are_those_of_their_categories_but_for_known_slips(
     assert wrong == WRONG
 
 
-def _complete(published: Published) -> dict[tuple[str, ...], dict[str, PublishedNumber]]:
+def _complete(published: PublishedNumbers) -> dict[tuple[str, ...], dict[str, PublishedNumber]]:
     cells: dict[tuple[str, ...], dict[str, PublishedNumber]] = defaultdict(dict)
     for n in published.numbers:
         key = (n.paper, n.table, n.method, n.variant, n.encoder, n.dataset, n.metric)
@@ -212,7 +220,7 @@ def _step(number: PublishedNumber) -> float:
     return float(10 ** -len(number.value.partition(".")[2]))
 
 
-def test_there_are_28_notes_and_each_touches_what_it_names(published: Published) -> None:
+def test_there_are_28_notes_and_each_touches_what_it_names(published: PublishedNumbers) -> None:
     assert [note.id for note in published.notes] == [f"S{i}" for i in range(1, 29)]
     for note in published.notes:
         assert note.rows or note.tables, note.id
@@ -222,7 +230,7 @@ def test_there_are_28_notes_and_each_touches_what_it_names(published: Published)
             assert published.of_table(*table.split("/", 1)), (note.id, table)
 
 
-def test_a_misprint_is_noted_and_not_ranked(published: Published) -> None:
+def test_a_misprint_is_noted_and_not_ranked(published: PublishedNumbers) -> None:
     selector = {"method": "SPADE", "category": "transistor", "metric": "aupro"}
     (number,) = published.find("pyramidflow", "Table 3", selector)
     assert number.value == "97.4"

@@ -13,7 +13,7 @@ from bench.report.paper.table_files import load_table, read_table
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from bench.report.paper.published import Published
+    from bench.report.paper.published import PublishedNumbers
     from bench.settings.config import Settings
 
 TABLE = """\
@@ -60,14 +60,14 @@ TOP, METRIC = "", "metric 'pixel AUROC': "
 FIRST, SECOND = "row 'VT-ADL': ", "row 'PaDiM': "
 
 
-def read(text: str, folder: Path, settings: Settings, published: Published) -> None:
+def read(text: str, folder: Path, settings: Settings, published: PublishedNumbers) -> None:
     file = folder / "table4.toml"
     file.write_text(text, encoding="utf-8")
     read_table(file, settings, published)
 
 
 def test_the_table_as_it_stands_is_fine(
-    tmp_path: Path, settings: Settings, published: Published
+    tmp_path: Path, settings: Settings, published: PublishedNumbers
 ) -> None:
     read(TABLE, tmp_path, settings, published)
 
@@ -171,7 +171,7 @@ def test_something_unknown_is_named_with_its_row_or_metric(
     message: str,
     tmp_path: Path,
     settings: Settings,
-    published: Published,
+    published: PublishedNumbers,
 ) -> None:
     assert TABLE.count(old) >= 1
     with pytest.raises(ConfigError) as caught:
@@ -182,7 +182,7 @@ def test_something_unknown_is_named_with_its_row_or_metric(
 
 @pytest.mark.parametrize("section", ["metric", "row"])
 def test_a_table_without_metrics_or_rows_is_refused(
-    section: str, tmp_path: Path, settings: Settings, published: Published
+    section: str, tmp_path: Path, settings: Settings, published: PublishedNumbers
 ) -> None:
     parts = TABLE.split("[[")
     text = "[[".join(part for part in parts if not part.startswith(section))
@@ -212,7 +212,7 @@ method = "padim"
 
 @pytest.mark.parametrize("section", ["metric", "row"])
 def test_single_brackets_are_refused(
-    section: str, tmp_path: Path, settings: Settings, published: Published
+    section: str, tmp_path: Path, settings: Settings, published: PublishedNumbers
 ) -> None:
     text = OWN.replace("DATASET", "mtd").replace("CATEGORY", "tile")
     with pytest.raises(ConfigError) as caught:
@@ -237,7 +237,7 @@ def test_categories_of_an_own_table_are_those_of_its_data_set(
     right: str,
     tmp_path: Path,
     settings: Settings,
-    published: Published,
+    published: PublishedNumbers,
 ) -> None:
     (tmp_path / "folder" / "bottle" / "train" / "good").mkdir(parents=True)
     settings = replace(settings, paths=replace(settings.paths, data=tmp_path))
@@ -250,19 +250,23 @@ def test_categories_of_an_own_table_are_those_of_its_data_set(
         read(text.replace("CATEGORY", "mean"), tmp_path, settings, published)
 
 
-def test_choices_are_listed_once(tmp_path: Path, settings: Settings, published: Published) -> None:
+def test_choices_are_listed_once(
+    tmp_path: Path, settings: Settings, published: PublishedNumbers
+) -> None:
     with pytest.raises(ConfigError) as caught:
         read(TABLE.replace('"btad"', '"btda"', 1), tmp_path, settings, published)
     assert str(caught.value).count(" btad") == 1
 
 
 def test_text_that_is_no_toml_is_refused_with_its_line(
-    tmp_path: Path, settings: Settings, published: Published
+    tmp_path: Path, settings: Settings, published: PublishedNumbers
 ) -> None:
     with pytest.raises(ConfigError, match=r"table4\.toml.*line 2"):
         read("title = 1\ntable = = 2\n", tmp_path, settings, published)
 
 
-def test_an_unknown_table_names_the_nearest(settings: Settings, published: Published) -> None:
+def test_an_unknown_table_names_the_nearest(
+    settings: Settings, published: PublishedNumbers
+) -> None:
     with pytest.raises(ConfigError, match="did you mean 'pyramidflow/table4'"):
         load_table("pyramidflow/tabel4", settings, published)

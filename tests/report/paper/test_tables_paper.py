@@ -16,14 +16,14 @@ from tests.report.shown import cell, lines, written
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bench.report.paper.published import Published
+    from bench.report.paper.published import PublishedNumbers
     from bench.report.paper.table_spec import TableSpec
     from bench.settings.config import Settings
     from tests.report.shown import Built, RowsOf, Spec
 
 
 def test_every_number_that_a_paper_prints_is_shown_in_its_row_and_column(
-    settings: Settings, published: Published, built: Built
+    settings: Settings, published: PublishedNumbers, built: Built
 ) -> None:
     files = table_files(settings.project)
     assert len(files) == 22
@@ -272,7 +272,7 @@ def test_a_table_of_memory_does_not_say_that_timings_are_rough(
     ["pyramidflow/table3", "pyramidflow/table4", *(f"cflow/table{n}" for n in range(1, 7))],
 )
 def test_no_row_of_the_two_papers_is_without_a_method(
-    name: str, settings: Settings, published: Published
+    name: str, settings: Settings, published: PublishedNumbers
 ) -> None:
     table = load_table(name, settings, published)
     installed = discovery.sources("methods")

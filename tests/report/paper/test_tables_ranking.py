@@ -9,7 +9,7 @@ from bench.report.paper.ranking import DIFFERENCE, MEASURED, ONLY, PUBLISHED, En
 from tests.report.shown import cell, lines
 
 if TYPE_CHECKING:
-    from bench.report.paper.published import Published
+    from bench.report.paper.published import PublishedNumbers
     from tests.report.shown import Built, RowsOf, Spec
 
 
@@ -115,7 +115,7 @@ def test_table_5_has_the_definitions_and_the_epoch_rule_of_table_3(
 
 
 def test_published_best_marks_are_those_that_the_paper_prints_but_for_noted_slips(
-    spec: Spec, published: Published, built: Built
+    spec: Spec, published: PublishedNumbers, built: Built
 ) -> None:
     """Bold in Table 4 agrees with the numbers, except for the PR-AUC in the pixel AUROC column."""
     table = built(spec("pyramidflow/table4"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.report.paper.published import MEANS, Published
+from bench.report.paper.published import MEANS, PublishedNumbers
 from bench.report.site import build_site, load_site_data
 from bench.report.site.printed import Printer
 from bench.report.site.printed_marks import load_marks
@@ -50,7 +50,7 @@ def _row(count: itertools.count[int], **changes: Any) -> Row:
 
 
 @pytest.fixture(scope="session")
-def printer(published: Published) -> Printer:
+def printer(published: PublishedNumbers) -> Printer:
     """Of the published numbers and tables of the checkout."""
     return Printer(published, load_marks(Path(__file__).parents[3]))
 

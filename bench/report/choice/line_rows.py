@@ -135,7 +135,7 @@ def single(rows: Iterable[Row], left: dict[str, Verdict]) -> list[Row]:
     return [newest[key] for key in sorted(newest)]
 
 
-def cover(rows: Sequence[Row], left: dict[str, Verdict]) -> list[Row]:
+def of_whole_seeds(rows: Sequence[Row], left: dict[str, Verdict]) -> list[Row]:
     """Rows of the seeds that count, so that the cells of a line and its mean come from the same.
 
     Args:
