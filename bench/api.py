@@ -339,8 +339,13 @@ class Method(ABC):
     """Citation, as one line."""
     min_train: ClassVar[int] = 1
     """Fewest training images that make sense; fewer are refused before training."""
-    epochs: int | None = None
-    """How often `fit` yields, for progress: a field, a property, or None where nobody knows."""
+    if TYPE_CHECKING:  # a property may be overridden by a field or by another property
+
+        @property
+        def epochs(self) -> int | None:
+            """How often `fit` yields, for progress; None where nobody knows."""
+    else:
+        epochs = None
     input_size: int | None = None
     """Side of the square images that the method was published with, for the protocols that ask for
     it; a field, or None."""

@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from bench.plugins.methods.dfr import DFR
 from bench.plugins.methods.dfr.regional import Aggregation, Taps
-from bench.weights.loading import Weights, load_backbone
+from bench.weights.choice import Weights
+from bench.weights.loading import load_backbone
 from timing import ratio
 
 if TYPE_CHECKING:

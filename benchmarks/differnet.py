@@ -23,7 +23,8 @@ from bench.blocks.reversible import log_determinants, run_tracked
 from bench.plugins.methods.differnet import DifferNet
 from bench.plugins.methods.differnet.flow import negative_log_likelihoods
 from bench.plugins.methods.differnet.rotation import rotate
-from bench.weights.loading import Weights, load_backbone
+from bench.weights.choice import Weights
+from bench.weights.loading import load_backbone
 from live_tensors import LiveTensors
 from timing import ratio
 

@@ -25,7 +25,8 @@ from torch.nn.functional import fold, interpolate, unfold
 
 from bench.api import Images, Run
 from bench.plugins.methods.padim import PaDiM, draw_channels
-from bench.weights.loading import Weights, load_backbone
+from bench.weights.choice import Weights
+from bench.weights.loading import load_backbone
 from timing import alternate, seconds
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from bench.commands.options import (
 )
 from bench.errors import ConfigError, DataError, StoreError
 from bench.plan import discovery
-from bench.plan.request import Planned, Request, plan_request
+from bench.plan.request import Planned, Request, asked_weights, plan_request
 from bench.rows import provenance
 from bench.run.plugin_errors import told
 from bench.run.slots import threads_of_cells
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from bench.deploy.inference import Predicted
     from bench.plan.cells import Cell
-    from bench.weights.loading import Weights
 
 
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -104,7 +103,8 @@ def fit(
     _limit_threads(run)
     planned.dataset.prepare([cell.category])
     folders = planned.folders.get(cell.id, {})
-    options = Options(_weights(settings, weights), run.device, run.loaders, run.batch, folders)
+    asked = asked_weights(settings, request)
+    options = Options(asked, run.device, run.loaders, run.batch, folders)
     with told(method, discovery.describe("methods", method).files):
         model = fit_model(cell, planned.dataset, options, lambda text: typer.echo(text, err=True))
     code = discovery.describe("methods", method).code()
@@ -207,15 +207,6 @@ def _only_cell(settings: Settings, request: Request) -> tuple[Planned, Cell]:
     if len(planned.cells) > 1:
         raise ConfigError(f"{len(planned.cells)} seeds are set and a model is of one; give --seed")
     return planned, planned.cells[0]
-
-
-def _weights(settings: Settings, file: Path | None) -> Weights:
-    from bench.weights.loading import Weights
-
-    folder = settings.paths.weights
-    if file is not None:
-        return Weights("file", file=file, folder=folder)
-    return Weights("random" if settings.run.weights == "random" else "pretrained", folder=folder)
 
 
 def _refuse_filled(out: Path, force: bool) -> None:

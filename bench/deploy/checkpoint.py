@@ -23,7 +23,7 @@ from bench.plan import discovery
 from bench.plan.cells import Cell, check_field
 from bench.run.context import CellRun, choose_device, make_method, seed_everything
 from bench.run.loading_back import loads_back
-from bench.weights.loading import Weights
+from bench.weights.choice import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

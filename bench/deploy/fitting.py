@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from bench.api import Dataset, Sample
     from bench.plan.cells import Cell
-    from bench.weights.loading import Weights
+    from bench.weights.choice import Weights
 
 
 @dataclass(frozen=True)

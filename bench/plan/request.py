@@ -14,6 +14,7 @@ from bench.plan import discovery
 from bench.plan.auxiliary import Auxiliary
 from bench.plan.cells import BACKBONE_FIELDS, Category, plan, resolve_params, split_overrides
 from bench.settings.speed import speed_protocol
+from bench.weights.choice import Weights
 from bench.weights.packages import is_known_file
 
 if TYPE_CHECKING:
@@ -203,6 +204,14 @@ def _check_places(settings: Settings, method: Plugin, plugin: Plugin, dataset: D
             raise ConfigError(f"{where}: unknown data set {name!r}; {nearest(name, sources)}")
         if name == plugin.name and known and category not in known:
             raise ConfigError(f"{where}: unknown category; {nearest(category, known)}")
+
+
+def asked_weights(settings: Settings, request: Request) -> Weights:
+    """Where the weights of pretrained networks are to come from."""
+    folder = settings.paths.weights
+    if request.weights_file is not None:
+        return Weights("file", request.weights_file.absolute(), folder)
+    return Weights("random" if settings.run.weights == "random" else "pretrained", folder=folder)
 
 
 def _weights_kind(settings: Settings, request: Request) -> str:

@@ -6,7 +6,6 @@ import importlib
 import math
 from datetime import datetime, timezone
 from itertools import cycle, islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -32,11 +31,10 @@ from bench.run.context import (
 from bench.run.loading_back import left_out
 from bench.run.scoring import Epochs, Test, score, score_columns, suspicions
 from bench.run.training import check_training, epochs_of
-from bench.settings.speed import SpeedProtocol
-from bench.weights.loading import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from torch import nn
 
@@ -71,8 +69,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     report({"phase": "reading"})
     method = make_method(cell)
     train, test = read_category(job, method, device, report)
-    folders = {name: Path(folder) for name, folder in job.auxiliary.items()}
-    run = CellRun(cell, device, train.image_size, _weights(job), folders)
+    run = CellRun(cell, device, train.image_size, job.weights, job.auxiliary)
     _load_libraries(cell)
     meter = FitMeter(device)
     epochs, history = fit(job, method, run, meter, train, test, report)
@@ -250,11 +247,6 @@ def _joined(backbones: Sequence[nn.Module], name: str) -> str:
     return ", ".join(dict.fromkeys(text for b in backbones if (text := getattr(b, name, ""))))
 
 
-def _weights(job: Job) -> Weights:
-    paths = {k: Path(v) if (v := job.weights[k]) else None for k in ("file", "folder")}
-    return Weights(job.weights["kind"], **paths)  # type: ignore[arg-type]
-
-
 def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test) -> dict[str, Any]:
     count = min(len(test.images), PROFILED_IMAGES)
     # One batch more than needed is never read: the generator is lazy.
@@ -267,7 +259,7 @@ def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test
         images,
         run.backbones,
         test.sizes[:count],
-        SpeedProtocol(**job.speed),
+        job.speed,
         run.device,
         preprocess=lambda: test.images.read_pixels(next(files)),
         memory=meter.memory,

@@ -18,7 +18,7 @@ from bench.run.scratch import mapped_zeros
 from bench.run.unrecorded import unrecorded, warning
 from bench.seeds import seed_of
 from bench.settings.precision import FULL, Precision
-from bench.weights.loading import Weights, fresh_network, load_backbone, state_digest
+from bench.weights.loading import fresh_network, load_backbone, state_digest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from bench.api import Sample, Split
     from bench.plan.cells import Cell
+    from bench.weights.choice import Weights
 
 
 class CellRun(Run):

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import signal
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from bench.disk import replace_file
 from bench.errors import ConfigError, StoreError
 from bench.plan import discovery
 from bench.plan.identity import differing
-from bench.plan.request import dataset_root, plan_request
+from bench.plan.request import asked_weights, dataset_root, plan_request
 from bench.rows import provenance
 from bench.rows.schema import former_id
 from bench.rows.store import ResultStore
@@ -138,11 +138,8 @@ def make_jobs(
         threads: of each cell; None: as for one cell at a time.
     """
     run = settings.run
-    file = request.weights_file
-    kind = "file" if file else run.weights
-    folder = settings.paths.weights
     commit = provenance.commit(settings.project)
-    speed = asdict(speed_protocol(run.speed, settings.speed))
+    speed = speed_protocol(run.speed, settings.speed)
     code = {name: discovery.describe("methods", name).code() for name in request.methods}
     return [
         Job(
@@ -152,14 +149,10 @@ def make_jobs(
             threads=threads or threads_of_cells(run, 1),
             loaders=run.loaders,
             batch=run.batch,
-            weights={
-                "kind": kind,
-                "file": str(file.absolute()) if file else None,
-                "folder": str(folder) if folder else None,
-            },
+            weights=asked_weights(settings, request),
             speed=speed,
             artifacts=_artifacts(settings, cell.id).with_suffix(".part"),
-            auxiliary={k: str(v) for k, v in part.folders.get(cell.id, {}).items()},
+            auxiliary=part.folders.get(cell.id, {}),
             save_maps=request.save_maps,
             allow_leaks=request.allow_leaks,
             command=request.command,

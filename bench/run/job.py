@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.plan.cells import Cell
+from bench.settings.speed import SpeedProtocol
+from bench.weights.choice import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,10 +30,10 @@ class Job:
     threads: int
     loaders: int
     batch: int
-    weights: Mapping[str, str | None]  # kind, file, folder
-    speed: Mapping[str, Any]
+    weights: Weights
+    speed: SpeedProtocol
     artifacts: Path  # made by the worker, moved into place by the driver
-    auxiliary: Mapping[str, str] = field(default_factory=dict)  # folders of pictures by field
+    auxiliary: Mapping[str, Path] = field(default_factory=dict)  # folders of pictures by field
     save_maps: bool = False
     allow_leaks: bool = False
     command: str = ""
@@ -43,16 +45,24 @@ class Job:
 
     def to_json(self) -> str:
         """One line."""
-        values = {**asdict(self), "cell": self.cell.to_json()}
-        values |= {"root": str(self.root), "artifacts": str(self.artifacts)}
-        return json.dumps(values)
+        return json.dumps({**asdict(self), "cell": self.cell.to_json()}, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> Job:
         """The inverse of `to_json`."""
         values = json.loads(text)
-        values |= {"root": Path(values["root"]), "artifacts": Path(values["artifacts"])}
-        return cls(**{**values, "cell": Cell.from_json(values["cell"])})
+        values |= {name: Path(values[name]) for name in ("root", "artifacts")}
+        values["auxiliary"] = {k: Path(v) for k, v in values["auxiliary"].items()}
+        weights = values["weights"]
+        folders = {k: Path(v) if (v := weights[k]) else None for k in ("file", "folder")}
+        return cls(
+            **{
+                **values,
+                "cell": Cell.from_json(values["cell"]),
+                "weights": Weights(weights["kind"], **folders),
+                "speed": SpeedProtocol(**values["speed"]),
+            }
+        )
 
 
 @dataclass(frozen=True)

@@ -54,12 +54,12 @@ class Home:
         folders = {name: str(path) for name, path in places.items() if path is not None}
         return cls(str(settings.project), folders)
 
-    def here(self, path: str | None) -> str | None:
+    def here(self, path: Path) -> Path:
         """Where a path of the driver's lies on this machine, by its own BENCH_DATA, ..."""
         for name, folder in self.folders.items():
             own = os.environ.get(f"BENCH_{name.upper()}")
-            if own and path is not None and Path(path).is_relative_to(folder):
-                return str(Path(own, Path(path).relative_to(folder)))
+            if own and path.is_relative_to(folder):
+                return Path(own, path.relative_to(folder))
         return path
 
 
@@ -115,7 +115,7 @@ def run_on_node(job: Job, timeout: float, home: Home) -> Iterator[Message]:
     """
     try:
         here = _with_own_folders(job, home)
-        _look(here, Path(str(home.here(home.folders["cache"]))))
+        _look(here, home.here(Path(home.folders["cache"])))
     except (BenchError, OSError) as error:
         yield Refused(str(error))
         return
@@ -148,11 +148,15 @@ def _with_own_folders(job: Job, home: Home) -> Job:
     if not Path(project).is_dir():
         raise BenchError(f"there is no project {project}; give it the folder, or BENCH_PROJECT")
     os.environ["BENCH_PROJECT"] = project
+
+    def here(path: Path | None) -> Path | None:
+        return None if path is None else home.here(path)
+
     return replace(
         job,
-        root=Path(str(home.here(str(job.root)))),
-        auxiliary={name: str(home.here(folder)) for name, folder in job.auxiliary.items()},
-        weights={**job.weights, **{k: home.here(job.weights[k]) for k in ("file", "folder")}},
+        root=home.here(job.root),
+        auxiliary={name: home.here(folder) for name, folder in job.auxiliary.items()},
+        weights=replace(job.weights, file=here(job.weights.file), folder=here(job.weights.folder)),
     )
 
 

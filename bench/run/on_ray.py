@@ -179,7 +179,7 @@ class RayExecutor:
 
         Cells that measure speed have a GPU each: those that share one would time each other.
         """
-        share = job.gpu_share if job.speed["name"] == "none" else 1.0
+        share = job.gpu_share if job.speed.name == "none" else 1.0
         known = WORKER_MB + 1.25 * job.expected_mb if job.expected_mb else UNKNOWN_MB
         most = max((node.memory_mb for node in self.nodes), default=0.0)
         return Needs(job.threads, self.gpus * share, min(known, most))

@@ -127,7 +127,7 @@ def _fit(planned: Planned, is_enough: Callable[[int], bool]) -> Fitted:
 
     from bench.run.context import CellRun, image_set, make_method, seed_everything
     from bench.run.training import epochs_of
-    from bench.weights.loading import Weights
+    from bench.weights.choice import Weights
 
     cell, cpu = replace(planned.cells[0], seed=0), torch.device("cpu")
     seed_everything(cell.seed, cell.precision)
@@ -232,7 +232,7 @@ def _check_state(planned: Planned, method: Method, pixels: Tensor) -> list[str]:
 
     from bench.run.context import CellRun, make_method, seed_everything
     from bench.run.loading_back import loads_back
-    from bench.weights.loading import Weights
+    from bench.weights.choice import Weights
 
     cell = replace(planned.cells[0], seed=0)
     seed_everything(cell.seed, cell.precision)

@@ -32,7 +32,11 @@ def check_machine(jobs: Sequence[Job]) -> None:
     devices = sorted({job.device for job in jobs if job.device.startswith("cuda")})
     networks = sorted(
         {
-            (str(job.cell.params[field]), *(job.weights[key] or "" for key in _WEIGHTS))
+            (
+                str(job.cell.params[field]),
+                job.weights.kind,
+                *(str(path or "") for path in (job.weights.file, job.weights.folder)),
+            )
             for job in jobs
             if job.cell.pretrained not in ("none", "random")
             for field in BACKBONE_FIELDS
@@ -55,13 +59,11 @@ def check_machine(jobs: Sequence[Job]) -> None:
         raise ConfigError(problem)
 
 
-_WEIGHTS = ("kind", "file", "folder")
-
-
 def answer(questions: dict[str, Any]) -> str:
     """What is wrong, as one line; empty if nothing is."""
     from bench.run.context import choose_device
-    from bench.weights.sources import Weights, require_state
+    from bench.weights.choice import Weights
+    from bench.weights.sources import require_state
 
     try:
         for device in questions["devices"]:

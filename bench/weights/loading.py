@@ -10,7 +10,7 @@ from torch import nn
 from bench.blocks.architecture import find_architecture
 from bench.blocks.backbone import Backbone, build_backbone
 from bench.errors import MethodError
-from bench.weights.sources import Weights, find_state
+from bench.weights.sources import find_state
 from bench.weights.states import read_tensors, state_digest
 from bench.weights.statistics import statistics_of
 from bench.weights.torchvision_names import norm_epsilon
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["Weights", "fresh_network", "load_backbone", "read_tensors", "state_digest"]
+    from bench.weights.choice import Weights
+
+__all__ = ["fresh_network", "load_backbone", "read_tensors", "state_digest"]
 
 
 def load_backbone(

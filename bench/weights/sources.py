@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import safetensors.torch
 import torch
@@ -11,6 +11,7 @@ import torch
 from bench.blocks.architecture import find_architecture
 from bench.disk import replace_file
 from bench.errors import MethodError
+from bench.weights.choice import Weights
 from bench.weights.hub import download, has_weights, hub_of, licence_of
 from bench.weights.packages import installed_file, packaged
 from bench.weights.states import SUFFIXES, body_state, read_state
@@ -21,21 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.blocks.architecture import Architecture
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Which weights the command line asked for.
-
-    Attributes:
-        kind: "pretrained" looks in `folder`, in installed packages, then asks the hub.
-        file: the state dict, for the kind "file".
-        folder: holds <name>.safetensors, .pth or .pt.
-    """
-
-    kind: Literal["pretrained", "random", "file"]
-    file: Path | None = None
-    folder: Path | None = None
 
 
 @dataclass(frozen=True)

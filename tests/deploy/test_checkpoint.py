@@ -31,7 +31,7 @@ from bench.files.map_files import read_map, write_map
 from bench.plan.cells import Cell
 from bench.settings.protocol import Protocol
 from bench.weights import loading as weights
-from bench.weights.loading import Weights
+from bench.weights.choice import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -39,6 +39,8 @@ from bench.run.driver import _keep
 from bench.run.job import Done, Failure, Job
 from bench.settings.config import Paths, Settings
 from bench.settings.protocol import Protocol
+from bench.settings.speed import SpeedProtocol
+from bench.weights.choice import Weights
 
 CELLS = 40
 MOST_ROWS = 5
@@ -80,8 +82,7 @@ def outcome(results: Path, number: int, step: int) -> tuple[Job, Row]:
         data="feed",
     )
     part = results / "artifacts" / f"{cell.id}.part"
-    weights = {"kind": "random", "file": None, "folder": None}
-    job = Job(cell, results, "cpu", 1, 0, 8, weights, {}, part)
+    job = Job(cell, results, "cpu", 1, 0, 8, Weights("random"), SpeedProtocol(), part)
     row = Row(
         cell=cell.id,
         method=cell.method,

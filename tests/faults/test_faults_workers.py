@@ -24,6 +24,8 @@ from bench.run.forkserver import ForkServerError, can_fork
 from bench.run.job import Done, Failure, Job
 from bench.run.local import LocalExecutor
 from bench.settings.protocol import Protocol
+from bench.settings.speed import SpeedProtocol
+from bench.weights.choice import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -48,8 +50,7 @@ exec(told)
 
 def job(told: str, seed: int = 0) -> Job:
     cell = Cell("m", 1, {"told": told}, "d", 1, {}, "c", seed, Protocol("p"), "none", "f")
-    weights = {"kind": "random", "file": None, "folder": None}
-    return Job(cell, Path("data"), "cpu", 1, 0, 8, weights, {}, Path("out"))
+    return Job(cell, Path("data"), "cpu", 1, 0, 8, Weights("random"), SpeedProtocol(), Path("out"))
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from bench.run.driver import make_jobs
 from bench.run.in_process import InProcessExecutor
 from bench.run.job import Done
 from bench.settings.config import load_settings
-from bench.weights.loading import Weights
+from bench.weights.choice import Weights
 
 if TYPE_CHECKING:
     from pathlib import Path

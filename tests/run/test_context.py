@@ -10,7 +10,7 @@ from bench.api import MethodError
 from bench.plan.cells import Cell
 from bench.run.context import CellRun
 from bench.settings.protocol import PROTOCOLS
-from bench.weights.loading import Weights
+from bench.weights.choice import Weights
 
 
 def run_of(pretrained: str = "random", seed: int = 0) -> CellRun:

@@ -18,6 +18,8 @@ from bench.run.job import Job
 from bench.run.local import LocalExecutor, describe_exit
 from bench.run.progress import TimeLeft, duration
 from bench.settings.protocol import Protocol
+from bench.settings.speed import SPEEDS
+from bench.weights.choice import Weights
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -44,8 +46,8 @@ def job(method: str = "padim", seed: int = 0, **changes: Any) -> Job:
         "threads": 1,
         "loaders": 0,
         "batch": 8,
-        "weights": {"kind": "random", "file": None, "folder": None},
-        "speed": {"name": "brief"},
+        "weights": Weights("random"),
+        "speed": SPEEDS["brief"],
         "artifacts": Path("out"),
     }
     return Job(**{**values, **changes})

@@ -15,6 +15,8 @@ from bench.plan.cells import Cell
 from bench.run.job import Job
 from bench.run.preflight import answer, check_machine
 from bench.settings.protocol import PROTOCOLS
+from bench.settings.speed import SpeedProtocol
+from bench.weights.choice import Weights
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,7 +38,6 @@ CELL = Cell(
 
 
 def job(tmp_path: Path, **changes: Any) -> Job:
-    weights: dict[str, str | None] = {"kind": "random", "file": None, "folder": None}
     values: dict[str, Any] = {
         "cell": CELL,
         "root": tmp_path,
@@ -44,8 +45,8 @@ def job(tmp_path: Path, **changes: Any) -> Job:
         "threads": 1,
         "loaders": 0,
         "batch": 8,
-        "weights": weights,
-        "speed": {},
+        "weights": Weights("random"),
+        "speed": SpeedProtocol(),
         "artifacts": tmp_path / "x",
     }
     return Job(**{**values, **changes})
@@ -68,7 +69,7 @@ def test_a_missing_device_is_one_line(device: str) -> None:
 def test_a_weights_file_of_another_network_is_refused_once(tmp_path: Path) -> None:
     file = tmp_path / "other.pth"
     torch.save({"layer.weight": torch.zeros(3)}, file)
-    given = {"kind": "file", "file": str(file), "folder": None}
+    given = Weights("file", file)
     cell = replace(CELL, pretrained="file:0123456789ab")
     with pytest.raises(ConfigError, match=r"other\.pth: not weights of resnet18"):
         check_machine([job(tmp_path, cell=cell, weights=given)] * 3)

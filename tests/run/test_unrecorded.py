@@ -16,7 +16,7 @@ from bench.report.choice.marks import marks
 from bench.run.context import CellRun
 from bench.run.loading_back import loads_back
 from bench.settings.protocol import PROTOCOLS
-from bench.weights.loading import Weights
+from bench.weights.choice import Weights
 from tests.row_maker import make_row
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bench.errors import MethodError
-from bench.weights.loading import Weights, load_backbone
+from bench.weights.choice import Weights
+from bench.weights.loading import load_backbone
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

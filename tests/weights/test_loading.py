@@ -11,7 +11,8 @@ import timm
 import torch
 
 from bench.api import MethodError
-from bench.weights.loading import Weights, load_backbone, read_tensors
+from bench.weights.choice import Weights
+from bench.weights.loading import load_backbone, read_tensors
 
 if TYPE_CHECKING:
     from pathlib import Path

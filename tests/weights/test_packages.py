@@ -15,7 +15,8 @@ import torch
 from bench.errors import MethodError
 from bench.files.manifest import file_digest
 from bench.weights import packages
-from bench.weights.loading import Weights, load_backbone
+from bench.weights.choice import Weights
+from bench.weights.loading import load_backbone
 from bench.weights.packages import PACKAGED, Packaged, installed_file, packaged
 from bench.weights.sources import offer, store
 

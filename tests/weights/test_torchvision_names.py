@@ -9,7 +9,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from bench.weights.loading import Weights, load_backbone
+from bench.weights.choice import Weights
+from bench.weights.loading import load_backbone
 
 if TYPE_CHECKING:
     from pathlib import Path
