@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,16 +12,8 @@ from bench.rows.check_output import as_json, as_junit, as_text
 from bench.rows.tolerances import Tolerances
 from bench.settings.config import load_settings
 
-
-class Format(str, Enum):
-    """How the outcome is printed."""
-
-    text = "text"
-    json = "json"
-    junit = "junit"
-
-
-WRITERS = {Format.text: as_text, Format.json: as_json, Format.junit: as_junit}
+Format = Literal["text", "json", "junit"]
+WRITERS = {"text": as_text, "json": as_json, "junit": as_junit}
 
 
 def check(
@@ -30,7 +21,7 @@ def check(
     results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
     format_: Annotated[
         Format, typer.Option("--format", help="For people, programs, or CI servers.")
-    ] = Format.text,
+    ] = "text",
     out: Annotated[
         Path | None, typer.Option(help="Write it to a file, and the text to the terminal.")
     ] = None,

@@ -121,7 +121,7 @@ def predict(
         Path | None, typer.Option(help="Folder for maps and overlays; without it only scores.")
     ] = None,
     format_: Annotated[MapFormat, typer.Option("--format", help="How maps are written.")] = (
-        MapFormat.tiff
+        "tiff"
     ),
     csv_file: Annotated[
         Path | None, typer.Option("--csv", help="Write the scores to this file.  [stdout]")
@@ -161,7 +161,7 @@ def predict(
             writer.writerow([found.image, repr(found.score), above])
             if out is not None and found.map is not None:
                 stem = names[found.image]
-                write_map(out / f"{stem}.{format_.value}", found.map)
+                write_map(out / f"{stem}.{format_}", found.map)
                 overlay(found, loaded.train, loaded.bits).save(out / f"{stem}.overlay.png")
     if out is not None and found.map is None:
         typer.echo(f"note: {loaded.cell.method} gives no maps; --out {out} holds none", err=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -73,11 +72,8 @@ def checked_precision(name: str | None) -> Precision | None:
     return known[name] if name is not None else None
 
 
-class MapFormat(str, Enum):
-    """How maps are written."""
-
-    tiff = "tiff"
-    npy = "npy"
+MapFormat = Literal["tiff", "npy"]
+"""How maps are written."""
 
 
 def find_row(rows: list[Row], cell: str, folder: Path) -> Row:

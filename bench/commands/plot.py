@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -39,21 +38,10 @@ Results = Annotated[Path | None, typer.Option(help="Folder of the results.")]
 app = typer.Typer(rich_markup_mode=None, help="Figures from rows.", no_args_is_help=True)
 
 
-class Figures(str, Enum):
-    """How a figure is written."""
-
-    png = "png"
-    pdf = "pdf"
-    svg = "svg"
-
-
-class Kinds(str, Enum):
-    """What has a score."""
-
-    images = "images"
-    pixels = "pixels"
-
-
+Figures = Literal["png", "pdf", "svg"]
+"""How a figure is written."""
+Kinds = Literal["images", "pixels"]
+"""What has a score."""
 Format = Annotated[Figures, typer.Option(help="How to write the figures.")]
 
 
@@ -68,7 +56,7 @@ def complexity(
     metric: Annotated[str, typer.Option(help="Score on the vertical axis.")] = "image_auroc",
     datasets: Datasets = None,
     protocol: Protocol = None,
-    format: Format = Figures.png,
+    format: Format = "png",
     results: Results = None,
 ) -> None:
     """Table of costs; score against speed; memory against input size; PyramidFlow's memory saving.
@@ -127,13 +115,13 @@ def scores(
     out: Out = Path("plots"),
     of: Annotated[
         Kinds, typer.Option(help="What has a score; pixels of images that `bench show` draws.")
-    ] = Kinds.images,
+    ] = "images",
     methods: Annotated[
         list[str] | None, typer.Option("--methods", "--method", "-m", help="All if none.")
     ] = None,
     datasets: Datasets = None,
     protocol: Protocol = None,
-    format: Format = Figures.png,
+    format: Format = "png",
     results: Results = None,
 ) -> None:
     """Distributions of the scores of normal and anomalous images, for each method and category.
@@ -157,7 +145,7 @@ def scores(
     found: list[tuple[Group, Sequence[Distribution]]] = []
     missing: dict[str, Row] = {}
     for group in groups(rows):
-        drawn, absent = distributions(group, folder / "artifacts", of.value)
+        drawn, absent = distributions(group, folder / "artifacts", of)
         missing |= absent
         if drawn:
             found.append((group, drawn))
@@ -166,15 +154,15 @@ def scores(
         again = rerun(row, where)
         typer.echo(f"left out: {text}{f'; run again: {again}' if again else ''}", err=True)
     if not found:
-        raise StoreError(f"{folder} holds no scores of {of.value} to plot: see above")
+        raise StoreError(f"{folder} holds no scores of {of} to plot: see above")
     names = _names([group for group, _ in found], machines=False)
     figures = {
-        f"{of.value[:-1]}_scores-{name}": figure(group, drawn, of.value)
+        f"{of[:-1]}_scores-{name}": figure(group, drawn, of)
         for name, (group, drawn) in zip(names, found, strict=True)
     }
-    table = out / f"{of.value[:-1]}_scores.csv"
-    replace_file(table.absolute(), csv_text(found, of.value).encode())
-    files = _write(figures, out, format, (f"{of.value[:-1]}_scores-*",))
+    table = out / f"{of[:-1]}_scores.csv"
+    replace_file(table.absolute(), csv_text(found, of).encode())
+    files = _write(figures, out, format, (f"{of[:-1]}_scores-*",))
     typer.echo("\n".join(map(str, [table, *files])))
 
 
@@ -182,11 +170,11 @@ def _write(
     figures: Mapping[str, Figure], out: Path, format: Figures, patterns: Sequence[str]
 ) -> list[Path]:
     """Save figures by name; others of these patterns and of the format are removed."""
-    files = {out / f"{name}.{format.value}": figure for name, figure in figures.items()}
+    files = {out / f"{name}.{format}": figure for name, figure in figures.items()}
     for file, figure in files.items():
         save(figure, file)
     for pattern in patterns:
-        for old in set(out.glob(f"{pattern}.{format.value}")) - set(files):
+        for old in set(out.glob(f"{pattern}.{format}")) - set(files):
             old.unlink()
     return list(files)
 

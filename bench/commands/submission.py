@@ -44,7 +44,7 @@ def export(
     ] = None,
     format_: Annotated[
         MapFormat, typer.Option("--format", help="tiff: float32; npy: the maps' own type.")
-    ] = MapFormat.tiff,
+    ] = "tiff",
     results: Annotated[Path | None, typer.Option(help="Folder of the results.")] = None,
 ) -> None:
     """Write maps that `bench run --save-maps` kept as OUT/CATEGORY/test/DEFECT/NAME.tiff."""
@@ -59,7 +59,7 @@ def export(
     for row in chosen:
         if row.maps == "none":
             raise StoreError(f"{row.cell}: {row.method} gives no maps; there is nothing to export")
-        done = export_maps(store.artifacts(row), row.category, out, f".{format_.value}")
+        done = export_maps(store.artifacts(row), row.category, out, f".{format_}")
         sizes = ", ".join(f"{width} x {height}" for height, width in sorted(done.sizes))
         typer.echo(
             f"{out / row.category}: {done.maps} maps of {sizes} pixels from cell {row.cell}, "
