@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import sys
 import tracemalloc
 import warnings
 from dataclasses import dataclass
@@ -24,19 +25,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from bench.evaluate import evaluate, label_masks
+from bench.evaluate import Evaluation, evaluate, label_masks
 from bench.evaluate.binary import BinarySums
 from bench.evaluate.inputs import read_set
 from bench.evaluate.pimo import aupimo_per_image
 from bench.evaluate.pro import RegionSums
 from bench.evaluate.published import mvtec
-from bench.evaluate.ranks import Piece, rank
+from bench.evaluate.ranks import rank
+from bench.evaluate.samples import Piece
+from methods import Comparison, table
 from timing import alternate, seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
+
+
+GOAL = 10.0
+"""Times that a GPU should be faster than one core."""
 
 
 @dataclass(frozen=True)
@@ -223,23 +230,32 @@ def _can_import(package: str) -> bool:
     return True
 
 
-def report_cuda(data: Data, repeats: int) -> None:
-    """Wall time of both engines; on the device the maps lie there before and stay there."""
+def report_cuda(data: Data, repeats: int) -> Comparison:
+    """Wall time of both engines; on the device the maps lie there before and stay there.
+
+    Raises:
+        SystemExit: no CUDA device, or numbers that are not the same.
+    """
     torch = importlib.import_module("torch")
     if not torch.cuda.is_available():
         raise SystemExit("--device cuda: torch finds no CUDA device")
     maps = torch.from_numpy(data.maps).cuda()
     regions = label_masks(list(data.masks))
 
-    def wall(scores: Any) -> float:
-        def call() -> object:
-            return evaluate(scores, data.masks, data.labels, limits=(0.05, 0.3), regions=regions)
+    def found(scores: Any) -> Evaluation:
+        return evaluate(scores, data.masks, data.labels, limits=(0.05, 0.3), regions=regions)
 
-        return min(seconds(call, "cuda") for _ in range(repeats + 1))
+    def wall(scores: Any) -> float:
+        return min(seconds(lambda: found(scores), "cuda") for _ in range(repeats))
+
+    if found(data.maps) != found(maps):
+        raise SystemExit("the numbers of the device are not those of the CPU")
 
     host, device = wall(data.maps), wall(maps)
-    print(f"{data.maps.shape}, labelling cached: CPU {host * 1e3:.1f} ms")
-    print(f"  {torch.cuda.get_device_name()}: {device * 1e3:.1f} ms, {host / device:.1f} times")
+    name = torch.cuda.get_device_name()
+    print(f"{data.maps.shape}, {data.masks.mean():.1%} anomalous, labelling cached")
+    print(f"  CPU {host * 1e3:.1f} ms, {name} {device * 1e3:.1f} ms, the same numbers")
+    return Comparison(f"evaluator: CPU over device, maps {data.maps.shape}", host / device, GOAL)
 
 
 def main() -> None:
@@ -253,10 +269,12 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    if options.device == "cuda":
+        sets = (planted(options.images, options.size, s, signed=False) for s in options.anomalous)
+        found = [report_cuda(data, options.repeats) for data in sets]
+        print(table(found))
+        sys.exit(any(c.is_met is False for c in found))
     for share in options.anomalous:
-        if options.device == "cuda":
-            report_cuda(planted(options.images, options.size, share, signed=False), options.repeats)
-            continue
         for signed in (False, True):
             data = planted(options.images, options.size, share, signed=signed)
             title = "signed scores" if signed else "scores >= 0"

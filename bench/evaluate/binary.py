@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import DataError
 from bench.evaluate.inputs import as_array, read_flags, refuse_nonfinite
-from bench.evaluate.ranks import Piece, Ranks, rank, to_float64
+from bench.evaluate.ranks import rank
+from bench.evaluate.samples import Piece, Ranks, as_numpy, to_float64
 
 if TYPE_CHECKING:
     from bench.evaluate.inputs import Nonfinite
-    from bench.evaluate.ranks import Block
+    from bench.evaluate.samples import Block
 
 __all__ = [
     "BinarySums",
@@ -62,7 +63,8 @@ class BinarySums:
         predicted = to_float64(block.at_or_above)
         predicted += hits
         self.misordered += int(block.doubled.sum())
-        self.precisions.append(float((hits / predicted).sum()))
+        precisions = as_numpy(hits / predicted)
+        self.precisions += [float(precisions[s].sum()) for s in block.steps(0, len(precisions))]
         predicted += self.ranks.positives
         half_f1 = hits / predicted
         at = int(half_f1.argmax())

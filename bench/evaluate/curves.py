@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from bench.errors import ConfigError, DataError, StoreError
 from bench.evaluate.inputs import as_array, is_tensor, read_flags, read_set, refuse_nonfinite
-from bench.evaluate.ranks import Piece, Ranks, rank
+from bench.evaluate.ranks import rank
+from bench.evaluate.samples import Piece, Ranks
 from bench.npz import DAMAGED
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from bench.errors import ConfigError, DataError
 from bench.evaluate.binary import BinarySums, binary_metrics
 from bench.evaluate.inputs import (
     as_array,
-    is_tensor,
     read_set,
     read_unmapped,
     refuse_nonfinite,
@@ -20,8 +19,9 @@ from bench.evaluate.inputs import (
 from bench.evaluate.pimo import aupimo_per_image, check_bounds
 from bench.evaluate.pro import RegionSums, check_limits
 from bench.evaluate.published import check_names, published_values
-from bench.evaluate.ranks import Piece, rank
+from bench.evaluate.ranks import rank
 from bench.evaluate.result import NO_MAPS, Evaluation, aupro_key
+from bench.evaluate.samples import Piece, as_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -296,5 +296,4 @@ def _published(test: TestSet, names: Sequence[str]) -> dict[str, float | None]:
     """Numbers under the rules of papers; their code runs on the host."""
     if not names:
         return {}
-    maps = [m.cpu().numpy() if is_tensor(m) else m for m in test.maps]
-    return published_values(maps, test.masks, names)
+    return published_values([as_numpy(m) for m in test.maps], test.masks, names)

@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.errors import ConfigError
 from bench.evaluate.inputs import is_tensor, read_set, refuse_nonfinite
+from bench.evaluate.samples import as_numpy
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,7 +94,8 @@ def _shared_rates(
         sum(math.prod(image.shape) for image in images),
     )
     scores, weights = _top(images, wanted)
-    order = np.argsort(scores, kind="stable")[::-1]
+    # Of equal scores the heavier first: the sums are the same wherever the maps lie.
+    order = np.lexsort((weights, scores))[::-1]
     scores, rates = scores[order], np.cumsum(weights[order])
     ends = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)
     levels, rates = scores[ends], rates[ends]
@@ -123,11 +125,13 @@ def _top(images: Sequence[Array], wanted: int) -> tuple[NDArray[np.generic], NDA
 
 
 def _above(image: Array, floor: NDArray[np.generic] | None, wanted: int) -> NDArray[np.generic]:
-    """Scores above the floor, on the host; of a tensor, the `wanted` highest at most."""
+    """Scores above the floor, the `wanted` highest at most, on the host."""
     high = image.flatten() if floor is None else image[image > floor.item()]
+    if len(high) <= wanted:
+        return as_numpy(high)
     if is_tensor(high):
-        high = high.topk(min(wanted, len(high))).values.cpu().numpy()
-    return high  # type: ignore[no-any-return]
+        return as_numpy(high.topk(wanted).values)
+    return np.partition(high, len(high) - wanted)[-wanted:]  # type: ignore[no-any-return]
 
 
 def aupimo(

@@ -13,7 +13,8 @@ import numpy as np
 
 from bench.errors import ConfigError
 from bench.evaluate.inputs import is_tensor, read_masked, refuse_nonfinite
-from bench.evaluate.ranks import Piece, rank, to_float64
+from bench.evaluate.ranks import rank
+from bench.evaluate.samples import Piece, to_float64
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bench.evaluate.inputs import Array, Binarize, Nonfinite
-    from bench.evaluate.ranks import Block
+    from bench.evaluate.samples import Block
 
 __all__ = ["RegionSums", "aupro", "check_limits"]
 
@@ -84,7 +85,8 @@ class RegionSums:
         if inside > 0:
             start = _first_within(block.at_or_above, at_or_above)
             area = inside**2 / (2 * (at_or_above - above))
-            self.cut[row] += area * self._per_group(block, start, stop)
+            for step in block.steps(start, stop):
+                self.cut[row] += area * self._per_group(block, step.start, step.stop)
 
     def _per_group(
         self, block: Block, start: int, stop: int, weights: Array | None = None

@@ -2,22 +2,23 @@
 
 Scores of at most 32 bits are sorted as integers that carry the label in their lowest bit, so one
 keys-only sort of all pixels gives both counts of every anomalous pixel: no index is sorted, and
-nothing is searched. 64-bit scores and accelerators sort the two classes apart and search.
+nothing is searched. 64-bit scores are sorted by class and searched, and so are tensors on an
+accelerator, there (`bench.evaluate.device`). All three give the same blocks.
 """
 
 from __future__ import annotations
 
-import math
 import sys
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bench.evaluate.coding import Coding
+from bench.evaluate.device import DeviceRanks
 from bench.evaluate.inputs import is_tensor
 from bench.evaluate.positions import positions_of
+from bench.evaluate.samples import Block, Piece, Ranks, step_ends
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,85 +27,15 @@ if TYPE_CHECKING:
 
     from bench.evaluate.inputs import Array
 
-__all__ = ["Block", "Piece", "Ranks", "rank", "to_float64"]
+__all__ = ["rank"]
 
 BLOCK = 1 << 14
-"""Anomalous samples per block on the CPU: the temporaries stay in the second-level cache."""
+"""Anomalous samples in a step, at least: the temporaries stay in the second-level cache."""
 
 CHUNK = 1 << 17
 """Sorted samples among which anomalous ones are looked for at a time."""
 
-DEVICE_BLOCK = 1 << 22
-
 _ONE = np.uint32(1)
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Some samples, usually one image: scores of any shape, and which of them are anomalous.
-
-    Attributes:
-        scores: no NaN is looked for here; see `Ranks.extremes`.
-        anomalous: bool of the same shape; None: all are normal.
-    """
-
-    scores: Array
-    anomalous: Array | None
-
-
-@dataclass(frozen=True)
-class Block:
-    """Anomalous samples in ascending order of their scores; equal scores have equal ranks.
-
-    Attributes:
-        doubled: (k,) int64, normal samples above plus normal samples at or above: twice the
-            normal samples above, an equal one counting one half.
-        at_or_above: (k,) int64, normal samples with at least this score.
-        hits: (k,) int64, anomalous samples with at least this score.
-        keys: (k,), what `Ranks.score_of` turns into the score.
-        groups: (k,) int64, the group (region) of every sample; None where samples have none.
-    """
-
-    doubled: Array
-    at_or_above: Array
-    hits: Array
-    keys: Array
-    groups: Array | None
-
-
-class Ranks(ABC):
-    """Sorted samples of one test set.
-
-    Attributes:
-        positives: anomalous samples, P.
-        negatives: normal samples, N.
-    """
-
-    positives: int
-    negatives: int
-
-    @abstractmethod
-    def blocks(self) -> Iterator[Block]:
-        """The anomalous samples from the lowest score to the highest."""
-
-    @abstractmethod
-    def score_of(self, key: Any) -> float:
-        """The score that a key of a block stands for."""
-
-    @abstractmethod
-    def extremes(self) -> tuple[float, float]:
-        """Lowest and highest score; NaN in one of them if any score is NaN."""
-
-    @property
-    def is_finite(self) -> bool:
-        """Whether no score is NaN or infinite: the sort has brought these to the ends."""
-        return all(math.isfinite(score) for score in self.extremes())
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether all scores are equal."""
-        lowest, highest = self.extremes()
-        return lowest == highest
 
 
 def rank(pieces: Sequence[Piece], groups: NDArray[np.int32] | None = None) -> Ranks:
@@ -114,13 +45,10 @@ def rank(pieces: Sequence[Piece], groups: NDArray[np.int32] | None = None) -> Ra
         pieces: samples, all of one type; at least one sample.
         groups: (P,) group of every anomalous sample, in the order of the pieces.
     """
-    coding = None if is_tensor(pieces[0].scores) else Coding.of([p.scores for p in pieces])
+    if is_tensor(pieces[0].scores):
+        return DeviceRanks(pieces, groups, chunk=CHUNK, least=BLOCK)
+    coding = Coding.of([piece.scores for piece in pieces])
     return SearchedRanks(pieces, groups) if coding is None else KeyedRanks(coding, pieces, groups)
-
-
-def to_float64(values: Array) -> Array:
-    """Counts as float64, where they are."""
-    return values.double() if is_tensor(values) else values.astype(np.float64)
 
 
 class KeyedRanks(Ranks):
@@ -223,7 +151,7 @@ class KeyedRanks(Ranks):
         doubled = np.subtract(self.negatives, not_above, out=not_above)
         doubled += at_or_above
         hits = np.subtract(self.positives, below, out=below)
-        return Block(doubled, at_or_above, hits, keys, groups), level
+        return Block(doubled, at_or_above, hits, keys, groups, (len(keys),)), level
 
     def _equal_normal(
         self, positions: NDArray[np.int64], wanted: NDArray[np.uint32]
@@ -308,23 +236,22 @@ class _Anomalous:
 
 
 class SearchedRanks(Ranks):
-    """Scores that no `Coding` holds, or on an accelerator: both classes sorted apart."""
+    """Scores that no `Coding` holds: both classes sorted apart."""
 
     def __init__(self, pieces: Sequence[Piece], groups: NDArray[np.int32] | None) -> None:
         """See `rank`."""
-        device = is_tensor(pieces[0].scores)
-        normal, anomalous, order = (_split_device if device else _split)(pieces)
-        self.normal, self.anomalous = normal, anomalous
-        self.positives, self.negatives = len(anomalous), len(normal)
-        self.groups = None
-        if groups is not None:
-            wide = groups.astype(np.int64)
-            self.groups = _on_device_of(order, wide)[order] if device else wide[order]
-        self.size = DEVICE_BLOCK if device else BLOCK
+        self.normal, anomalous = _split(pieces)
+        self.positives, self.negatives = len(anomalous), len(self.normal)
+        self.groups: NDArray[np.int64] | None = None
+        if groups is None:
+            self.anomalous = np.sort(anomalous)
+        else:
+            order = np.lexsort((groups, anomalous))
+            self.anomalous, self.groups = anomalous[order], groups[order].astype(np.int64)
 
     def score_of(self, key: Any) -> float:
-        """See `Ranks`."""
-        return float(key)
+        """See `Ranks`; of the two zeros the positive one."""
+        return float(key) + 0.0
 
     def extremes(self) -> tuple[float, float]:
         """See `Ranks`."""
@@ -335,22 +262,25 @@ class SearchedRanks(Ranks):
 
     def blocks(self) -> Iterator[Block]:
         """See `Ranks`."""
-        search = _search_device if is_tensor(self.normal) else np.searchsorted
-        for start in range(0, self.positives, self.size):
-            stop = min(start + self.size, self.positives)
+        not_above = np.searchsorted(self.normal, self.anomalous, side="right")
+        chunks = np.bincount((np.arange(self.positives) + not_above) // CHUNK)
+        start = 0
+        for stop in step_ends(chunks, BLOCK):
             keys = self.anomalous[start:stop]
-            at_or_above = self.negatives - search(self.normal, keys, side="left")
+            at_or_above = self.negatives - np.searchsorted(self.normal, keys, side="left")
             yield Block(
-                doubled=at_or_above + self.negatives - search(self.normal, keys, side="right"),
+                doubled=at_or_above + self.negatives - not_above[start:stop],
                 at_or_above=at_or_above,
-                hits=self.positives - search(self.anomalous, keys, side="left"),
+                hits=self.positives - np.searchsorted(self.anomalous, keys, side="left"),
                 keys=keys,
                 groups=None if self.groups is None else self.groups[start:stop],
+                ends=(stop - start,),
             )
+            start = stop
 
 
-def _split(pieces: Sequence[Piece]) -> tuple[Array, Array, Array]:
-    """Sorted normal scores, sorted anomalous scores, and the order of the latter (NumPy)."""
+def _split(pieces: Sequence[Piece]) -> tuple[Array, Array]:
+    """Sorted normal scores, and anomalous scores in the order of the pieces."""
     empty = pieces[0].scores.reshape(-1)[:0]
     normal = np.concatenate(
         [p.scores.reshape(-1) if p.anomalous is None else p.scores[~p.anomalous] for p in pieces]
@@ -359,39 +289,4 @@ def _split(pieces: Sequence[Piece]) -> tuple[Array, Array, Array]:
         [empty, *(p.scores[p.anomalous] for p in pieces if p.anomalous is not None)]
     )
     normal.sort()
-    order = np.argsort(anomalous)
-    return normal, anomalous[order], order
-
-
-def _split_device(pieces: Sequence[Piece]) -> tuple[Array, Array, Array]:
-    """The same for tensors, where they are."""
-    import torch
-
-    def read(scores: torch.Tensor) -> torch.Tensor:
-        # Types that sort or search everywhere, and hold all values of the narrower ones.
-        if scores.dtype in (torch.float32, torch.float64, torch.int64):
-            return scores
-        return scores.float() if scores.is_floating_point() else scores.long()
-
-    normal, anomalous = [], [pieces[0].scores.flatten()[:0]]
-    for piece in pieces:
-        if piece.anomalous is None:
-            normal.append(piece.scores.flatten())
-            continue
-        flags = _on_device_of(piece.scores, np.ascontiguousarray(piece.anomalous))
-        normal.append(piece.scores[~flags])
-        anomalous.append(piece.scores[flags])
-    values, order = torch.sort(read(torch.cat(anomalous)))
-    return torch.sort(read(torch.cat(normal))).values, values, order
-
-
-def _on_device_of(tensor: Any, values: NDArray[Any]) -> Any:
-    import torch
-
-    return torch.from_numpy(values).to(tensor.device)
-
-
-def _search_device(values: Any, keys: Any, side: str) -> Any:
-    import torch
-
-    return torch.searchsorted(values, keys, side=side)
+    return normal, anomalous

@@ -16,7 +16,8 @@ import numpy as np
 from bench.errors import DataError
 from bench.evaluate.inputs import read_set, refuse_nonfinite
 from bench.evaluate.pro import RegionSums, check_limits
-from bench.evaluate.ranks import Piece, rank
+from bench.evaluate.ranks import rank
+from bench.evaluate.samples import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -29,6 +29,9 @@ BETTER = ("image_auroc", "pixel_auroc", "aupro_30", "aupro_100")
 """Metrics of which `oracle-per-metric` takes the best epoch each; the others follow the best pixel
 AUROC, as does `oracle` (image AUROC where the method gives no maps)."""
 
+SORTED_BYTES = 16
+"""Memory that the evaluator may take on a GPU, over that of the maps: copies, places, a sort."""
+
 
 @dataclass
 class Scored:
@@ -209,7 +212,7 @@ def score(method: Method, test: Test, protocol: Protocol, batch: int, epoch: int
         scores = torch.stack([m.max() for m in maps])
     assert scores is not None  # a prediction without maps has scores
     evaluation = evaluate(
-        None if maps is None else [m.numpy() for m in maps],
+        None if maps is None else evaluated_at(maps, test.images.device),
         None if maps is None else test.masks.masks,
         test.labels,
         scores.numpy(),
@@ -217,6 +220,16 @@ def score(method: Method, test: Test, protocol: Protocol, batch: int, epoch: int
         published=protocol.published,
     )
     return Scored(epoch, evaluation, replace(prediction, scores=scores), maps)
+
+
+def evaluated_at(maps: list[Tensor], device: torch.device) -> list[Tensor]:
+    """The maps on a GPU that has room to sort them there; else where they are. Same numbers."""
+    if device.type != "cuda":
+        return maps
+    pool = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    room = torch.cuda.mem_get_info(device)[0] + pool
+    needed = SORTED_BYTES * sum(m.numel() * m.element_size() for m in maps)
+    return [m.to(device) for m in maps] if needed <= room else maps
 
 
 def score_columns(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,18 +17,24 @@ from bench.evaluate import (
     Evaluation,
     aupimo,
     aupro,
+    device,
     evaluate,
     inputs,
     label_masks,
     label_regions,
     ranks,
 )
-from bench.evaluate.binary import BinarySums, binary_metrics
+from bench.evaluate.binary import binary_metrics
 from bench.evaluate.positions import positions_of
-from bench.evaluate.ranks import Piece, SearchedRanks
+from bench.evaluate.ranks import SearchedRanks
+from bench.evaluate.samples import Piece
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
+
+    from bench.evaluate.samples import Ranks
 
 TYPES = ["float16", "float32", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64"]
 
@@ -192,31 +199,36 @@ def test_signed_scores_too_far_apart_for_31_bits_are_searched(scores: list[float
     assert (wide.auroc, wide.ap, wide.f1max) == (same.auroc, same.ap, same.f1max)
 
 
-@given(seed=st.integers(0, 10**6), tensors=st.booleans())
+@given(seed=st.integers(0, 10**6), dtype=st.sampled_from(["float32", "uint8"]))
 @settings(max_examples=40)
-def test_searched_ranks_equal_keyed_ones(seed: int, tensors: bool) -> None:
+def test_all_engines_give_the_same_steps(seed: int, dtype: str) -> None:
     import torch
 
     maps, masks, _ = planted(seed, levels=6)
+    scores = (maps - maps.min()).astype(dtype)
     regions = label_masks(list(masks))
+    pieces = [Piece(*pair) for pair in zip(scores, masks, strict=True)]
+    tensors = [Piece(torch.from_numpy(p.scores), p.anomalous) for p in pieces]
+    keyed, *others = (
+        ranks.rank(pieces, regions.ids),
+        SearchedRanks(pieces, regions.ids),
+        ranks.rank(tensors, regions.ids),
+    )
+    for other in others:
+        assert steps_of(other) == steps_of(keyed)
+        assert (other.positives, other.extremes()) == (keyed.positives, keyed.extremes())
+
+
+def steps_of(ranked: Ranks) -> list[Any]:
+    """Counts, scores and groups of every step."""
     found = []
-    for kind in (ranks.rank, SearchedRanks):
-        read = torch.from_numpy if tensors and kind is SearchedRanks else np.asarray
-        pieces = [Piece(read(m), mask) for m, mask in zip(maps, masks, strict=True)]
-        ranked = kind(pieces, regions.ids)
-        blocks = [
-            [np.asarray(part) for part in (b.doubled, b.at_or_above, b.hits)]
-            for b in ranked.blocks()
-        ]
-        sums = BinarySums(ranked)
-        for block in ranked.blocks():
-            sums.add(block)
-        found.append(([np.concatenate(part) for part in zip(*blocks, strict=True)], sums.values()))
-    (keyed, first), (searched, second) = found
-    for ours, theirs in zip(keyed, searched, strict=True):
-        assert (ours == theirs).all()
-    assert first.threshold == second.threshold
-    assert first.ap == pytest.approx(second.ap, abs=1e-14)
+    for block in ranked.blocks():
+        assert block.groups is not None
+        scores = [ranked.score_of(key) for key in block.keys]
+        counts = (block.doubled, block.at_or_above, block.hits, block.groups)
+        parts = [*(part.tolist() for part in counts), scores]
+        found += [[part[step] for part in parts] for step in block.steps(0, len(scores))]
+    return found
 
 
 def assert_same(one: Evaluation, other: Evaluation) -> None:
@@ -345,23 +357,49 @@ def test_detail_gives_the_pixel_auroc_of_every_masked_image() -> None:
             assert value is None
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "uint8", "int32"])
-def test_the_engine_of_accelerators_gives_the_same_metrics(
-    dtype: str, monkeypatch: pytest.MonkeyPatch
+@given(
+    seed=st.integers(0, 10**6),
+    levels=st.sampled_from([None, 2, 9]),
+    dtype=st.sampled_from(["float16", "float32", "float64", "uint8", "int32", "int64"]),
+    one_size=st.booleans(),
+)
+@settings(max_examples=80)
+def test_the_engine_of_accelerators_gives_the_same_bits(
+    seed: int, levels: int | None, dtype: str, one_size: bool
 ) -> None:
     import torch
 
+    maps, masks, labels = planted(seed, levels)
+    scores = np.clip(maps * 20 + (0 if dtype == "float32" else 100), -100, 255).astype(dtype)
+    heights = [12 if one_size else 12 - i % 3 for i in range(len(maps))]
+    parts = [m[:h] for m, h in zip(scores, heights, strict=True)]
+    flags = [m[:h] for m, h in zip(masks, heights, strict=True)]
+    labels = np.array([int(mask.any()) for mask in flags])
+    options: dict[str, Any] = {"aupimo_bounds": (0.01, 0.2), "detail": True}
+    expected = evaluate(parts, flags, labels, **options)
+    with tensors_stay_tensors():
+        found = evaluate(
+            [torch.from_numpy(part.copy()) for part in parts], flags, labels, **options
+        )
+    assert found == expected
+
+
+@contextmanager
+def tensors_stay_tensors() -> Iterator[None]:
+    """Tensors on the CPU share memory with arrays; here they stay tensors, as on an accelerator."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inputs, "as_array", lambda value, what: value)
+        patch.setattr(device, "DEVICE_BLOCK", 40)
+        yield
+
+
+def test_a_nan_in_a_tensor_is_named() -> None:
+    import torch
+
     maps, masks, labels = planted(21)
-    scores = np.clip(maps * 40 + 100, 0, 255).astype(dtype)
-    expected = evaluate(scores, masks, labels, aupimo_bounds=(0.01, 0.2))
-    # Tensors on the CPU share memory with arrays; here they stay tensors, as on an accelerator.
-    monkeypatch.setattr(inputs, "as_array", lambda value, what: value)
-    tensors = evaluate(torch.from_numpy(scores), masks, labels, aupimo_bounds=(0.01, 0.2))
-    assert_same(expected, tensors)
-    assert tensors.detail["aupimo"] == pytest.approx(expected.detail["aupimo"])
-    broken = torch.from_numpy(maps.copy())
+    broken = torch.from_numpy(maps)
     broken[1, 2, 3] = torch.nan
-    with pytest.raises(DataError, match=r"1 NaN .* image 1"):
+    with tensors_stay_tensors(), pytest.raises(DataError, match=r"1 NaN .* image 1"):
         evaluate(broken, masks, labels)
 
 
@@ -369,9 +407,8 @@ def test_the_engine_of_accelerators_gives_the_same_metrics(
 def test_cuda_tensors_give_the_metrics_of_arrays() -> None:
     import torch
 
-    if not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    maps, masks, labels = planted(22)
-    scores = maps.max((1, 2))
+    maps, masks, labels = planted(22, levels=9)
+    options: dict[str, Any] = {"aupimo_bounds": (0.01, 0.2), "detail": True}
     on_device = torch.from_numpy(maps).cuda(), torch.from_numpy(masks).cuda()
-    assert_same(evaluate(maps, masks, labels, scores), evaluate(*on_device, labels, scores))
+    expected = evaluate(maps, masks, labels, **options)
+    assert evaluate(*on_device, labels, **options) == expected
