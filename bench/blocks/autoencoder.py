@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import nn
 
+from bench.blocks.layout import fast_layout
 from bench.errors import MethodError
 
 if TYPE_CHECKING:
@@ -89,9 +90,7 @@ class AutoEncoder(nn.Module):
 
     def encode(self, patches: Tensor) -> Tensor:
         """(B, C, patch, patch) -> (B, code)."""
-        if patches.device.type == "cpu":
-            # oneDNN convolves this layout almost twice as fast, whatever that of the weights.
-            patches = patches.contiguous(memory_format=torch.channels_last)
+        patches = patches.contiguous(memory_format=fast_layout(patches.device))
         code: Tensor = self.encoder(patches)
         return code.flatten(1)
 

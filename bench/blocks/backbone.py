@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from bench.blocks.architecture import Architecture, find_architecture, split_name
+from bench.blocks.layout import fast_layout
 from bench.blocks.taps import Taps, find_taps, gives_channels_last
 from bench.errors import MethodError
 
@@ -70,9 +71,7 @@ class Backbone(nn.Module):
         """(B, 3, H, W) images, ImageNet-normalised -> (B, C_l, H_l, W_l) for each layer."""
         if self._scale is not None:
             images = images * self._scale + self._shift
-        if images.device.type == "cpu":
-            # oneDNN convolves this layout up to half again as fast, with the same weights.
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = images.contiguous(memory_format=fast_layout(images.device))
         try:
             if self.taps is not None:
                 features = self.taps.read(self.net, images)

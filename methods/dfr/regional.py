@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bench.api import MethodError, nearest
+from bench.blocks.layout import fast_layout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,10 +100,8 @@ class Taps(nn.Module):
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) images -> (B, C, h, w) by name; nothing behind the last is computed."""
         taps: dict[str, Tensor] = {}
-        x = images
-        if x.device.type == "cpu":
-            # What follows the convolutions wants this layout, and they are no slower in it.
-            x = x.contiguous(memory_format=torch.channels_last)
+        # On a CPU what follows the convolutions wants this layout, and they are no slower in it.
+        x = images.contiguous(memory_format=fast_layout(images.device))
         for b, block in enumerate(self._blocks(), 1):
             if b > 1:
                 x = functional.max_pool2d(x, 2)

@@ -65,6 +65,7 @@ class InvertibleConv(nn.Module):
 
     permutation: Tensor
     sign: Tensor
+    unit: Tensor
 
     def __init__(self, channels: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -76,19 +77,28 @@ class InvertibleConv(nn.Module):
         self.log_diagonal = nn.Parameter(diagonal.abs().log().float())
         self.register_buffer("sign", diagonal.sign().float())
         self.register_buffer("permutation", p.argmax(1))
+        self.register_buffer("unit", torch.eye(channels), persistent=False)
 
     def weight(self) -> Tensor:
         """W, (C, C)."""
-        scale = self.sign * (self.log_diagonal - self.log_diagonal.mean()).exp()
-        lower = self.lower.tril(-1) + torch.eye(len(scale), dtype=scale.dtype, device=scale.device)
-        product: Tensor = lower @ (self.upper.triu(1) + torch.diag(scale))
-        return product[self.permutation]
+        lower, upper = self._factors()
+        return (lower @ upper).index_select(0, self.permutation)
 
     def inverse_weight(self) -> Tensor:
-        """The inverse of W, computed in float64 so that chains of blocks invert well."""
-        weight = self.weight()
-        inverse: Tensor = torch.linalg.inv(weight.double()).to(weight.dtype)
-        return inverse
+        """The inverse of W, computed in float64 so that chains of blocks invert well.
+
+        By the factors themselves: a general inverse factorises again, and on a GPU waits to see
+        whether the matrix was singular.
+        """
+        lower, upper = (factor.double() for factor in self._factors())
+        half = torch.linalg.solve_triangular(lower, self.unit.double(), upper=False)
+        inverse = torch.linalg.solve_triangular(upper, half, upper=True)
+        return inverse.index_select(1, self.permutation).to(self.lower.dtype)
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        """L and U of W = P L U, (C, C) each."""
+        scale = self.sign * (self.log_diagonal - self.log_diagonal.mean()).exp()
+        return self.lower.tril(-1) + self.unit, self.upper.triu(1) + self.unit * scale
 
 
 def mix(x: Tensor, weight: Tensor) -> Tensor:

@@ -14,16 +14,18 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from bench.blocks.constants import constant
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def _phase(kernel: int, phase: int) -> tuple[int, list[list[float]]]:
+def _phase(kernel: int, phase: int) -> tuple[int, tuple[tuple[float, ...], ...]]:
     """First source offset of a phase, and which taps of a row it adds up: (offsets, kernel)."""
     reach = kernel // 2
     offsets = [(phase + tap) // 2 for tap in range(-reach, reach + 1)]
     rows = range(offsets[0], offsets[-1] + 1)
-    return offsets[0], [[float(offset == row) for offset in offsets] for row in rows]
+    return offsets[0], tuple(tuple(float(at == row) for at in offsets) for row in rows)
 
 
 def phase_kernels(weight: Tensor) -> tuple[Tensor, ...]:
@@ -35,7 +37,7 @@ def phase_kernels(weight: Tensor) -> tuple[Tensor, ...]:
     Returns:
         four tensors (O, C, (k+1)/2, (k+1)/2).
     """
-    sums = [weight.new_tensor(_phase(weight.shape[-1], phase)[1]) for phase in (0, 1)]
+    sums = [constant(_phase(weight.shape[-1], phase)[1], weight) for phase in (0, 1)]
     return tuple(
         torch.einsum("ocij,ai,bj->ocab", weight, rows, columns) for rows in sums for columns in sums
     )

@@ -30,9 +30,9 @@ def pair_differences(latents: Sequence[Tensor], *, in_pyramid: bool = True) -> T
         (B (B - 1) / 2, H, W).
     """
     count = len(latents[0])
-    i, j = torch.triu_indices(count, count, offset=1, device=latents[0].device)
     levels = latents if in_pyramid else [compose(latents)]
-    squares = [(z[i] - z[j]).square().mean(1, keepdim=True) for z in levels]
+    pairs = (torch.cat([z[i : i + 1] - z[i + 1 :] for i in range(count - 1)]) for z in levels)
+    squares = [pair.square().mean(1, keepdim=True) for pair in pairs]
     return compose(squares)[:, 0]
 
 

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch.nn import functional
+
+from bench.blocks.constants import constant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-_BINOMIAL = (1.0, 4.0, 6.0, 4.0, 1.0)
+
+def _square(row: tuple[int, ...]) -> tuple[tuple[float, ...], ...]:
+    """The outer product of a row, which is in sixteenths, with itself."""
+    return tuple(tuple(a * b / 256 for b in row) for a in row)
+
+
+_BINOMIAL = _square((1, 4, 6, 4, 1))
 # The same filter run over two equal neighbours: the sum of two copies, one pixel apart.
-_DOUBLED = (1.0, 5.0, 10.0, 10.0, 5.0, 1.0)
+_DOUBLED = _square((1, 5, 10, 10, 5, 1))
 
 
-def _taps(weights: tuple[float, ...], like: Tensor) -> Tensor:
-    """The same 5x5 or 6x6 filter for every channel of `like`, as outer product of `weights`."""
-    row = like.new_tensor(weights) / 16
-    return torch.outer(row, row).expand(like.shape[1], 1, -1, -1)
+def _taps(square: tuple[tuple[float, ...], ...], like: Tensor) -> Tensor:
+    """The same 5x5 or 6x6 filter for every channel of `like`."""
+    return constant(square, like).expand(like.shape[1], 1, -1, -1)
 
 
 def blur(x: Tensor) -> Tensor:

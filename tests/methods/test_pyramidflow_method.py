@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -245,6 +246,33 @@ def test_a_loss_that_is_not_finite_names_block_and_step(
         MethodError, match=r"loss nan in epoch 2, step 3, first at block 4 of 6 \(Up"
     ):
         next(epochs)
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+@pytest.mark.parametrize("bad", ["loss", "gradient"])
+def test_a_bad_step_is_named_and_leaves_the_parameters_also_one_step_later(
+    bad: str, lag: int, pixels: Tensor, make_run: Any, make_images: Any
+) -> None:
+    method, run = PyramidFlow(**SMALL), make_run(SIZE)
+    method.prepare(run)
+    method._readings.lag = lag  # 1 is that of a GPU
+    optimiser = method.optimiser()
+    method.training_mode(True)
+    for step in range(3):
+        method.step(pixels[step : step + 2], optimiser, f"step {step}")
+    before = [parameter.clone() for parameter in method.flow.parameters()]
+    good, broken = pixels[:2], pixels[2:4].clone()
+    if bad == "loss":
+        broken[:] = math.inf
+        message = "loss nan in step 3, first at the features"
+    else:
+        method.flow.chain()[2].last.register_hook(lambda grad: grad * math.nan)
+        message = r"gradient norm nan in step 3, first at block 2 \(gradient\)"
+    if lag:
+        method.step(broken, optimiser, "step 3")
+    with pytest.raises(MethodError, match=message):
+        method.step(good if lag else broken, optimiser, f"step {3 + lag}")
+    assert all(map(torch.equal, method.flow.parameters(), before))
 
 
 def test_an_image_that_is_not_finite_is_named_as_the_cause(
