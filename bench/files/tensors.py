@@ -20,10 +20,11 @@ from bench.files.geometry import Geometry, Size, centre_box
 from bench.files.held_out import published_split, split_indices
 from bench.files.images import image_size, read_rgb
 from bench.files.masks import TestMasks, load_masks
+from bench.files.prefetch import prefetched
 from bench.seeds import seed_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from pathlib import Path
 
@@ -49,8 +50,8 @@ class ImageSet(Images):
     """Images of one category and split under a protocol.
 
     Decoded and resized pixels are kept in memory, as they came out of the resize (uint8), up to
-    `cache_mb`: batches are the same with and without. `workers` threads read ahead; neither order
-    nor augmentation depends on them.
+    `cache_mb`: batches are the same with and without. `workers` threads read and augment ahead, and
+    on a GPU the next batch is copied meanwhile; neither order nor augmentation depends on them.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class ImageSet(Images):
         """
         Args:
             method_size: the method's own input size, for protocols that resize to it.
-            workers: threads that decode; 0: the caller's own.
+            workers: threads that decode and augment; 0: the caller's own.
             cache_mb: 10^6 bytes of pixels kept.
 
         Raises:
@@ -88,8 +89,9 @@ class ImageSet(Images):
         self.room = cache_mb * 10**6 // pixels
         self.cache: dict[Path, NDArray[np.uint8]] = {}
         self.held_out: set[Path] = set()
-        self.mean = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
-        self.std = torch.tensor(IMAGENET_STD).view(3, 1, 1)
+        moments = [torch.tensor(m).view(3, 1, 1) for m in (IMAGENET_MEAN, IMAGENET_STD)]
+        # On the device once: a copy for each batch would wait for the work before it.
+        self.moments = {d.type: [m.to(d) for m in moments] for d in (torch.device("cpu"), device)}
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -155,38 +157,42 @@ class ImageSet(Images):
     def _load(
         self, groups: Sequence[Sequence[int]], call: int, augment: Augment | None
     ) -> Iterator[Tensor]:
-        for group, pixels in zip(groups, self._pixels(groups), strict=True):
-            images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
+        def image(index: int) -> Tensor:
+            # A copy, since torch has no tensors that cannot be written.
+            pixels = torch.tensor(self.raw(index)).permute(2, 0, 1)
             if augment is None:
-                yield self._normalise(images.to(self.device))
-                continue
-            normal = self._normalise(images)
-            changed = [
-                augment(image, self._generator("augment", call, index))
-                for image, index in zip(normal, group, strict=True)
-            ]
-            yield torch.stack(changed).to(self.device)
+                return pixels
+            return augment(self._normalise(pixels), self._generator("augment", call, index))
 
-    def _pixels(self, groups: Sequence[Sequence[int]]) -> Iterable[list[NDArray[np.uint8]]]:
-        """Pixels of each group in order; with workers, the next group is read meanwhile."""
+        stacks = map(torch.stack, self._read(groups, image))
+        if self.workers and self.device.type == "cuda":
+            batches = prefetched(stacks, self.device)
+        else:
+            batches = (stack.to(self.device) for stack in stacks)
+        # Pixels go to the device as bytes; augmentation wants them normalised before.
+        return batches if augment is not None else map(self._normalise, batches)
+
+    def _read(
+        self, groups: Sequence[Sequence[int]], image: Callable[[int], Tensor]
+    ) -> Iterator[list[Tensor]]:
+        """Images of each group in order; with workers, the next group is made meanwhile."""
         if self.workers == 0:
             for group in groups:
-                yield [self.raw(index) for index in group]
+                yield [image(index) for index in group]
             return
         with ThreadPoolExecutor(self.workers) as pool:
-            ahead: deque[list[Future[NDArray[np.uint8]]]] = deque()
+            ahead: deque[list[Future[Tensor]]] = deque()
             for group in groups:
-                ahead.append([pool.submit(self.raw, index) for index in group])
+                ahead.append([pool.submit(image, index) for index in group])
                 if len(ahead) > 1:
                     yield [future.result() for future in ahead.popleft()]
             for futures in ahead:
                 yield [future.result() for future in futures]
 
     def _normalise(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 to ImageNet-normalised float32, contiguous."""
-        scaled = pixels.contiguous().float().div_(255)
-        mean, std = self.mean.to(pixels.device), self.std.to(pixels.device)
-        return scaled.sub_(mean).div_(std)
+        """(..., 3, H, W) uint8 to ImageNet-normalised float32, contiguous."""
+        mean, std = self.moments[pixels.device.type]
+        return pixels.contiguous().float().div_(255).sub_(mean).div_(std)
 
     def read_pixels(self, path: Path) -> NDArray[np.uint8]:
         """(H, W, 3) pixels of a file after resize and crop, always decoded anew."""

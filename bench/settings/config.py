@@ -59,7 +59,7 @@ class RunSettings:
     device: str = "auto"  # cuda if there is one, else cpu
     workers: int = 1  # cells at a time on a CPU; on GPUs one for each
     threads: int = 0  # for each cell; 0: OMP_NUM_THREADS, else cores over cells at a time
-    loaders: int = 0  # processes that read images, for each cell
+    loaders: int = 0  # threads that read and augment images ahead, for each cell
     timeout: float = 0.0  # seconds for each cell; 0: none
     batch: int = 8  # test images at a time; no method's scores depend on it
     speed: str = "speed-1"

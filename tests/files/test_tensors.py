@@ -95,10 +95,11 @@ def test_opencvs_resize_takes_the_four_nearest_pixels(tmp_path: Path) -> None:
     assert (found.raw(0) == 50).all()
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("cache_mb", [0, 1])
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_batches_do_not_depend_on_cache_or_workers(
-    samples: list[Sample], cache_mb: int, workers: int
+    samples: list[Sample], cache_mb: int, workers: int, device: str
 ) -> None:
     def two_epochs(images: ImageSet) -> list[torch.Tensor]:
         def jitter(image: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -109,8 +110,11 @@ def test_batches_do_not_depend_on_cache_or_workers(
         ]
         return [*batches, *images.batches(2)]
 
-    plain = two_epochs(image_set(samples, Protocol("x")))
-    other = two_epochs(image_set(samples, Protocol("x"), workers=workers, cache_mb=cache_mb))
+    options: dict[str, Any] = {"device": torch.device(device)}
+    plain = two_epochs(image_set(samples, Protocol("x"), **options))
+    options |= {"workers": workers, "cache_mb": cache_mb}
+    other = two_epochs(image_set(samples, Protocol("x"), **options))
+    assert {batch.device.type for batch in other} == {device}
     assert all(torch.equal(a, b) for a, b in zip(plain, other, strict=True))
 
 
