@@ -1,4 +1,4 @@
-"""Time CFLOW's scoring against a loop that does what the published test pass does.
+"""Time CFLOW's scoring and updates against loops that do what the published code does.
 
     python benchmarks/cflow.py [--device cuda]
 
@@ -18,13 +18,15 @@ import platform
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from bench.api import Run
 from bench.blocks.backbone import Backbone, build_backbone
 from bench.blocks.position import position_code
 from bench.plugins.methods.cflow import Cflow
+from bench.plugins.methods.cflow.decoder import fiber_loss, log_likelihood, make_decoder
+from bench.plugins.methods.cflow.training import Trainer
 from timing import ratio
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ SIZE = 256
 BATCH = 8
 GROUP = 256
 CONDITION = 128
+LITE = {40: 32, 112: 16, 320: 8}
+"""Channels and sides of three maps of EfficientNet-Lite0 at 256 pixels."""
+RATE = 1e-4
 
 
 class RandomWeights(Run):
@@ -119,9 +124,57 @@ def bf16_gain(device: str) -> float:
     return ratio(lambda: product(*full), lambda: product(*half), device)
 
 
-@torch.inference_mode()
+class PublishedUpdates:
+    """The published training pass over one batch: the FrEIA modules, one Adam for all decoders."""
+
+    def __init__(self, decoders: Sequence[nn.Module]) -> None:
+        self.decoders = decoders
+        trained = [p for decoder in decoders for p in decoder.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.Adam(trained, lr=RATE)
+
+    def __call__(self, features: Sequence[Tensor]) -> list[float]:
+        losses = []
+        for decoder, x in zip(self.decoders, features, strict=True):
+            batch, channels, height, width = x.shape
+            code = position_code(CONDITION, height, width).to(x.device)
+            codes = code.expand(batch, -1, -1, -1).permute(0, 2, 3, 1).reshape(-1, CONDITION)
+            fibers = x.permute(0, 2, 3, 1).reshape(-1, channels)
+            order = torch.randperm(len(fibers)).to(x.device)
+            for start in range(0, len(fibers) - GROUP + 1, GROUP):
+                group = order[start : start + GROUP]
+                z, log_det = decoder(fibers[group], [codes[group]])
+                loss = fiber_loss(log_likelihood(z, log_det)).mean()
+                self.optimizer.zero_grad()
+                loss.backward()
+                self.optimizer.step()
+                losses.append(loss.item())
+        return losses
+
+
+def updates(device: str) -> float:
+    """Time of the published updates over that of ours, on the maps of EfficientNet-Lite0."""
+    generator = torch.Generator().manual_seed(3)
+    ours, theirs = (
+        [make_decoder(c, CONDITION, 8, 1.9, generator).to(device) for c in LITE] for _ in range(2)
+    )
+    features = [
+        torch.randn(BATCH, c, side, side, generator=generator).to(device)
+        for c, side in LITE.items()
+    ]
+    published = PublishedUpdates(theirs)
+    trainer = Trainer(ours, CONDITION, GROUP, "own", torch.randperm)
+    return ratio(lambda: published(features), lambda: trainer.update(features, RATE), device)
+
+
 def compare(device: str) -> list[tuple[str, float, float | None]]:
     """(name, ratio, goal) of each comparison; a goal of None where it does not apply."""
+    label = f"cflow: published updates over ours, {GROUP} fibers"
+    return [*compare_scoring(device), (label, updates(device), None)]
+
+
+@torch.inference_mode()
+def compare_scoring(device: str) -> list[tuple[str, float, float | None]]:
+    """The comparisons of the test pass."""
     full, half = fitted("float32", device), fitted("bf16", device)
     reference = Reference(full)
     count = 2 if device == "cpu" else 8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,9 @@ from PIL import Image
 from bench.api import IMAGENET_MEAN, IMAGENET_STD, MethodError
 from bench.blocks.position import position_code
 
-from .decoder import fiber_loss, log_likelihood
+from .decoder import fiber_loss
+from .graph import CapturedUpdate
+from .likelihood import log_likelihoods
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class Trainer:
-    """One Adam for all decoders; each update trains one decoder on `fibers` random fibers."""
+    """Adam for the decoders; each update trains one decoder on `fibers` random fibers.
+
+    On a GPU an update is a CUDA graph, unless it moves the other decoders as well ("all").
+    """
 
     def __init__(
         self,
@@ -29,19 +36,47 @@ class Trainer:
         fibers: int,
         steps: str,
         permute: Callable[[int], Tensor],
+        *,
+        graphs: bool = True,
     ) -> None:
-        """`permute(n)`: a permutation of 0 .. n - 1; `steps`: `Cflow.optimizer_steps`."""
+        """
+        Args:
+            steps: `Cflow.optimizer_steps`.
+            permute: `permute(n)` is a permutation of 0 .. n - 1.
+            graphs: False: kernel by kernel on a GPU too.
+        """
         self.decoders = decoders
         self.condition = condition
         self.fibers = fibers
         self.permute = permute
-        # With gradients of None, Adam passes a parameter over; with zeros it still moves it by
-        # its momentum.
+        device = next(decoders[0].parameters()).device
+        self.graphs = graphs and steps == "own" and device.type == "cuda"
+        # Zeros in place of no gradients: Adam then moves the other decoders by their momentum.
         self.set_to_none = steps == "own"
-        trained = [p for d in decoders for p in d.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(trained, fused=True)
+        groups = [[p for p in d.parameters() if p.requires_grad] for d in decoders]
+        if steps == "own":
+            self.optimizers = [self._adam(group, device) for group in groups]
+        else:
+            self.optimizers = [self._adam(list(chain(*groups)), device)] * len(groups)
         self.codes: dict[tuple[int, int], Tensor] = {}
+        self.captured: dict[tuple[int, int, int], CapturedUpdate] = {}
         self.batches = 0
+
+    def _adam(self, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Adam:
+        if not self.graphs:
+            return torch.optim.Adam(parameters, fused=True)
+        # A graph reads the rate where it lies.
+        rate = torch.zeros((), device=device)
+        return torch.optim.Adam(parameters, lr=rate, fused=True, capturable=True)
+
+    def _set_rate(self, rate: float) -> None:
+        self.rate = rate
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                if self.graphs:
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
 
     def update(self, features: Sequence[Tensor], rate: float, epoch: int = 1) -> Tensor:
         """Train on (B, C, h, w) feature maps, level by level.
@@ -57,8 +92,7 @@ class Trainer:
             MethodError: fewer fibers than an update needs, or a loss that is not finite.
         """
         self.require_fibers(features)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        self._set_rate(rate)
         losses = []
         for level, x in enumerate(features):
             losses.append(self._level(level, x))
@@ -91,13 +125,26 @@ class Trainer:
         _, channels, height, width = features.shape
         fibers = features.permute(0, 2, 3, 1).reshape(-1, channels)
         order = self.permute(len(fibers)).to(fibers.device)
-        codes = self._codes(height, width, fibers.device) if self.condition else None
+        places = order % (height * width)
+        step = self._update_of(level, height, width, fibers.device)
         losses = []
         for start in range(0, len(fibers) - self.fibers + 1, self.fibers):
-            chosen = order[start : start + self.fibers]
-            code = None if codes is None else codes[chosen % (height * width)]
-            losses.append(self._step(level, fibers[chosen], code))
+            chosen = slice(start, start + self.fibers)
+            losses.append(step(fibers[order[chosen]], places[chosen]))
         return torch.stack(losses)
+
+    def _update_of(
+        self, level: int, height: int, width: int, device: torch.device
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        """What updates a decoder by fibers at their positions."""
+        codes = self._codes(height, width, device) if self.condition else None
+        step = partial(self._step, level, codes)
+        if not self.graphs:
+            return step
+        key = (level, height, width)
+        if key not in self.captured:
+            self.captured[key] = CapturedUpdate(step, self.optimizers[level], device)
+        return self.captured[key]
 
     def _codes(self, height: int, width: int, device: torch.device) -> Tensor:
         """(height * width, P) position codes, kept for the next batch."""
@@ -106,13 +153,13 @@ class Trainer:
             self.codes[height, width] = code.to(device)
         return self.codes[height, width]
 
-    def _step(self, level: int, fibers: Tensor, code: Tensor | None) -> Tensor:
-        decoder = self.decoders[level]
-        z, log_det = decoder(fibers) if code is None else decoder(fibers, [code])
-        loss = fiber_loss(log_likelihood(z, log_det)).mean()
-        self.optimizer.zero_grad(set_to_none=self.set_to_none)
+    def _step(self, level: int, codes: Tensor | None, fibers: Tensor, positions: Tensor) -> Tensor:
+        optimizer = self.optimizers[level]
+        q = log_likelihoods(self.decoders[level], fibers, codes, positions)
+        loss = fiber_loss(q).mean()
+        optimizer.zero_grad(set_to_none=self.set_to_none)
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        optimizer.step()
         return loss.detach()
 
     def _require_finite(self, level: int, losses: Tensor, epoch: int) -> None:
@@ -120,11 +167,10 @@ class Trainer:
         bad = (~losses.isfinite()).nonzero()
         if len(bad):
             step = int(bad[0])
-            rate = self.optimizer.param_groups[0]["lr"]
             raise MethodError(
                 f"cflow: the loss is {float(losses[step])} at level {level}, image batch "
-                f"{self.batches}, update {step} in meta epoch {epoch} (lr {rate:.3g}); lower lr "
-                "or clamp, or check that the backbone's features are finite"
+                f"{self.batches}, update {step} in meta epoch {epoch} (lr {self.rate:.3g}); lower "
+                "lr or clamp, or check that the backbone's features are finite"
             )
 
 
