@@ -2,8 +2,9 @@
 
     python benchmarks/gpu.py [--out gpu] [--minutes 8] [--fresh]
 
-Writes gpu/report.md, the output of each step, and the rows in gpu/results. A step that is finished
-is not run again: after an interruption, or when the minutes are over, the same command goes on.
+Writes gpu/report.md, gpu/ratios.csv with the goals, the output of each step, and the rows in
+gpu/results. A step that is finished is not run again: after an interruption, or when the minutes
+are over, the same command goes on.
 Needs what `pip install -e .` installs, and pytest. Exit code 0: all steps passed; 1: some failed;
 3: no GPU; 4: the minutes were over first.
 """
@@ -11,6 +12,7 @@ Needs what `pip install -e .` installs, and pytest. Exit code 0: all steps passe
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import os
 import shutil
@@ -20,14 +22,20 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bench.plan import discovery
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
 ROOT = Path(__file__).parents[1]
 NO_GPU = 3
 OUT_OF_TIME = 4
+WITH_GOALS = ("cflow", "pyramidflow")
+"""Methods whose ratios have goals on a GPU: measured before the rows."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,13 @@ class Step:
 
     Attributes:
         minutes: after so many it is ended and counts as failed.
+        ratios: the file of ratios that it writes, as `benchmarks/methods.py --json` does.
     """
 
     name: str
     command: list[str]
     minutes: float = 2.0
+    ratios: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -65,26 +75,29 @@ def steps(out: Path, has_weights: bool) -> list[Step]:
     weights = [] if has_weights else ["--random-weights"]
     rows = ["--dataset", "synthetic", "--category", "weave", "--preset", "quick"]
     rows += ["--device", "cuda", "--results", str(out / "results"), *weights]
-    found = [
+
+    def ratios(name: str, script: str, *options: str) -> Step:
+        file = out / f"{name.replace(' ', '-')}.json"
+        command = [python, f"benchmarks/{script}.py", "--device", "cuda", *options]
+        return Step(name, [*command, "--json", str(file)], ratios=file)
+
+    measured = [m for m in methods if m in _measured()]
+    measured.sort(key=lambda m: m not in WITH_GOALS)
+    of_methods = [ratios(f"ratios of {m}", "methods", "--only", m) for m in measured]
+    goals, others = of_methods[: len(WITH_GOALS)], of_methods[len(WITH_GOALS) :]
+    bench = [python, "-m", "bench", "run", *rows, "--method"]
+    return [
         Step(
             "tests",
             [python, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", "tests"],
             4.0,
         ),
-        Step(
-            "evaluator", [python, "benchmarks/evaluator.py", "--device", "cuda", "--repeats", "3"]
-        ),
+        ratios("evaluator", "evaluator", "--repeats", "3", "--size", "512"),
+        *goals,
+        ratios("layout", "layout"),
+        *(Step(f"rows of {m}", [*bench, m]) for m in methods),
+        *others,
     ]
-    found += [
-        Step(f"rows of {m}", [python, "-m", "bench", "run", "--method", m, *rows]) for m in methods
-    ]
-    measured = _measured()
-    found += [
-        Step(f"ratios of {m}", [python, "benchmarks/methods.py", "--device", "cuda", "--only", m])
-        for m in methods
-        if m in measured
-    ]
-    return found
 
 
 def _measured() -> tuple[str, ...]:
@@ -121,14 +134,42 @@ def run(step: Step, log: Path, seconds_left: float) -> Outcome | None:
     return Outcome(status, time.monotonic() - start)
 
 
-def report(out: Path, done: dict[str, Outcome], waiting: list[str]) -> str:
-    """Machine, a line for each step, then the end of what each printed."""
+def ratios_of(plan: Iterable[Step], done: Collection[str]) -> list[dict[str, Any]]:
+    """Name, ratio, goal and whether it is met, of the finished steps that write such a file."""
+    files = [step.ratios for step in plan if step.ratios and step.name in done]
+    return [line for file in files if file.is_file() for line in json.loads(file.read_text())]
+
+
+def write_csv(lines: Sequence[dict[str, Any]], file: Path) -> None:
+    """The ratios; `goal` and `met` are empty where there is none."""
+    with file.open("w", encoding="utf-8", newline="") as output:
+        writer = csv.DictWriter(output, ("name", "ratio", "goal", "met"), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def goals(lines: Iterable[dict[str, Any]]) -> list[str]:
+    """A line for each ratio that has a goal."""
+    words = {True: "met", False: "NOT MET"}
+    return [
+        f"{line['name']}: {line['ratio']:.2f}, goal {line['goal']:g}, {words[line['met']]}"
+        for line in lines
+        if line["goal"] is not None
+    ]
+
+
+def report(
+    out: Path, done: dict[str, Outcome], waiting: list[str], ratios: list[dict[str, Any]]
+) -> str:
+    """Machine, goals, a line for each step, then the end of what each printed."""
     facts = torch.cuda.get_device_properties(0)
     lines = [
         (
             f"# {facts.name}, {facts.total_memory / 1e9:.0f} GB, torch {torch.__version__}, "
             f"CUDA {torch.version.cuda}"
         ),
+        "",
+        *(f"- {line}" for line in goals(ratios)),
         "",
         "| step | outcome | seconds |",
         "|---|---|---|",
@@ -175,12 +216,15 @@ def main() -> int:
             done[step.name] = outcome
             state.write_text(json.dumps({name: asdict(o) for name, o in done.items()}, indent=1))
         waiting = [s.name for s in plan[number:] if s.name not in done]
-        (out / "report.md").write_text(report(out, done, waiting), encoding="utf-8")
+        found = ratios_of(plan, done)
+        write_csv(found, out / "ratios.csv")
+        (out / "report.md").write_text(report(out, done, waiting, found), encoding="utf-8")
         if outcome is None:
             print(f"the minutes are over; {len(waiting)} steps wait for the same command again")
             return OUT_OF_TIME
         print(f"{step.name}: {outcome.word}, {outcome.seconds:.0f} s", flush=True)
-    print(f"report: {out / 'report.md'}")
+    print("\n".join(goals(ratios_of(plan, done))))
+    print(f"report: {out / 'report.md'}, ratios: {out / 'ratios.csv'}")
     return int(any(o.status != 0 for o in done.values()))
 
 

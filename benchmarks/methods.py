@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -82,6 +84,12 @@ def table(comparisons: Iterable[Comparison]) -> str:
     return tabulate(lines, headers, disable_numparse=True, colalign=("left", "right", "right"))
 
 
+def write_json(comparisons: Iterable[Comparison], file: str) -> None:
+    """As a list of objects with name, ratio, goal and whether it is met."""
+    found = [{**asdict(c), "met": c.is_met} for c in comparisons]
+    Path(file).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
 def machine(device: str) -> str:
     """What the ratios were measured on."""
     name = cpu_name()
@@ -98,6 +106,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--only", choices=METHODS, action="append", help="may be repeated")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; 1 is the quietest")
+    parser.add_argument("--json", metavar="FILE", help="write the ratios there as well")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: torch sees no CUDA device here")
@@ -109,6 +118,8 @@ def main() -> None:
         found += measure(method, arguments.device)
         print(f"{method}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     print(table(found))
+    if arguments.json:
+        write_json(found, arguments.json)
     sys.exit(any(c.is_met is False for c in found))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -33,10 +34,14 @@ class Backbone(nn.Module):
         layers: as requested: numbers of timm, or names of modules.
         channels: channels of each requested layer, in the order requested.
         strides: input pixels per cell of each requested layer; None: not known.
+        scoring: the type that products and convolutions take in scoring.
+        is_scoring: whether a method predicts; the harness says so.
     """
 
     channels: list[int]
     strides: list[int | None]
+    scoring = torch.float32
+    is_scoring = False
 
     def __init__(
         self, name: str, net: nn.Module, layers: Sequence[int | str], taps: Taps | None = None
@@ -72,12 +77,10 @@ class Backbone(nn.Module):
         if self._scale is not None:
             images = images * self._scale + self._shift
         images = images.contiguous(memory_format=fast_layout(images.device))
+        reduced = self.is_scoring and self.scoring != torch.float32
         try:
-            if self.taps is not None:
-                features = self.taps.read(self.net, images)
-            else:
-                found = cast("list[Tensor]", self.net(images))
-                features = [found[i] for i in self.order]
+            with torch.autocast(images.device.type, self.scoring) if reduced else nullcontext():
+                features = self._features(images)
         except AssertionError as error:
             # timm asserts that a transformer's patches tile the image.
             size = f"{images.shape[-2]}x{images.shape[-1]}"
@@ -86,7 +89,14 @@ class Backbone(nn.Module):
             ) from error
         if self._channels_last:
             features = [feature.permute(0, 3, 1, 2) for feature in features]
-        return features
+        # Distances between features cancel: methods compute them in float32.
+        return [feature.float() for feature in features] if reduced else features
+
+    def _features(self, images: Tensor) -> list[Tensor]:
+        if self.taps is not None:
+            return self.taps.read(self.net, images)
+        found = cast("list[Tensor]", self.net(images))
+        return [found[i] for i in self.order]
 
 
 def build_backbone(name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:

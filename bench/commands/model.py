@@ -66,7 +66,9 @@ def fit(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Random encoder weights: for tests.")
     ] = False,
-    precision: Annotated[str | None, typer.Option(help="float32, or tf32 on a GPU.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="float32; tf32 on a GPU; bfloat16: of encoders in scoring.")
+    ] = None,
     threads: Threads = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace the model in the folder.")

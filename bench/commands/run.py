@@ -81,7 +81,7 @@ def run(
     timeout: Annotated[float | None, typer.Option(min=0, help="Seconds for each cell.")] = None,
     speed: Annotated[str | None, typer.Option(help="Name of a speed protocol.")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="float32, or tf32 on a GPU: training, scores and speed.")
+        str | None, typer.Option(help="float32; tf32 on a GPU; bfloat16: of encoders in scoring.")
     ] = None,
     save_maps: Annotated[bool, typer.Option(help="Keep every anomaly map as .npy.")] = False,
     allow_leaks: Annotated[

@@ -187,6 +187,7 @@ class _LoadedRun(CellRun):
             if isinstance(part, nn.BatchNorm2d) and entry["norm_epsilon"] is not None:
                 part.eps = entry["norm_epsilon"]
         module.eval().requires_grad_(False).to(self.device)
+        module.scoring = self.scoring_type
         self.backbones.append(module)
         return module
 

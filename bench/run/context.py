@@ -63,6 +63,11 @@ class CellRun(Run):
         self.fresh: list[nn.Module] = []
 
     @property
+    def scoring_type(self) -> torch.dtype:
+        """In which backbones compute while the method predicts."""
+        return torch.bfloat16 if self.cell.precision == "bfloat16" else torch.float32
+
+    @property
     def handed_out(self) -> list[nn.Module]:
         """Every network whose weights have an origin."""
         return [*self.backbones, *self.fresh]
@@ -79,6 +84,7 @@ class CellRun(Run):
         module, identity = load_backbone(
             name, layers, self.weights, seed=self.seed, device=self.device
         )
+        module.scoring = self.scoring_type
         self.backbones.append(module)
         self.identities.append(identity)
         return module

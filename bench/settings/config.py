@@ -64,7 +64,7 @@ class RunSettings:
     batch: int = 8  # test images at a time; no method's scores depend on it
     speed: str = "speed-1"
     weights: str = "pretrained"  # or "random"
-    precision: Precision = FULL  # or "tf32": for training, scores and speed alike
+    precision: Precision = FULL  # or "tf32"; or "bfloat16", of encoders in scoring
     executor: str = "local"  # what runs cells: a name in bench/run/executors.py
     address: str = ""  # of the cluster, for an executor that runs on one
 

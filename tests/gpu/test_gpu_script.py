@@ -60,6 +60,33 @@ def test_steps_are_reported_and_a_finished_one_is_not_run_again(
     assert (tmp_path / "good.txt").stat().st_mtime_ns > before
 
 
+def test_ratios_are_gathered_with_their_goals(
+    script: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "own.json"
+    code = (
+        "from methods import Comparison, write_json\n"
+        "found = Comparison('fast', 2.0, 1.3), Comparison('large (at most)', 0.5, 0.45)\n"
+        f"write_json([*found, Comparison('told', 7.0, None)], {str(file)!r})"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'benchmarks'}")
+    step = script.Step("own", [sys.executable, "-c", code], 1.0, file)
+    monkeypatch.setattr(script, "steps", lambda _out, has_weights: [step])
+    assert main(script, monkeypatch, ["--out", str(tmp_path)]) == 0
+    assert (tmp_path / "ratios.csv").read_text().splitlines() == [
+        "name,ratio,goal,met",
+        "fast,2.0,1.3,True",
+        "large (at most),0.5,0.45,False",
+        "told,7.0,,",
+    ]
+    lines = ["fast: 2.00, goal 1.3, met", "large (at most): 0.50, goal 0.45, NOT MET"]
+    assert capsys.readouterr().out.splitlines()[-3:-1] == lines
+    assert all(f"- {line}" in (tmp_path / "report.md").read_text() for line in lines)
+
+
 def test_when_the_minutes_are_over_the_rest_waits(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -13,12 +13,15 @@ from bench.api import Images, Method, Prediction, Run
 from bench.errors import ConfigError
 from bench.plan.cells import Cell
 from bench.profile import SPEEDS, profile
+from bench.profile.mode import prediction_mode
 from bench.report.choice.marks import marks
 from bench.report.choice.variants import variants
 from bench.rows.csv_file import as_csv, read_csv
-from bench.run.context import seed_everything
+from bench.run.context import CellRun, seed_everything
 from bench.settings.config import load_settings
+from bench.settings.precision import PRECISIONS
 from bench.settings.protocol import PROTOCOLS
+from bench.weights.loading import Weights
 from tests.row_maker import make_row
 
 if TYPE_CHECKING:
@@ -88,9 +91,44 @@ def test_speed_is_measured_in_the_precision_of_the_cell(
     assert switches()[1]  # as it was before
 
 
+@dataclass
+class Encoding(Method):
+    """Notes the features of its encoder while it predicts."""
+
+    def prepare(self, run: Run) -> None:
+        self.encoder = run.backbone("resnet10t", (1, 2))
+
+    def fit(self, train: Images, run: Run) -> Iterator[Mapping[str, float]]:
+        yield {}
+
+    def predict(self, images: Tensor) -> Prediction:
+        return Prediction(self.encoder(images)[1].mean(1))
+
+
+def test_in_bfloat16_encoders_differ_slightly_in_scoring_and_not_in_training() -> None:
+    images, maps = torch.randn(2, 3, 64, 64), {}
+    for precision in ("float32", "bfloat16"):
+        method = Encoding()
+        weights = Weights("random")
+        run = CellRun(
+            cell(pretrained="random", precision=precision), torch.device("cpu"), (64, 64), weights
+        )
+        method.prepare(run)
+        with prediction_mode(method):
+            scored = method.predict(images).require_maps()
+        trained = method.predict(images).require_maps()
+        assert scored.dtype == trained.dtype == torch.float32
+        maps[precision] = scored, trained
+    (full, plain), (reduced, training) = maps["float32"], maps["bfloat16"]
+    assert torch.equal(full, plain)
+    assert torch.equal(training, full)
+    assert not torch.equal(reduced, full)
+    torch.testing.assert_close(reduced, full, rtol=0.05, atol=0.05 * float(full.abs().max()))
+
+
 def test_precision_is_part_of_a_cell_only_where_it_is_not_the_default() -> None:
     assert cell(precision="float32").id == cell().id
-    assert cell(precision="tf32").id != cell().id
+    assert len({cell(precision=p).id for p in PRECISIONS}) == len(PRECISIONS)
     assert Cell.from_json(json.loads(json.dumps(cell(precision="tf32").to_json()))).id == (
         cell(precision="tf32").id
     )

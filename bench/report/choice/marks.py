@@ -29,7 +29,7 @@ MEANINGS = {
     "≡": "degenerate: all pixel scores are equal",
     "∞": "a figure of training was not finite, as a loss of NaN",
     "¶": "not timed by speed-1: figures are rough",
-    "≈": "products and convolutions in TF32, factors rounded to 10 bits of mantissa",
+    "≈": "less than float32: TF32, or encoders in bfloat16 while scoring; see column precision",
     "!": "leak: test images are training images too; never best",
 }
 """Every mark beside a method's name."""
