@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from bench.api import Method, MethodError, Prediction
 from bench.blocks.autoencoder import AutoEncoder, initialise
+from bench.blocks.on_device import constant
 from bench.blocks.patch_training import PatchTraining
 from bench.blocks.patches import RandomPatch, Tiling
 from bench.blocks.pixels import unnormalised
@@ -122,10 +123,10 @@ class AeSsim(Method):
         """Train on random patches; yield the mean loss of each epoch."""
         optimizer = KerasAdam(self.network, self.lr, self.lr_decay, self.weight_decay, self.epsilon)
 
-        def update(patches: Tensor) -> float:
+        def update(patches: Tensor) -> Tensor:
             loss = self.patch_loss(patches)
             optimizer.step(loss)
-            return float(loss.detach())
+            return loss.detach()
 
         yield from self._training().run(self.network, train, update, self.patch_loss)
 
@@ -213,7 +214,7 @@ class AeSsim(Method):
         """(B, 3, H, W) -> (B, 1, H, W) in steps of 8 bits where images are read as grey."""
         if not self.grey:
             return pixels
-        grey = (pixels * pixels.new_tensor(_GREY).view(3, 1, 1)).sum(1, keepdim=True)
+        grey = (pixels * constant(_GREY, pixels).view(3, 1, 1)).sum(1, keepdim=True)
         return (255 * grey).round() / 255
 
 

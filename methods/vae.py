@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from bench.api import Method, MethodError, Prediction
 from bench.blocks.autoencoder import AutoEncoder, initialise
+from bench.blocks.on_device import sent
 from bench.blocks.patch_training import PatchTraining
 from bench.blocks.patches import RandomPatch, Tiling
 from bench.blocks.pixels import unnormalised
@@ -108,13 +109,13 @@ class Vae(Method):
         optimizer = self.optimizer()
         generator = run.generator("vae noise")
 
-        def update(patches: Tensor) -> float:
+        def update(patches: Tensor) -> Tensor:
             noise = torch.randn(len(patches), self.latent, generator=generator)
-            loss = self.patch_loss(patches, noise.to(patches.device))
+            loss = self.patch_loss(patches, sent(noise, patches.device))
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-            return float(loss.detach()) / len(patches)
+            return loss.detach().double() / len(patches)
 
         def mean_loss(patches: Tensor) -> Tensor:
             return self.patch_loss(patches) / len(patches)

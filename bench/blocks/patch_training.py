@@ -55,13 +55,14 @@ class PatchTraining:
         self,
         network: nn.Module,
         train: Images,
-        update: Callable[[Tensor], float],
+        update: Callable[[Tensor], Tensor],
         loss: Callable[[Tensor], Tensor],
     ) -> Iterator[dict[str, float]]:
         """Train; the figures of each epoch. With held-out images the network ends as it was best.
 
         Args:
-            update: one step on (B, 3, patch, patch) patches; returns their mean loss.
+            update: one step on (B, 3, patch, patch) patches; returns their mean loss, without its
+                graph. It is read once in an epoch.
             loss: mean loss of patches, in evaluation mode.
 
         Raises:
@@ -74,12 +75,13 @@ class PatchTraining:
             watch = _Watch(network, random_patches(held, self.augment, count, self.batch))
         for epoch in range(1, self.epochs + 1):
             network.train()
-            total, seen = 0.0, 0
+            losses, counts = [], []
             for patches in random_patches(train, self.augment, self.patches_per_epoch, self.batch):
-                total += update(patches) * len(patches)
-                seen += len(patches)
-            self._require_finite(total, epoch)
-            figures = {"loss": total / seen}
+                losses.append(update(patches))
+                counts.append(len(patches))
+            means: list[float] = torch.stack(losses).tolist()
+            total = sum(mean * count for mean, count in zip(means, counts, strict=True))
+            figures = {"loss": self._require_finite(total, epoch) / sum(counts)}
             network.eval()
             if watch is not None:
                 figures["validation_loss"] = self._require_finite(watch.check(loss), epoch)

@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from bench.api import Method, MethodError, Prediction
+from bench.blocks.on_device import sent
 from bench.blocks.patches import RandomPatch, Tiling, random_patches
 from bench.blocks.pixels import unnormalised
 
@@ -281,7 +282,7 @@ class AnoGAN(Method):
         """Shares that mix real and generated images."""
         channels = images.shape[1] if self.penalty_mix == "channel" else 1
         drawn = torch.rand(len(images), channels, 1, 1, generator=self._noise)
-        return drawn.to(images.device)
+        return sent(drawn, images.device)
 
     def _finite(self, epoch: int, figures: dict[str, float]) -> dict[str, float]:
         for name, value in figures.items():

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from bench.blocks.on_device import sent
+
 from .dcgan import halvings
 
 if TYPE_CHECKING:
@@ -61,7 +63,8 @@ class ChannelDropout(nn.Module):
         if not self.training or not self.share:
             return x
         drawn = torch.rand(*x.shape[:2], 1, 1, generator=self.drawn)
-        return x * (drawn >= self.share).to(x.device, x.dtype) / (1 - self.share)
+        kept = sent((drawn >= self.share).to(x.dtype), x.device)
+        return x * kept / (1 - self.share)
 
 
 class Critic(nn.Module):

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from bench.api import IMAGENET_MEAN, IMAGENET_STD, MethodError
+from bench.blocks.on_device import sent
 from bench.blocks.position import position_code
 
 from .decoder import fiber_loss
@@ -124,7 +125,7 @@ class Trainer:
     def _level(self, level: int, features: Tensor) -> Tensor:
         _, channels, height, width = features.shape
         fibers = features.permute(0, 2, 3, 1).reshape(-1, channels)
-        order = self.permute(len(fibers)).to(fibers.device)
+        order = sent(self.permute(len(fibers)), fibers.device)
         places = order % (height * width)
         step = self._update_of(level, height, width, fibers.device)
         losses = []

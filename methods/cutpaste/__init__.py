@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from bench.api import IMAGENET_MEAN, IMAGENET_STD, Method, MethodError, Prediction
+from bench.blocks.on_device import constant, sent
 
 from .augment import Draws, Shapes, change_colours, cut_paste, scar
 from .density import fit_gauss, gauss_score, kernel_score, on_sphere
@@ -372,7 +373,6 @@ def _order(count: int, batch: int, items: int, generator: torch.Generator) -> It
 def _inputs(altered: list[list[NDArray[np.uint8]]], device: torch.device) -> Tensor:
     """(classes * B, 3, H, W) normalised: all originals first, then all copies of a kind."""
     ordered = np.stack([copies[k] for k in range(len(altered[0])) for copies in altered])
-    pixels = torch.from_numpy(ordered).to(device).permute(0, 3, 1, 2).contiguous()
-    mean = torch.tensor(IMAGENET_MEAN, device=device).view(3, 1, 1)
-    std = torch.tensor(IMAGENET_STD, device=device).view(3, 1, 1)
-    return pixels.float().div_(255).sub_(mean).div_(std)
+    pixels = sent(torch.from_numpy(ordered), device).permute(0, 3, 1, 2).contiguous().float()
+    mean, std = (constant(m, pixels).view(3, 1, 1) for m in (IMAGENET_MEAN, IMAGENET_STD))
+    return pixels.div_(255).sub_(mean).div_(std)

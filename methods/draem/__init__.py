@@ -17,6 +17,7 @@ from bench.api import (
     Prediction,
 )
 from bench.blocks.layout import fast_layout
+from bench.blocks.on_device import constant, sent
 
 from .networks import STRIDE, Discrimination, Reconstruction, initialise
 from .procedural import ProceduralTextures
@@ -137,9 +138,9 @@ class Draem(Method):
                 samples = synthesis(as_bytes(images, IMAGENET_MEAN, IMAGENET_STD))
                 losses.append(
                     trainer.step(
-                        samples.pictures.to(run.device),
-                        samples.altered.to(run.device),
-                        samples.mask.to(run.device),
+                        sent(samples.pictures, run.device),
+                        sent(samples.altered, run.device),
+                        sent(samples.mask, run.device),
                     )
                 )
             self.reconstruction.eval()
@@ -157,10 +158,7 @@ class Draem(Method):
 
     def raw(self, images: Tensor) -> Tensor:
         """(B, 2, H, W) logits."""
-        mean, std = (
-            torch.tensor(v, device=images.device).view(3, 1, 1)
-            for v in (IMAGENET_MEAN, IMAGENET_STD)
-        )
+        mean, std = (constant(m, images).view(3, 1, 1) for m in (IMAGENET_MEAN, IMAGENET_STD))
         pictures = images * std + mean
         redrawn = self.reconstruction(pictures)
         logits: Tensor = self.discrimination(torch.cat([redrawn, pictures], 1))

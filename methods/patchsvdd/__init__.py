@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bench.api import IMAGENET_MEAN, IMAGENET_STD, Method, MethodError, Prediction, nearest
 from bench.blocks.nearest import nearest as nearest_vectors
+from bench.blocks.on_device import constant
 
 from .network import CELL, LARGE, SMALL, WIDTHS, Encoder, PositionClassifier, draw_network
 from .sampling import Sampler
@@ -219,10 +220,7 @@ class PatchSVDD(Method):
 
 def to_unit(images: Tensor) -> Tensor:
     """ImageNet-normalised pixels to 0 .. 1."""
-    mean, std = (
-        torch.tensor(values, device=images.device).view(3, 1, 1)
-        for values in (IMAGENET_MEAN, IMAGENET_STD)
-    )
+    mean, std = (constant(m, images).view(3, 1, 1) for m in (IMAGENET_MEAN, IMAGENET_STD))
     return images * std + mean
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from bench.blocks.on_device import sent
+
 from .network import LARGE, SMALL
 
 if TYPE_CHECKING:
@@ -121,7 +123,7 @@ class Sampler:
             side: Pairs(
                 torch.stack(first),
                 torch.stack(second),
-                torch.tensor(labels[side], device=device),
+                sent(torch.tensor(labels[side]), device),
                 torch.stack(near),
                 torch.stack(near_to),
             )

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from bench.blocks.constants import constant
+from bench.blocks.on_device import constant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

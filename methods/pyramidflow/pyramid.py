@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch.nn import functional
 
-from bench.blocks.constants import constant
+from bench.blocks.on_device import constant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.api import Method, MethodError, Prediction, nearest
+from bench.blocks.on_device import sent
 
 from .network import LAYERS, PatchNetwork, draw_network
 from .students import (
@@ -257,7 +258,7 @@ class UninformedStudents(Method):
 
         def masks(count: int, length: int) -> Tensor:
             kept = torch.rand(count, length, generator=draws) >= self.dropout
-            return (kept / (1 - self.dropout)).to(run.device)
+            return sent(kept / (1 - self.dropout), run.device)
 
         trainer = TeacherTrainer(
             network=teacher,

@@ -12,19 +12,20 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample
 
 from bench.api import IMAGENET_MEAN, IMAGENET_STD, MethodError
+from bench.blocks.on_device import constant
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .network import PatchNetwork
 
-_MEAN = torch.tensor(IMAGENET_MEAN).view(3, 1, 1)
-_STD = torch.tensor(IMAGENET_STD).view(3, 1, 1)
+_SCALE = tuple((2 * torch.tensor(IMAGENET_STD)).tolist())
+_SHIFT = tuple((2 * torch.tensor(IMAGENET_MEAN) - 1).tolist())
 
 
 def to_half(images: Tensor) -> Tensor:
     """ImageNet-normalised pixels to mean 0.5 and deviation 0.5: from -1, black, to 1, white."""
-    scale, shift = 2 * _STD.to(images.device), (2 * _MEAN - 1).to(images.device)
+    scale, shift = (constant(numbers, images).view(3, 1, 1) for numbers in (_SCALE, _SHIFT))
     return images * scale + shift
 
 
@@ -156,11 +157,11 @@ class TeacherTrainer:
     is_decoded: bool
     optimizer: torch.optim.Optimizer
 
-    def step(self, patches: Tensor) -> tuple[float, float]:
+    def step(self, patches: Tensor) -> Tensor:
         """One update by (B, 3, p, p) patches, or (B, 6, p, p) with their second views.
 
         Returns:
-            distillation and compactness before the update.
+            (2,) distillation and compactness before the update.
         """
         first = patches[:, :3]
         with torch.no_grad():
@@ -176,7 +177,7 @@ class TeacherTrainer:
         self.optimizer.zero_grad()
         total.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
-        return float(distilled.detach()), float(compact.detach())
+        return torch.stack([distilled, compact]).detach()
 
     def _describe(self, patches: Tensor) -> tuple[Tensor, Tensor]:
         embedded = self.network.embed_patches(patches)
@@ -206,7 +207,8 @@ def train_teacher(
     kept = copy.deepcopy(trainer.network.state_dict())
     smallest = math.inf
     for number, batches in enumerate(epochs):
-        total = sum(sum(trainer.step(patches)) for patches in batches)
+        losses = torch.stack([trainer.step(patches) for patches in batches])
+        total = sum(sum(pair) for pair in losses.tolist())
         if not math.isfinite(total):
             raise MethodError(
                 f"uninformed_students: the loss of the teacher for patches of "

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from bench.api import Method, MethodError, Prediction
+from bench.blocks.on_device import sent
 from bench.blocks.pixels import unnormalised
 from bench.blocks.smoothing import gaussian_smooth
 from bench.blocks.ssim import Window, ssim_map
@@ -105,12 +106,12 @@ class VtAdl(Method):
         for epoch in range(1, self.epochs + 1):
             self.autoencoder.train()
             self.mixture.train()
-            total, seen = torch.zeros(4), 0
+            total, seen = torch.zeros(4, device=run.device), 0
             for images in train.batches(self.batch, shuffle=True):
                 shape = (len(images), (IMAGE // self.patch) ** 2, self.dim)
                 noise = self.noise * torch.randn(shape, generator=generator)
-                losses = self.update(optimizer, self.pixels(images), noise.to(images.device))
-                total += len(images) * losses.cpu()
+                noise = sent(noise, images.device)
+                total += len(images) * self.update(optimizer, self.pixels(images), noise)
                 seen += len(images)
             self.autoencoder.eval()
             self.mixture.eval()

@@ -197,7 +197,7 @@ def test_the_teachers_training_is_replayed() -> None:
         is_decoded=True,
         optimizer=adam(teacher, cfg),
     )
-    found = [trainer.step(patches[index]) for index in order]
+    found = [trainer.step(patches[index]).tolist() for index in order]
     GOLDEN.check("teacher/distillation", [step[0] for step in found], relative=1e-5)
     GOLDEN.check("teacher/compactness", [step[1] for step in found], relative=1e-5)
     for name, value in teacher.state_dict().items():
