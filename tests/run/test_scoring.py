@@ -18,7 +18,7 @@ from bench.files.tensors import ImageSet
 from bench.report.choice.marks import marks
 from bench.rows.row import DEGENERATE, NOT_FINITE, map_kind
 from bench.run.artifacts import history_text
-from bench.run.scoring import Epochs, Scored, predict, suspicions
+from bench.run.scoring import Epochs, Scored, evaluated_at, predict, suspicions
 from bench.settings.protocol import PROTOCOLS
 from tests.row_maker import make_row
 
@@ -113,6 +113,15 @@ def test_an_oracle_takes_the_best_image_auroc_where_there_are_no_maps() -> None:
         for n, s in enumerate(tries)
     ]
     assert max(scored, key=lambda s: s.standing).epoch == 1
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_maps_are_evaluated_on_the_device_with_the_same_numbers(device: str) -> None:
+    maps = list(torch.rand(4, 30, 20, generator=torch.Generator().manual_seed(0)))
+    masks = [None, np.eye(30, 20), np.ones((30, 20)), None]
+    placed = evaluated_at(maps, torch.device(device))
+    assert {m.device.type for m in placed} == {device}
+    assert evaluate(placed, masks, [0, 1, 1, 0]) == evaluate(maps, masks, [0, 1, 1, 0])
 
 
 def test_maps_are_constant_only_if_every_one_is() -> None:
