@@ -35,7 +35,7 @@ class Readings(Generic[Context]):
         if numbers.is_cuda:
             pinned = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
             copy = pinned.copy_(copy, non_blocking=True)
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record()
         self._waiting.append((copy, event, context))
         return self._due(self.lag)

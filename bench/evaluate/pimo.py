@@ -131,7 +131,7 @@ def _above(image: Array, floor: NDArray[np.generic] | None, wanted: int) -> NDAr
         return as_numpy(high)
     if is_tensor(high):
         return as_numpy(high.topk(wanted).values)
-    return np.partition(high, len(high) - wanted)[-wanted:]  # type: ignore[no-any-return]
+    return np.partition(high, len(high) - wanted)[-wanted:]
 
 
 def aupimo(

@@ -23,7 +23,7 @@ def prefetched(batches: Iterable[Tensor], device: torch.device) -> Iterator[Tens
         batches: in host memory.
         device: a CUDA device.
     """
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     ahead: deque[tuple[Tensor, torch.cuda.Event]] = deque()
     for batch in batches:
         with torch.cuda.stream(stream):

@@ -36,7 +36,7 @@ class CapturedUpdate:
         """
         self.update = update
         self.optimizer = optimizer
-        self.stream = torch.cuda.Stream(device)
+        self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self.calls = 0
         self.graph: torch.cuda.CUDAGraph | None = None
         self.inputs: tuple[Tensor, Tensor]

@@ -37,20 +37,21 @@ def log_likelihoods(
     blocks = list(decoder)
     raw = torch.cat([block.global_scale for block in blocks])
     scales = 0.1 * functional.softplus(raw, beta=0.5)
-    table, at = codes, positions
+    table: Tensor | None = codes
+    at: Tensor | None = positions
     if codes is not None and (codes.is_cuda or len(codes) >= len(fibers)):
         table, at = codes[positions], None
     passive, active = blocks[0].splits
-    x1, x2 = fibers.split((passive, active), 1)
+    x1, x2 = torch.split(fibers, [passive, active], 1)
     log_scales = []
-    for index, (block, scale) in enumerate(zip(blocks, scales.split(1), strict=True)):
+    for index, (block, scale) in enumerate(zip(blocks, torch.split(scales, 1), strict=True)):
         a = 0.1 * block.subnet[2](_hidden(block, x1, table, at))
         s = block.clamp * a[:, :active].tanh()
         log_scales.append(s)
         x2 = torch.addcmul(a[:, active:], x2, s.exp())
         x = torch.addcmul(block.global_offset, torch.cat((x1, x2), 1), scale)
         if index < len(blocks) - 1:
-            x1, x2 = functional.linear(x, block.w_perm).split((passive, active), 1)
+            x1, x2 = torch.split(functional.linear(x, block.w_perm), [passive, active], 1)
     log_det = torch.stack(log_scales).sum((0, 2)) + scales.log().sum()
     return log_likelihood(x, log_det)
 
@@ -64,6 +65,6 @@ def _hidden(
         return first(x).relu_()  # type: ignore[no-any-return]
     if positions is None:
         return first(torch.cat((x, codes), 1)).relu_()  # type: ignore[no-any-return]
-    mine, theirs = first.weight.split((x.shape[1], codes.shape[1]), 1)
+    mine, theirs = torch.split(first.weight, [x.shape[1], codes.shape[1]], 1)
     table = functional.linear(codes, theirs, first.bias)
     return torch.addmm(table.index_select(0, positions), x, mine.T).relu_()

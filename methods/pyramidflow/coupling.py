@@ -92,7 +92,7 @@ class InvertibleConv(nn.Module):
         """
         lower, upper = (factor.double() for factor in self._factors())
         half = torch.linalg.solve_triangular(lower, self.unit.double(), upper=False)
-        inverse = torch.linalg.solve_triangular(upper, half, upper=True)
+        inverse: Tensor = torch.linalg.solve_triangular(upper, half, upper=True)
         return inverse.index_select(1, self.permutation).to(self.lower.dtype)
 
     def _factors(self) -> tuple[Tensor, Tensor]:

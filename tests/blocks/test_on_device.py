@@ -20,7 +20,7 @@ def test_a_constant_is_copied_to_a_device_once(device: str) -> None:
     assert made.tolist() == [[1, 2], [3, 4]]
     # Made under inference mode, and yet of use in training.
     weight = torch.ones(2, 2, dtype=torch.float64, device=device, requires_grad=True)
-    (weight * made).sum().backward()
+    (weight * made).sum().backward()  # type: ignore[no-untyped-call]
     assert weight.grad is not None
 
 

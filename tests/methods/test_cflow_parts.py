@@ -67,11 +67,11 @@ def test_likelihoods_in_training_and_gradients_are_those_of_the_module(
     want = log_likelihood(z, log_det)
     got = log_likelihoods(decoder, fibers, codes, places)
     # The last rotation is orthogonal in single precision, and it is left out.
-    near = {"rtol": 1e-5, "atol": 1e-6}
-    torch.testing.assert_close(got, want, **near)
+    near = functools.partial(torch.testing.assert_close, rtol=1e-5, atol=1e-6)
+    near(got, want)
     gradients = (torch.autograd.grad(q.sum(), trained) for q in (got, want))
     for one, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(one, other, **near)
+        near(one, other)
 
 
 @pytest.mark.gpu
