@@ -6,14 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import PluginError
-from bench.plan import discovery
 from bench.report.choice import quantities as q
 from bench.report.choice.groups import differing
 from bench.report.choice.marks import OF_SCORES, ROUGH, marks
+from bench.report.choice.settings_text import DEFAULTS, unlike
 from bench.report.choice.variants import told_apart
 from bench.report.cost.complexity import input_side
-from bench.rows.settings import precision_of
+from bench.rows.settings import defaults_of, precision_of
 from bench.rows.text import device, listed, plain, some
 
 if TYPE_CHECKING:
@@ -153,20 +152,11 @@ def _measured_on(rows: Sequence[Row]) -> str:
 
 
 def _settings(rows: Sequence[Row], *without: str) -> str:
-    """Parameters that are not the method's defaults, as far as its version is installed."""
-    method, version = rows[0].method, rows[0].method_version
-    if method not in discovery.sources("methods"):
+    """Parameters that are not the method's defaults, as far as those of its version are known."""
+    defaults = defaults_of("methods", rows[0].method, rows[0].method_version)
+    if defaults is None:
         return ""
-    try:
-        plugin = discovery.describe("methods", method)
-    except PluginError:
-        return ""  # `bench list` says what is wrong with it
-    if plugin.version != version:
-        return ""
-    defaults = json.loads(json.dumps(plugin.defaults()))
-    values = {k: v for k, v in json.loads(rows[0].params).items() if k not in without}
-    changed = [f"{k}={plain(v)}" for k, v in sorted(values.items()) if v != defaults.get(k)]
-    return ", ".join(changed) or "the method's defaults"
+    return ", ".join(unlike(rows[:1], defaults, without)) or DEFAULTS
 
 
 def _points(rows: Sequence[Row]) -> tuple[Point, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bench.report.best import places
 from bench.rows.text import fixed
 
 if TYPE_CHECKING:
@@ -112,22 +113,20 @@ def rank(lines: Sequence[PaperLine], lower: Sequence[bool]) -> list[PaperLine]:
     for block, family in sorted(families):
         members = [i for i, x in enumerate(lines) if (x.block, _family(x.kind)) == (block, family)]
         for column, is_lower in enumerate(lower):
-            places = _places([lines[i].entries[column] for i in members], is_lower)
-            for i, place in zip(members, places, strict=True):
+            column_of = [lines[i].entries[column] for i in members]
+            numbers = [
+                float(e.text) if e.ranked and e.number is not None else None for e in column_of
+            ]
+            for i, place in zip(members, places(numbers, is_lower), strict=True):
                 entries = list(result[i].entries)
                 entries[column] = replace(entries[column], place=place)
                 result[i] = replace(result[i], entries=tuple(entries))
     return result
 
 
-def _places(entries: Sequence[Entry], is_lower: bool) -> list[int]:
-    """1, 2 or 0 for each entry; what prints alike shares a place, and one number alone has none."""
-    numbers = [float(e.text) if e.ranked and e.number is not None else None for e in entries]
-    known = [number for number in numbers if number is not None]
-    if len(known) < 2:
-        return [0] * len(entries)
-    order = sorted(set(known), reverse=not is_lower)[:2]
-    return [order.index(n) + 1 if n is not None and n in order else 0 for n in numbers]
+def _printed(entry: Entry) -> float | None:
+    """The number as printed, so that what prints alike is ranked alike; None: it is not ranked."""
+    return float(entry.text) if entry.ranked and entry.number is not None else None
 
 
 def _family(kind: str) -> str:

@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bench.plan.identity import digest
+from bench.report.best import places
 from bench.report.choice.coverage import choose, data_states
+from bench.report.choice.line_rows import single
 from bench.report.choice.marks import NOISY, NOISY_MEANING, marks
 from bench.report.choice.quantities import (
     AT_BATCH,
@@ -31,6 +33,7 @@ from bench.settings.precision import FULL
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from bench.report.choice.line_rows import Verdict
     from bench.report.site.plugins import Plugins
     from bench.rows.row import Row
 
@@ -172,15 +175,13 @@ def _lines(
     board: str, rows: Sequence[Row], line: Callable[[Row], tuple[object, ...]]
 ) -> Iterable[BoardLine]:
     for group in configurations(rows):
-        newest: dict[tuple[str, int], Row] = {}
-        for row in sorted(group, key=lambda row: row.started):
-            newest[row.category, row.seed] = row
-        kept = [newest[place] for place in sorted(newest)]
+        replaced: dict[str, Verdict] = {}
+        kept = single(group, replaced)
         chosen = choose(kept)
         yield BoardLine(
             key=digest([board, line(kept[0]), sorted({row.params for row in kept})]),
             rows=chosen.every_row,
-            older=tuple(row for row in group if newest[row.category, row.seed] is not row),
+            older=tuple(row for row in group if row.cell in replaced),
             uncounted=tuple(
                 (row, f"does not count: seed {row.seed} lacks {some(chosen.dropped[row.seed])}")
                 for row in kept
@@ -234,25 +235,19 @@ def rank(value: Value) -> tuple[bool, float]:
 
 def _mark_best(lines: list[BoardLine]) -> list[BoardLine]:
     """Only scores: speed depends on the device."""
-    ranked = [x for x in lines if x.is_ranked]
-    best: dict[int, float] = {}
+    columns = []
     for column, name in enumerate(COLUMNS):
-        numbers = [x.values[column].number for x in ranked]
-        known = [float(fixed(n, 1)) for n in numbers if n is not None]
-        if name not in COSTS and len(known) > 1:
-            best[column] = max(known)
-    marked = []
-    for line in lines:
-        values = tuple(
-            replace(value, best=_is_best(value, best.get(column)) and line.is_ranked)
-            for column, value in enumerate(line.values)
-        )
-        marked.append(replace(line, values=values))
-    return marked
-
-
-def _is_best(value: Value, best: float | None) -> bool:
-    return best is not None and value.number is not None and float(fixed(value.number, 1)) == best
+        values = [line.values[column] for line in lines]
+        ranked = name not in COSTS and [
+            float(fixed(value.number, 1)) if line.is_ranked and value.number is not None else None
+            for line, value in zip(lines, values, strict=True)
+        ]
+        best = [place == 1 for place in places(ranked or [None] * len(lines))]
+        columns.append([replace(v, best=is_best) for v, is_best in zip(values, best, strict=True)])
+    return [
+        replace(line, values=values)
+        for line, values in zip(lines, zip(*columns, strict=True), strict=True)
+    ]
 
 
 def _label(line: BoardLine, siblings: Sequence[BoardLine], defaults: Mapping[str, Any]) -> str:

@@ -265,7 +265,7 @@ def test_small_print_names_what_memory_was_measured_on(make_row: MakeRow) -> Non
     assert list(panel.series) == ["padim§"]
     first, settings, mark = panel.notes
     assert first == "category weave, seed 0, speed protocol speed-1; median over rows"
-    assert settings == "padim§: dimensions=50"
+    assert settings == "padim§: dimensions 50"
     assert mark.startswith("§  random encoder weights")
     figure = memory_against_size(rows)
     assert figure is not None
