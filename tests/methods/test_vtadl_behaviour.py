@@ -24,7 +24,7 @@ SMALL: dict[str, Any] = {
     "depth": 1,
     "heads": 2,
     "mlp": 8,
-    "width": 4,
+    "width": 2,
     "gaussians": 3,
     "epochs": 2,
     "batch": 2,
@@ -143,11 +143,11 @@ def test_gradients_of_the_mixture_accumulate_or_not(make_run: Any) -> None:
 
 def test_the_epoch_with_the_smallest_loss_is_kept(make_images: Any, make_run: Any) -> None:
     def states(keep: str) -> tuple[list[float], list[dict[str, Tensor]]]:
-        # A rate this high makes later epochs worse.
-        method = VtAdl(**{**SMALL, "lr": 0.3, "epochs": 3, "keep": keep})
+        # A rate this high makes the second epoch worse.
+        method = VtAdl(**{**SMALL, "lr": 0.3, "keep": keep})
         method.prepare(make_run((64, 64)))
         losses, found = [], []
-        for epoch in method.fit(make_images(pictures(2)), make_run()):
+        for epoch in method.fit(make_images(pictures(1)), make_run()):
             losses.append(epoch["loss"])
             found.append({name: value.clone() for name, value in method.state().items()})
         return losses, found
@@ -155,16 +155,15 @@ def test_the_epoch_with_the_smallest_loss_is_kept(make_images: Any, make_run: An
     losses, best = states("best")
     same, last = states("last")
     assert losses == same
-    smallest = losses.index(min(losses))
-    assert smallest < 2
-    assert all(torch.equal(value, best[-1][name]) for name, value in last[smallest].items())
-    assert not all(torch.equal(value, last[-1][name]) for name, value in last[smallest].items())
+    assert losses[0] < losses[1]
+    assert all(torch.equal(value, best[-1][name]) for name, value in last[0].items())
+    assert not all(torch.equal(value, last[-1][name]) for name, value in last[0].items())
 
 
 def test_training_lowers_the_loss(make_images: Any, make_run: Any) -> None:
-    method = VtAdl(**{**SMALL, "lr": 1e-5, "epochs": 3})
+    method = VtAdl(**{**SMALL, "lr": 1e-5})
     method.prepare(make_run((64, 64)))
-    figures = list(method.fit(make_images(pictures(2)), make_run()))
+    figures = list(method.fit(make_images(pictures(1)), make_run()))
     assert figures[-1]["loss"] < figures[0]["loss"]
     one = figures[0]
     total = 5 * one["mse"] - 0.5 * one["ssim"] + one["mixture_loss"]
@@ -211,7 +210,7 @@ def test_a_saved_state_predicts_the_same(fresh: VtAdl, make_run: Any) -> None:
 
 
 def test_the_same_seed_trains_the_same_networks(fit: Callable[..., VtAdl]) -> None:
-    one, same, other = (fit(pictures(2), seed=seed, epochs=1).state() for seed in (1, 1, 2))
+    one, same, other = (fit(pictures(1), seed=seed, epochs=1).state() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
@@ -219,7 +218,7 @@ def test_the_same_seed_trains_the_same_networks(fit: Callable[..., VtAdl]) -> No
 def test_a_diverged_training_names_its_epoch(make_images: Any, make_run: Any) -> None:
     method = VtAdl(**SMALL)
     method.prepare(make_run((64, 64)))
-    epochs = method.fit(make_images(pictures(2)), make_run())
+    epochs = method.fit(make_images(pictures(1)), make_run())
     next(epochs)
     with torch.no_grad():
         method.mixture.mu.weight.fill_(float("nan"))
