@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,22 +12,12 @@ import torch
 import bench.blocks.gaussian
 from bench.blocks.nearest import Neighbours, Search, nearest
 from bench.evaluate.pro import RegionSums
-from bench.plan.request import Request, plan_request
-from bench.rows.changes import Environments
-from bench.rows.check import Comparison, compare
 from bench.rows.check_output import as_text
-from bench.rows.tolerances import Tolerances
-from bench.run.driver import make_jobs
-from bench.run.in_process import InProcessExecutor
-from bench.run.job import Done
-from bench.settings.config import load_settings
-from bench.settings.protocol import make_protocol
 from bench.weights.lite_names import lite_to_timm
 from bench.weights.statistics import Statistics
+from tests.gate.tiny import changed, gate, train
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -55,51 +44,6 @@ TINY: dict[str, dict[str, Any]] = {
     "spade": {"backbone": "tf_efficientnet_lite0.in1k", "neighbours": 2},
     "stfpm": {"backbone": "tf_efficientnet_lite0.in1k", "epochs": 4, "batch": 2, "lr": 0.1},
 }
-ONCE = {"warmup_steps_cpu": 1, "min_steps_cpu": 1, "min_s_cpu": 0, "max_batch": 1}
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Sixteen images of 64 pixels; the shipped tolerances."""
-    shipped = load_settings()
-    folder: Path = tmp_path_factory.mktemp("gate")
-    return replace(
-        shipped,
-        paths=replace(shipped.paths, cache=folder / "cache", results=folder / "results"),
-        run=replace(shipped.run, protocol="tiny", speed="once", device="cpu", threads=1),
-        protocols={"tiny": make_protocol("tiny", {"resize": [64, 64]}, "test")},
-        speed={"once": ONCE},
-        methods=TINY,
-        datasets={
-            "synthetic": {"size": 64, "train": 6, "good": 4, "bad": 6, "severity": "easy"},
-        },
-    )
-
-
-def train(settings: Settings, method: str) -> Row:
-    """One cell, in this process."""
-    request = Request(methods=[method], datasets=["synthetic"], categories=["bolt"])
-    planned = plan_request(settings, request)
-    planned[0].dataset.samples("bolt", "train")
-    (job,) = make_jobs(settings, request, planned, {planned[0].cells[0].id})
-    (outcome,) = InProcessExecutor().map([job])
-    assert isinstance(outcome, Done), outcome
-    return outcome.row
-
-
-@pytest.fixture(scope="module")
-def baseline(settings: Settings) -> dict[str, Row]:
-    """What the code gives without a bug."""
-    return {method: train(settings, method) for method in TINY}
-
-
-def gate(settings: Settings, old: Row, now: Row) -> Comparison:
-    tolerances = Tolerances.from_table(settings.check, "bench.toml")
-    return compare([old], [now], tolerances, Environments([]))
-
-
-def changed(found: Comparison) -> set[str]:
-    return {d.metric for cell in found.changed for d in cell.changed}
 
 
 @pytest.mark.parametrize("method", list(TINY))
