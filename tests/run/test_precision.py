@@ -21,7 +21,7 @@ from bench.run.context import CellRun, seed_everything
 from bench.settings.config import load_settings
 from bench.settings.precision import PRECISIONS
 from bench.settings.protocol import PROTOCOLS
-from bench.weights.loading import Weights
+from bench.weights.choice import Weights
 from tests.row_maker import make_row
 
 if TYPE_CHECKING:
