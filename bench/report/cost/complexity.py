@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -120,7 +119,7 @@ def _cost(
         legend=short if told and len(told) <= _SHORT else label,
         costs={c.heading: q.median_cost(c.rows(rows), c.name) for c in columns},
         rows=tuple(rows),
-        score=_score([q.quantity(row, metric) for row in rows]) if metric else None,
+        score=_score(rows, metric, shared) if metric else None,
         batches=tuple(sorted({row.fps_batch for row in rows if row.fps_batch})),
     )
 
@@ -138,10 +137,11 @@ def _partial(cost: Cost, shown: Sequence[Column]) -> list[str]:
     ]
 
 
-def _score(values: Sequence[float | None]) -> float | None:
-    """Mean of all; every category has the same seeds, so the order of averaging is free."""
-    present = [value for value in values if value is not None]
-    return statistics.fmean(present) if present and len(present) == len(values) else None
+def _score(rows: Sequence[Row], metric: str, categories: Sequence[str]) -> float | None:
+    """Mean over categories, then seeds; None where a row lacks it."""
+    if any(q.quantity(row, metric) is None for row in rows):
+        return None
+    return q.over_seeds(rows, metric, categories)[0]
 
 
 def input_side(row: Row) -> float | None:
