@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import ConfigError, nearest
@@ -40,7 +41,7 @@ class Cell:
     defaults: Mapping[str, Any] = field(default_factory=dict)  # of the method's parameters
     precision: Precision = FULL
 
-    @property
+    @cached_property
     def id(self) -> str:
         """What the cell is known by: its names, and the settings that are not defaults.
 

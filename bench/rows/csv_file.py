@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.disk import read_text, replace_file
 from bench.errors import StoreError
-from bench.rows.row import SCHEMA, SCORE, Row, columns, newest, succeed
+from bench.rows.row import GROUPS, SCHEMA, SCORE, Row, columns, newest, succeed
 from bench.rows.row_values import READERS
 from bench.rows.schema import upgraded
 
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-_GROUPS = {f.name: f.metadata["group"] for f in fields(Row) if "group" in f.metadata}
-_REQUIRED = {f.name for f in fields(Row) if f.name in _GROUPS and f.default is MISSING}
+_REQUIRED = {f.name for f in fields(Row) if f.name in GROUPS and f.default is MISSING}
 _ADDED = {f.name for f in fields(Row) if f.metadata.get("since", 1) > 1}
 SORT = ("dataset", "method", "category", "protocol", "seed", "pretrained", "params", "cell")
 _NAME = "[0-9A-Za-z_-]+"
@@ -137,13 +136,49 @@ def as_csv(rows: Sequence[Row]) -> bytes:
         StoreError: a number is not finite.
     """
     extra = list(dict.fromkeys(key for row in rows for key in row.extra))
+    lines = [[*texts(row), *(row.extra.get(key, "") for key in extra)] for row in rows]
+    return _encoded([[*columns(), *extra], *lines])
+
+
+def _encoded(lines: Iterable[Sequence[str]]) -> bytes:
     buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*columns(), *extra])
-    for row in rows:
-        writer.writerow([*texts(row), *(row.extra.get(key, "") for key in extra)])
+    csv.writer(buffer, lineterminator="\n").writerows(lines)
     # A path on the command line need not be UTF-8; its odd bytes are kept as \\xNN.
     return buffer.getvalue().encode(errors="backslashreplace")
+
+
+def put_rows(file: Path, rows: Sequence[Row]) -> bool:
+    """Put rows into a file of this version; lines that stay are taken over as they are.
+
+    Returns:
+        False where that cannot be: a file of another version, or one that is damaged. Nothing was
+        done then.
+
+    Raises:
+        StoreError: as `write_csv`.
+    """
+    header = columns()
+    try:
+        lines = read_text(file).split("\n") if file.exists() else [",".join(header), ""]
+        records = list(csv.reader(lines[1:-1], strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return False
+    # Fewer records than lines: a value holds an end of line.
+    if lines[0].split(",") != header or len(records) != len(lines) - 2 or lines[-1]:
+        return False
+    place, seed = header.index("cell"), header.index("seed")
+    if any(len(r) != len(header) or not r[seed].isdecimal() for r in records):
+        return False
+    found = {r[place]: (r, line) for r, line in zip(records, lines[1:-1], strict=True)}
+    for row in rows:
+        old = found.get(row.cell)
+        kept = row if old is None else succeed(row, parse(file, 0, header, old[0]).row)
+        values = texts(kept)
+        found[row.cell] = values, _encoded([values]).decode()[:-1]
+    places = [(header.index(name), int if name == "seed" else str) for name in SORT]
+    order = sorted(found.values(), key=lambda pair: tuple(kind(pair[0][i]) for i, kind in places))
+    replace_file(file, "\n".join([lines[0], *(line for _, line in order), ""]).encode())
+    return True
 
 
 def texts(row: Row) -> list[str]:
@@ -156,8 +191,9 @@ def texts(row: Row) -> list[str]:
 
 
 def _check_header(file: Path, header: list[str]) -> None:
-    missing = [name for name in columns() if name not in header]
-    unknown = [name for name in header if name not in columns()]
+    known = columns()
+    missing = [name for name in known if name not in header]
+    unknown = [name for name in header if name not in known]
     # An older file may lack columns that were added since. One that lacks a column and has another
     # that nobody knows was more likely edited by hand.
     needed = [name for name in missing if name in _REQUIRED]
@@ -200,7 +236,7 @@ def parse(file: Path, line: int, header: Sequence[str], values: Sequence[str]) -
                 f"{file}:{line}: column {name!r} holds {shown(record[name])}, which cannot name a "
                 f"file: letters, digits, - and _; {MEND}"
             )
-    extra = {name: record.pop(name) for name in header if name not in _GROUPS}
+    extra = {name: record.pop(name) for name in header if name not in GROUPS}
     for reader in READERS:
         text = record.get(reader.column)
         if text is None:  # a column added since: its default
@@ -230,7 +266,7 @@ def _format(row: Row, name: str) -> str:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise StoreError(f"cell {row.cell}: column {name!r} is {value}; not stored")
-        if _GROUPS[name] == SCORE and not name.endswith("threshold"):
+        if GROUPS[name] == SCORE and not name.endswith("threshold"):
             return f"{value:.6f}"
         return f"{value:.9g}" if name.endswith("threshold") else f"{value:.6g}"
     return str(value)

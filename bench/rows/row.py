@@ -197,9 +197,11 @@ def succeed(row: Row, older: Row) -> Row:
 
 def columns(group: str | None = None) -> list[str]:
     """Column names in file order, of one group or all."""
-    known = [f for f in fields(Row) if "group" in f.metadata]
-    return [f.name for f in known if group in (None, f.metadata["group"])]
+    return [name for name, of in GROUPS.items() if group in (None, of)]
 
+
+GROUPS = {f.name: f.metadata["group"] for f in fields(Row) if "group" in f.metadata}
+"""Each column's group, in file order."""
 
 MAIN_SCORES = ("image_auroc", "pixel_auroc", "aupro_30")
 """What a short table shows."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.disk import replace_file
 from bench.errors import StoreError
-from bench.rows.csv_file import MEND, CsvLine, read_lines, shown, sort_rows, write_csv
+from bench.rows.csv_file import MEND, CsvLine, put_rows, read_lines, shown, sort_rows, write_csv
 from bench.rows.journal import Journal
 from bench.rows.lock import Lock
 from bench.rows.row import SCHEMA, SCORE, Row, columns, newest, succeed
@@ -28,6 +28,8 @@ RESERVED = ("artifacts", "failures", "env", "tables", "published", "baseline")
 REWRITE_BYTES_PER_S = 1e6
 """CSV files are rewritten at this rate at most: a tenth of what one core reads, checks and writes,
 so that a busy writer spends a tenth of its time on them."""
+FILE_BYTES = 100_000
+"""What flushing a file to the disk takes, as bytes of its content would."""
 SHARD = "shard"
 """The file that says which part of a plan a folder holds."""
 
@@ -38,7 +40,8 @@ class ResultStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._journal = Journal(folder)
-        self._waiting: dict[Path, int] = {}  # files of the rows in the journal, with their bytes
+        self._waiting: list[Row] = []  # in the journal
+        self._files: dict[Path, int] = {}  # of these rows, with what rewriting them costs
         self._rewritten = -math.inf
         self._is_locked = False
 
@@ -102,15 +105,16 @@ class ResultStore:
         file = self.file(row.dataset, row.method)
         if self._is_locked and not row.extra and not self._may_rewrite(file):
             self._journal.append(row)
+            self._waiting.append(row)
         else:
-            self._rewrite([*self._journal.rows(), row] if self._waiting else [row])
+            self._rewrite([*self._waiting, row])
 
     def _may_rewrite(self, file: Path) -> bool:
         """Whether the files of all rows that wait, and this one, may be rewritten by now."""
-        if file not in self._waiting:
-            self._waiting[file] = file.stat().st_size if file.exists() else 0
+        if file not in self._files:
+            self._files[file] = FILE_BYTES + (file.stat().st_size if file.exists() else 0)
         passed = time.monotonic() - self._rewritten
-        return sum(self._waiting.values()) <= passed * REWRITE_BYTES_PER_S
+        return sum(self._files.values()) <= passed * REWRITE_BYTES_PER_S
 
     def _rewrite(self, rows: Sequence[Row]) -> None:
         """Put rows into their files, and empty the journal."""
@@ -118,11 +122,15 @@ class ResultStore:
         for row in rows:
             by_file.setdefault(self.file(row.dataset, row.method), []).append(row)
         for file, own in by_file.items():
+            # A folder that is locked has been read, and refused if need be.
+            if self._is_locked and not any(row.extra for row in own) and put_rows(file, own):
+                continue
             found = {r.row.cell: r.row for r in self._read(file)} if file.exists() else {}
             _take(found, own)
             write_csv(file, sort_rows(found.values()))
         self._journal.clear()
         self._waiting.clear()
+        self._files.clear()
         self._rewritten = time.monotonic()
 
     def shard(self) -> str:
@@ -180,9 +188,10 @@ class ResultStore:
             self._rewritten, self._is_locked = -math.inf, True
             try:
                 yield
-            finally:
+                self._rewrite(self._waiting)
+            finally:  # after an error rows wait in the journal for the next writer
                 self._is_locked = False
-                self._rewrite(self._journal.rows())
+                self._waiting.clear()
 
 
 def _take(found: dict[str, Row], rows: Iterable[Row]) -> None:

@@ -80,7 +80,7 @@ def run_request(settings: Settings, request: Request, console: Console) -> Resul
             jobs = with_expectations(jobs, existing.values())
             if executor.at_a_time > 1:
                 jobs = longest_first(jobs)
-            outcomes = _execute(settings, executor, store, jobs, console)
+            outcomes = execute(settings, executor, store, jobs, console)
         failures = [o for o in outcomes if isinstance(o, Failure)]
         done = {o.row.cell: o.row for o in outcomes if isinstance(o, Done)}
     if left := [cell for cell in cells if cell.id in old - again]:
@@ -169,13 +169,14 @@ def _artifacts(settings: Settings, cell: str) -> Path:
     return settings.paths.results / "artifacts" / cell
 
 
-def _execute(
+def execute(
     settings: Settings,
     executor: Executor,
     store: ResultStore,
     jobs: Sequence[Job],
     console: Console,
 ) -> list[Done | Failure]:
+    """Run jobs, and store what each brings before the next is taken; the store is locked."""
     outcomes: list[Done | Failure] = []
     if warning := executor.check(jobs):
         console.print(f"WARNING {warning}", markup=False, highlight=False, soft_wrap=True)
@@ -195,12 +196,11 @@ def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> No
     results = settings.paths.results
     cell = outcome.job.cell.id
     log = results / "failures" / f"{cell}.txt"
-    former = log.with_name(f"{former_id(outcome.job.cell)}.txt")
     part = outcome.job.artifacts
     if isinstance(outcome, Failure):
         head = f"{outcome.job.cell.label}\n{outcome.cause}\n\n"
         replace_file(log, (head + outcome.log).encode(errors="backslashreplace"))
-        former.unlink(missing_ok=True)
+        _former(log, outcome.job.cell).unlink(missing_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         return
     target = _artifacts(settings, cell)
@@ -211,8 +211,14 @@ def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> No
         except OSError as error:
             raise StoreError(f"{target} cannot be written: {error.strerror}") from error
     store.put(outcome.row, outcome.environment)
-    for file in (log, former):
-        file.unlink(missing_ok=True)
+    if log.parent.is_dir():
+        for file in (log, _former(log, outcome.job.cell)):
+            file.unlink(missing_ok=True)
+
+
+def _former(log: Path, cell: Cell) -> Path:
+    """The log of a failure under the cell's older id."""
+    return log.with_name(f"{former_id(cell)}.txt")
 
 
 class _Interrupts:

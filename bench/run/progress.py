@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import time
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from dataclasses import InitVar, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
@@ -36,24 +36,30 @@ def duration(seconds: float) -> str:
 class TimeLeft:
     """Estimates the rest of a run from the cells that are over, method by method."""
 
-    jobs: Sequence[Job]
+    jobs: InitVar[Sequence[Job]]
     slots: int
-    taken: dict[str, list[float]] = field(default_factory=dict)
-    over: set[str] = field(default_factory=set)
+    _rest: Counter[str] = field(init=False)  # cells of each method that are not over
+    _over: Counter[str] = field(default_factory=Counter)
+    _taken: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+
+    def __post_init__(self, jobs: Sequence[Job]) -> None:
+        self._rest = Counter(job.cell.method for job in jobs)
 
     def note(self, job: Job, seconds: float) -> None:
         """One cell is over."""
-        self.over.add(job.cell.id)
-        self.taken.setdefault(job.cell.method, []).append(seconds)
+        method = job.cell.method
+        self._rest[method] -= 1
+        self._over[method] += 1
+        self._taken[method] += seconds
 
     def seconds(self) -> float | None:
         """Seconds left; None before the first cell is over."""
-        if not self.taken:
+        if not self._over:
             return None
-        overall = statistics.fmean(s for of_method in self.taken.values() for s in of_method)
-        rest = [job for job in self.jobs if job.cell.id not in self.over]
-        mean = {method: statistics.fmean(values) for method, values in self.taken.items()}
-        return sum(mean.get(job.cell.method, overall) for job in rest) / self.slots
+        overall = sum(self._taken.values()) / sum(self._over.values())
+        mean = {method: self._taken[method] / count for method, count in self._over.items()}
+        left = (count * mean.get(method, overall) for method, count in self._rest.items())
+        return sum(left) / self.slots
 
     def text(self) -> str:
         """Ready to print."""
@@ -99,8 +105,7 @@ class RunProgress:
     def event(self, job: Job, event: Mapping[str, Any]) -> None:
         """A worker said how far it is."""
         if "warning" in event:
-            text = f"      {job.cell.label}: {event['warning']}"
-            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            self._say(f"      {job.cell.label}: {event['warning']}")
             return
         epoch, epochs = event.get("epoch"), event.get("epochs")
         loss = f", loss {event['loss']:.4g}" if "loss" in event else ""
@@ -114,7 +119,7 @@ class RunProgress:
                 self.tasks[key] = self.bar.add_task(job.cell.label, total=epochs, note=note)
             self.bar.update(self.tasks[key], completed=epoch or 0, total=epochs, note=note)
         elif self._is_due(job):
-            self.console.print(f"      {job.cell.label}: {note}", markup=False, highlight=False)
+            self._say(f"      {job.cell.label}: {note}")
 
     def outcome(self, outcome: Done | Failure) -> None:
         """A cell is over."""
@@ -141,7 +146,14 @@ class RunProgress:
             )
         elif left:
             text += f", {left}"
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._say(text)
+
+    def _say(self, text: str) -> None:
+        """A line: above the bar, or as it is where there is none, a tenth of the work."""
+        if self.bar is not None:
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=self.console.file, flush=True)
 
     def _is_due(self, job: Job) -> bool:
         """Plain logs get a cell's start, and then a line every half minute."""

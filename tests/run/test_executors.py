@@ -83,7 +83,14 @@ def test_the_time_left_follows_each_methods_own_mean() -> None:
     left.note(jobs[0], 1.0)
     left.note(jobs[2], 9.0)
     assert left.seconds() == 10.0
-    assert TimeLeft(jobs, 2, {"fast": [1.0], "slow": [9.0]}).seconds() == 10.0
+    left.note(jobs[1], 3.0)
+    assert left.seconds() == 9.0
+
+
+def test_on_two_slots_the_time_left_is_half_as_long() -> None:
+    left = TimeLeft([job("known", 0), job("known", 1), job("unknown", 0)], slots=2)
+    left.note(job("known", 0), 4.0)
+    assert left.seconds() == 4.0
 
 
 @pytest.mark.parametrize(
