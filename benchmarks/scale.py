@@ -38,6 +38,8 @@ from bench.run.executors import EXECUTORS, ignore, open_executor
 from bench.run.job import Done, Failure, Job
 from bench.settings.config import Paths, Settings, load_settings
 from bench.settings.protocol import Protocol
+from bench.settings.speed import SpeedProtocol
+from bench.weights.choice import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -256,8 +258,7 @@ def job_of(cell: Cell, results: Path) -> Job:
     artifacts = results / "artifacts" / f"{cell.id}.part"
     artifacts.mkdir(parents=True)
     (artifacts / "scores.csv").write_text("image,score\n", encoding="ascii")
-    weights = {"kind": "random", "file": None, "folder": None}
-    return Job(cell, results, "cpu", 1, 0, 8, weights, {}, artifacts)
+    return Job(cell, results, "cpu", 1, 0, 8, Weights("random"), SpeedProtocol(), artifacts)
 
 
 if __name__ == "__main__":

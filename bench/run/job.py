@@ -39,7 +39,6 @@ class Job:
     command: str = ""
     commit: str = ""
     code: str = ""
-    gpu_share: float = 1.0  # of one GPU, where its speed is not measured
     expected_s: float = 0.0  # seconds of the cell, by earlier rows; 0: nobody knows
     expected_mb: float = 0.0  # host memory that its method takes; 0: nobody knows
 

@@ -7,8 +7,6 @@ cell; a cell that fails does not. The driver alone writes.
 from __future__ import annotations
 
 import importlib.util
-import os
-import re
 import socket
 import time
 from collections import deque
@@ -30,10 +28,11 @@ from bench.run.node import (
     run_on_node,
     unpack,
 )
+from bench.run.ray_cluster import Needs, Node, described, join, machines
 from bench.run.slots import named_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from bench.run.executors import OnEvent
     from bench.run.job import Job
@@ -57,37 +56,7 @@ LOOK_S = 10.0
 """Seconds between two looks at which machines there are."""
 
 GONE_S = 300.0
-"""Seconds without any machine that takes a cell, after which the rest has failed."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """A machine of the cluster, with what it has in all."""
-
-    id: str
-    name: str
-    cpus: float
-    gpus: float
-    memory_mb: float
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What a cell asks for."""
-
-    cpus: float
-    gpus: float
-    memory_mb: float
-
-    def fit_into(self, node: Node) -> int:
-        """How many such cells a machine takes at a time."""
-        pairs = (node.cpus, self.cpus), (node.gpus, self.gpus), (node.memory_mb, self.memory_mb)
-        return min(int(has / asked + 1e-6) for has, asked in pairs if asked)
-
-    def text(self) -> str:
-        """In words."""
-        gpus = f", {self.gpus:g} GPU" if self.gpus else ""
-        return f"{self.cpus:g} CPU{gpus} and {self.memory_mb:.0f} MB"
+"""Seconds that a cell waits while no machine could take it, after which it has failed."""
 
 
 @dataclass
@@ -149,12 +118,12 @@ class RayExecutor:
             raise ConfigError(
                 f"--device {run.device} names a GPU of one machine; with --executor ray say cuda"
             )
-        has_joined = _join(run.address)
-        return cls(run, Home.of(settings), _nodes(), has_joined)
+        has_joined = join(run.address)
+        return cls(run, Home.of(settings), machines(), has_joined)
 
     @property
     def gpus(self) -> int:
-        """GPUs of a cell that shares none."""
+        """GPUs of a cell."""
         has_gpus = any(node.gpus for node in self.nodes)
         return int(self.run.device == "cuda" or (self.run.device == "auto" and has_gpus))
 
@@ -177,12 +146,11 @@ class RayExecutor:
     def needs(self, job: Job) -> Needs:
         """What a cell asks for; never more memory than the largest machine has.
 
-        Cells that measure speed have a GPU each: those that share one would time each other.
+        A GPU is a cell's alone: every cell measures speed, and two on one would time each other.
         """
-        share = job.gpu_share if job.speed.name == "none" else 1.0
         known = WORKER_MB + 1.25 * job.expected_mb if job.expected_mb else UNKNOWN_MB
         most = max((node.memory_mb for node in self.nodes), default=0.0)
-        return Needs(job.threads, self.gpus * share, min(known, most))
+        return Needs(job.threads, self.gpus, min(known, most))
 
     def check(self, jobs: Sequence[Job]) -> str:
         """Refuse cells that fit nowhere, and weights that a machine lacks.
@@ -196,7 +164,7 @@ class RayExecutor:
             if not any(needs.fit_into(node) for node in self.nodes):
                 raise ConfigError(
                     f"no machine of the cluster has {needs.text()} for a cell; "
-                    f"{_described(self.nodes)}; lower --threads, or add machines"
+                    f"{described(self.nodes)}; lower --threads, or add machines"
                 )
         ask = ray.remote(problem_on_node).options(num_gpus=self.gpus, max_retries=RETRIES)
         try:
@@ -216,7 +184,7 @@ class RayExecutor:
         try:
             while (waiting and not self._stopping) or (self._tasks and not self._killing):
                 while waiting and not self._stopping and len(self._tasks) < self._most():
-                    self._submit(waiting.popleft())
+                    yield from self._submit(waiting.popleft())
                 for stream in _ready(list(self._tasks)):
                     yield from self._take(stream, waiting, on_event)
                 if time.monotonic() - self._looked >= LOOK_S:
@@ -249,21 +217,35 @@ class RayExecutor:
         return 1 + int(AHEAD * self.at_a_time)
 
     def _look(self, waiting: deque[_Task]) -> Iterator[Failure]:
-        """Which machines are there now; without any for long, the rest has failed."""
-        self.nodes, now = _nodes(), time.monotonic()
-        self._looked = now
-        needs = Needs(self.threads, self.gpus, 0.0)
-        if any(needs.fit_into(node) for node in self.nodes):
-            self._had_room = now
-        elif now - self._had_room >= GONE_S:
-            cause = f"no machine of the cluster is left that has {needs.text()}"
-            tasks = [*self._tasks.values(), *waiting]
-            self.kill()
-            yield from (Failure(task.job, cause, "", 0.0) for task in tasks)
-
-    def _submit(self, task: _Task) -> None:
+        """Which machines are there now; cells that none has taken for long have failed."""
         import ray
 
+        self.nodes, self._looked = machines(), time.monotonic()
+        queued = [(stream, task) for stream, task in self._tasks.items() if task.node is None]
+        stuck = [(s, task) for s, task in queued if not self._is_fit_somewhere(task)]
+        if not stuck:
+            self._had_room = self._looked
+        elif self._looked - self._had_room >= GONE_S:
+            for stream, task in stuck:
+                ray.cancel(stream)
+                self._tasks.pop(stream)
+                cause = f"no machine of the cluster is left that has {self.needs(task.job).text()}"
+                yield Failure(task.job, cause, "", 0.0)
+
+    def _is_fit_somewhere(self, task: _Task) -> bool:
+        """Whether a machine has room for a cell, and has not refused its like."""
+        needs, unfit = self.needs(task.job), self._refused.get(task.place, {})
+        return any(needs.fit_into(node) and node.id not in unfit for node in self.nodes)
+
+    def _submit(self, task: _Task) -> Iterator[Failure]:
+        """Hand a cell to Ray, unless every machine has refused its like."""
+        import ray
+
+        unfit = self._refused.get(task.place, {})
+        if unfit and not self._is_fit_somewhere(task):
+            reason = next(reversed(unfit.values()))
+            yield Failure(task.job, f"no machine is fit: {reason}", "", 0.0)
+            return
         needs = self.needs(task.job)
         options: dict[str, Any] = {
             "num_cpus": needs.cpus,
@@ -273,7 +255,7 @@ class RayExecutor:
             "max_retries": 0,  # ours, so that they are told
             "num_returns": "streaming",
         }
-        if unfit := self._refused.get(task.place):
+        if unfit:
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(unfit)})"}
         remote = ray.remote(_task_body).options(**options)
         self._tasks[remote.remote(task.job, self.run.timeout, self.home)] = task
@@ -330,22 +312,18 @@ class RayExecutor:
                 unpack(message.files, task.job.artifacts)
             yield message.outcome
         else:
-            yield from self._avoid(message, task, waiting, on_event)
+            self._avoid(message, task, waiting, on_event)
 
     def _avoid(
         self, message: Refused, task: _Task, waiting: deque[_Task], on_event: OnEvent
-    ) -> Iterator[Failure]:
+    ) -> None:
         """Send no cell of this place to that machine again."""
         assert task.node is not None
         unfit = self._refused.setdefault(task.place, {})
         if task.node.id not in unfit:
             unfit[task.node.id] = message.reason
             on_event(task.job, {"warning": f"not on {task.where}: {message.reason}"})
-        needs = self.needs(task.job)
-        if any(needs.fit_into(node) and node.id not in unfit for node in self.nodes):
-            waiting.appendleft(_Task(task.job, task.lost))
-        else:
-            yield Failure(task.job, f"no machine is fit: {message.reason}", "", 0.0)
+        waiting.appendleft(_Task(task.job, task.lost))
 
 
 def _task_body(job: Job, timeout: float, home: Home) -> Iterator[Message]:
@@ -354,60 +332,6 @@ def _task_body(job: Job, timeout: float, home: Home) -> Iterator[Message]:
 
     yield Started(ray.get_runtime_context().get_node_id(), socket.gethostname())
     yield from run_on_node(job, timeout, home)
-
-
-def _join(address: str) -> bool:
-    """Connect to the cluster; False where this process is connected already.
-
-    Raises:
-        ConfigError: nobody answers there.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Of a Ray that starts here: its default, 15, would let cells wait for everything else.
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    import ray
-
-    if ray.is_initialized():
-        return False
-    text = f"--address {address}: there is no Ray cluster; `ray start --head` on one machine, and"
-    text += " `ray start --address HOST:6379` on the others, make one"
-    if match := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):
-        try:
-            socket.create_connection((match[1], int(match[2])), timeout=10).close()
-        except OSError as error:
-            raise ConfigError(f"{text} ({error.strerror or error})") from error
-    options: dict[str, Any] = {"address": address} if address else {"include_dashboard": False}
-    try:
-        ray.init(**options, log_to_driver=False, logging_level="ERROR")
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(f"{text} ({str(error).partition(chr(10))[0]})") from error
-    return True
-
-
-def _nodes() -> list[Node]:
-    """The machines that are alive."""
-    import ray
-
-    found = []
-    for node in ray.nodes():
-        if node["Alive"]:
-            has: Mapping[str, float] = node["Resources"]
-            found.append(
-                Node(
-                    node["NodeID"],
-                    node["NodeManagerHostname"],
-                    has.get("CPU", 0.0),
-                    has.get("GPU", 0.0),
-                    has.get("memory", 0.0) / 1e6,
-                )
-            )
-    return found
-
-
-def _described(nodes: Sequence[Node]) -> str:
-    """What the largest machines have, in words."""
-    kinds = {Needs(n.cpus, n.gpus, n.memory_mb).text() for n in nodes}
-    return f"the machines have {', '.join(sorted(kinds))}" if kinds else "there is no machine"
 
 
 def _ready(streams: Sequence[Any]) -> list[Any]:
