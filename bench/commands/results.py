@@ -109,7 +109,7 @@ def _refuse_without_rows(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise StoreError(f"{folder} is not a folder")
-    if ResultStore(folder).files():
+    if ResultStore(folder).files() or ResultStore(folder).shard():  # a shard may have no cell
         return
     below = [f for f in sorted(folder.iterdir()) if f.is_dir() and ResultStore(f).files()]
     hint = "rows lie in FOLDER/DATASET/METHOD.csv"

@@ -57,3 +57,8 @@ def test_a_shard_without_a_cell_says_so_and_nothing_ran(bench: Bench) -> None:
     done = bench(*RUN[:-3], "-c", "left", "--shard", f"{empty}/9973")
     assert done.returncode == 3
     assert f"shard {empty}/9973 has no cell of this plan" in done.stdout
+    merged = bench("merge", "results", "--results", "all")
+    assert (merged.returncode, merged.stdout.splitlines()[-1]) == (
+        0,
+        "0 rows added, 0 differing, 0 in all",
+    )
