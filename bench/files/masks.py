@@ -12,6 +12,7 @@ from bench.errors import DataError
 from bench.files.geometry import Geometry, centre_box, shorter_side
 from bench.files.images import binarise, eight_bit, image_size, mask_values
 from bench.files.mask_readers import READERS
+from bench.files.packed import PackedMasks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,8 @@ class TestMasks:
     """The ground truth of a test set.
 
     Attributes:
-        masks: (h, w) of 0 and 1 for each sample; None: anomalous without a usable mask.
+        masks: (h, w) of 0 and 1 for each sample; None: anomalous without a usable mask. Each is
+            unpacked anew whenever it is asked for.
         unmasked: indices of the None.
         regions: 8-connected components of all masks.
         regions_lost: components of the files that have no pixel left in `masks`.
@@ -45,7 +47,7 @@ class TestMasks:
 
     __test__: ClassVar[bool] = False
 
-    masks: list[Mask | None]
+    masks: PackedMasks
     unmasked: tuple[int, ...]
     regions: int
     regions_lost: int
@@ -75,11 +77,11 @@ def load_masks(
     """
     geometry = Geometry(protocol, method_size)
     tally = _Tally()
-    masks = [_sample_mask(sample, geometry, image_size, tally) for sample in samples]
+    masks = PackedMasks(_sample_mask(sample, geometry, image_size, tally) for sample in samples)
     return TestMasks(
         masks=masks,
-        unmasked=tuple(i for i, mask in enumerate(masks) if mask is None),
-        regions=sum(count_regions(mask) for mask in masks if mask is not None and mask.any()),
+        unmasked=tuple(i for i, shape in enumerate(masks.shapes) if shape is None),
+        regions=tally.regions,
         regions_lost=tally.lost,
         kept=tally.kept,
         out_of_view=tally.out_of_view,
@@ -127,6 +129,7 @@ def marked_normal(sample: Sample) -> str:
 
 @dataclass
 class _Tally:
+    regions: int = 0
     lost: int = 0
     kept: int = 0
     out_of_view: int = 0
@@ -200,6 +203,7 @@ def _scored(
         scaled = READERS[protocol.mask_resample](labels > 0, resized)
     top, left, bottom, right = crop
     view = np.ascontiguousarray(scaled[top:bottom, left:right])
+    tally.regions += count_regions(view)
     tally.lost += count - _surviving(labels, scaled, crop)
     tally.out_of_view += not view.any() and bool(scaled.any() or not labels.any())
     return view
