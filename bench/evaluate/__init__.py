@@ -6,6 +6,7 @@ from bench.evaluate.binary import auroc, average_precision, f1_max
 from bench.evaluate.cells import adaptive_cells
 from bench.evaluate.curves import image_curves, pixel_curves
 from bench.evaluate.exact import evaluate
+from bench.evaluate.large import evaluate_large
 from bench.evaluate.pimo import aupimo
 from bench.evaluate.pro import aupro
 from bench.evaluate.regions import Regions, label_masks, label_regions
@@ -22,6 +23,7 @@ __all__ = [
     "auroc",
     "average_precision",
     "evaluate",
+    "evaluate_large",
     "f1_max",
     "image_curves",
     "label_masks",

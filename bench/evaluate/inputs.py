@@ -30,6 +30,7 @@ __all__ = [
     "on_host",
     "read_flags",
     "read_masked",
+    "read_one",
     "read_set",
     "read_unmapped",
     "refuse_nonfinite",
@@ -60,8 +61,8 @@ class TestSet:
 
     __test__ = False  # not a test, whatever pytest makes of the name
 
-    maps: list[Array]
-    masks: list[NDArray[np.bool_] | None]
+    maps: Sequence[Array]
+    masks: Sequence[NDArray[np.bool_] | None]
     labels: NDArray[np.int64]
     unmasked: frozenset[int]
     names: Sequence[str]
@@ -70,6 +71,11 @@ class TestSet:
     def scored(self) -> list[int]:
         """Images whose pixels count."""
         return [i for i in range(len(self.maps)) if i not in self.unmasked]
+
+    @property
+    def has_defects(self) -> bool:
+        """Whether some mask has an anomalous pixel."""
+        return any(mask is not None for mask in self.masks)
 
     @property
     def by_name(self) -> dict[str, Array]:
@@ -156,13 +162,31 @@ def read_set(
     count = len(images)
     wanted = _labels(labels, count, called)
     for index, mask in enumerate(found):
-        if mask is not None and wanted[index] == 0:
-            raise DataError(
-                f"{called[index]} is labelled normal, but its mask has "
-                f"{np.count_nonzero(mask)} anomalous pixels; correct the label or the mask"
-            )
+        _refuse_marked(mask, int(wanted[index]), called[index])
     unmasked = frozenset(i for i in range(count) if wanted[i] == 1 and found[i] is None)
     return TestSet(images, found, wanted, unmasked, called)
+
+
+def read_one(
+    anomaly_map: Any, mask: Any, label: int, name: str
+) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    """Map and anomalous pixels of one image on the host, checked as `read_set` does.
+
+    Raises:
+        DataError: as `read_set`.
+    """
+    images = _maps([on_host(anomaly_map, f"the map of {name}")], [name])
+    (flags,) = _masks([mask], images, [name], None)
+    _refuse_marked(flags, label, name)
+    return images[0], flags
+
+
+def _refuse_marked(mask: NDArray[np.bool_] | None, label: int, name: str) -> None:
+    if mask is not None and label == 0:
+        raise DataError(
+            f"{name} is labelled normal, but its mask has {np.count_nonzero(mask)} anomalous "
+            "pixels; correct the label or the mask"
+        )
 
 
 def read_unmapped(labels: Any, names: Sequence[str] | None) -> tuple[NDArray[np.int64], list[str]]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.errors import ConfigError
 from bench.evaluate.inputs import is_tensor, read_set, refuse_nonfinite
+from bench.evaluate.lazy import Lazy
 from bench.evaluate.samples import as_numpy
 
 if TYPE_CHECKING:
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
     from bench.evaluate.inputs import Array, Binarize, Nonfinite, TestSet
 
-__all__ = ["aupimo", "aupimo_per_image", "check_bounds"]
+__all__ = ["BOUNDS", "aupimo", "aupimo_per_image", "check_bounds"]
+
+BOUNDS = (1e-5, 1e-4)
+"""False-positive rates between which recall is averaged."""
 
 
 def check_bounds(bounds: tuple[float, float]) -> None:
@@ -39,16 +43,15 @@ def check_bounds(bounds: tuple[float, float]) -> None:
         raise ConfigError(f"AUPIMO bounds {bounds} are not rates with 0 < lower < upper <= 1")
 
 
-def aupimo_per_image(
-    test: TestSet, bounds: tuple[float, float] = (1e-5, 1e-4)
-) -> list[float | None]:
+def aupimo_per_image(test: TestSet, bounds: tuple[float, float] = BOUNDS) -> list[float | None]:
     """AUPIMO of every anomalous image; None for normal and unmasked ones.
 
     Args:
         test: checked inputs with at least one normal image; its scores hold no NaN.
         bounds: false-positive rates between which recall is averaged over their logarithm.
     """
-    normal = [test.maps[i] for i in range(len(test.maps)) if test.labels[i] == 0]
+    numbers = np.flatnonzero(test.labels == 0).tolist()
+    normal = Lazy(lambda k: test.maps[numbers[k]], len(numbers))
     levels, rates = _shared_rates(normal, bounds[1])
     # Recall is that at level k for rates in (rates[k - 1], rates[k]].
     edges = np.log(np.clip(np.concatenate([[bounds[0]], rates]), *bounds))
@@ -87,12 +90,9 @@ def _shared_rates(
 
     The last rate is at least `upper`. Every pixel weighs 1 / (images * pixels of its image).
     """
-    largest = max(math.prod(image.shape) for image in images)
+    sizes = [math.prod(image.shape) for image in images]
     # No pixel weighs less than those of the largest image, so this many reach the rate.
-    wanted = min(
-        math.ceil(upper * len(images) * largest) + 1,
-        sum(math.prod(image.shape) for image in images),
-    )
+    wanted = min(math.ceil(upper * len(images) * max(sizes)) + 1, sum(sizes))
     scores, weights = _top(images, wanted)
     # Of equal scores the heavier first: the sums are the same wherever the maps lie.
     order = np.lexsort((weights, scores))[::-1]
@@ -138,7 +138,7 @@ def aupimo(
     maps: Any,
     masks: Any,
     labels: Any,
-    bounds: tuple[float, float] = (1e-5, 1e-4),
+    bounds: tuple[float, float] = BOUNDS,
     *,
     nonfinite: Nonfinite = "error",
     binarize: Binarize | None = None,

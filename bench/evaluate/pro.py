@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from bench.evaluate.inputs import Array, Binarize, Nonfinite
     from bench.evaluate.samples import Block
 
-__all__ = ["RegionSums", "aupro", "check_limits"]
+__all__ = ["LIMITS", "RegionSums", "aupro", "check_limits"]
+
+LIMITS = (0.05, 0.3, 1.0)
+"""False-positive rates up to which AUPRO is taken, unless others are asked for."""
 
 
 def check_limits(limits: Sequence[float]) -> tuple[float, ...]:

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NO_MAPS", "Evaluation", "aupro_key"]
+VERSION = 1
+"""Of what the values mean; another one where a change of code moves some of them."""
+
+__all__ = ["NO_MAPS", "NO_MASK", "VERSION", "Evaluation", "aupro_key"]
 
 NO_MAPS = "the method gives no maps"
 """Why the pixel metrics of an image-level method are undefined."""
+NO_MASK = "no image has a mask"
+"""Why those of a test set are, in which no pixel counts."""
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from bench.evaluate.binary import binary_metrics
 from bench.evaluate.cells import COARSE_BITS, Cells, exact_cast, score_dtype
 from bench.evaluate.certificate import WEIGHT_BITS, Bounded, Certificate, rounded
 from bench.evaluate.inputs import Binarize, Nonfinite, is_tensor, read_set, refuse_nonfinite
-from bench.evaluate.pro import check_limits
-from bench.evaluate.result import Evaluation, aupro_key
+from bench.evaluate.pro import LIMITS, check_limits
+from bench.evaluate.result import NO_MASK, Evaluation, aupro_key
 from bench.evaluate.tally import Tally, region_weights
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class StreamEvaluator:
     """
 
     cells: int | Cells = 1 << COARSE_BITS
-    limits: Sequence[float] = (0.05, 0.3, 1.0)
+    limits: Sequence[float] = LIMITS
     dtype: npt.DTypeLike | None = None
     nonfinite: Nonfinite = "error"
     binarize: Binarize | None = None
@@ -252,7 +252,7 @@ class StreamEvaluator:
     def _pixel_metrics(self, found: _Found) -> None:
         counts = self.counts
         anomalous, normal = counts["anomalous_pixels"], counts["normal_pixels"]
-        reason = "no image has a mask"
+        reason = NO_MASK
         if counts["pixels"]:
             reason = _one_class("pixel", anomalous, normal)
         if reason or self.tally is None:
