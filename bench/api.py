@@ -145,6 +145,16 @@ class Prediction:
         if self.maps is None and self.scores is None:
             raise MethodError("a prediction has neither maps nor scores; give at least one of them")
 
+    def require_scores(self) -> Tensor:
+        """The image scores, for who cannot do without.
+
+        Raises:
+            MethodError: there are none.
+        """
+        if self.scores is None:
+            raise MethodError("the prediction has no image scores, only maps")
+        return self.scores
+
     def require_maps(self) -> Tensor:
         """The maps, for who cannot do without.
 
@@ -328,9 +338,8 @@ class Method(ABC):
     """Learns what normal looks like, and returns an anomaly map and a score for new images.
 
     Subclasses are dataclasses: their fields, with literal defaults, ARE the hyper-parameters.
-    The harness calls `prepare`, then exhausts `fit`, then `predict` batch by batch, then `finish`
-    once. It sets evaluation mode and disables gradients around `predict`, unless
-    `needs_gradients`.
+    The harness calls `prepare`, then exhausts `fit`, then `predict` batch by batch, then `finish`.
+    It sets evaluation mode and disables gradients around `predict`, unless `needs_gradients`.
     """
 
     version: ClassVar[int] = 1
@@ -376,16 +385,20 @@ class Method(ABC):
         return self.predict(images)
 
     def finish(self, raw: Prediction) -> Prediction:
-        """Called once with the predictions of the whole test set, on the CPU.
+        """Called with the predictions of the whole test set, on the CPU.
 
         A method that overrides this and lets one test image change the score of another sets
-        `is_transductive`.
+        `is_transductive`; it is then called once. Others are called with one batch at a time where
+        the maps of the test set do not fit in memory.
         """
         return raw
 
     @property
     def is_transductive(self) -> bool:
-        """Whether scores of an image depend on the other test images; marked in every row."""
+        """Whether scores of an image depend on the other test images; marked in every row.
+
+        `finish` then needs all predictions at once, in memory, however large the test set is.
+        """
         return False
 
     def modules(self) -> Iterable[nn.Module]:

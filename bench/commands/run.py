@@ -84,6 +84,9 @@ def run(
         str | None, typer.Option(help="float32; tf32 on a GPU; bfloat16: of encoders in scoring.")
     ] = None,
     save_maps: Annotated[bool, typer.Option(help="Keep every anomaly map as .npy.")] = False,
+    keep_maps: Annotated[
+        bool, typer.Option(help="Keep the maps in 16 bits, 2 bytes a pixel, for `bench rescore`.")
+    ] = False,
     allow_leaks: Annotated[
         bool, typer.Option(help="Run although test images are training images too; counted.")
     ] = False,
@@ -143,6 +146,7 @@ def run(
         force=force,
         stale=stale,
         save_maps=save_maps,
+        keep_maps=keep_maps,
         allow_leaks=allow_leaks,
         shard=Shard.of(shard) if shard is not None else None,
         command=command_line(),

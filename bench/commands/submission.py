@@ -235,7 +235,7 @@ def _store(
         for part in parts:
             data = fingerprint(source, part.category, settings.paths.cache)
             cell = replace(base, category=part.category, data=data)
-            scores = score_maps(part, cell.protocol)
+            scores = score_maps(part, cell.protocol, settings.run.map_budget_mb)
             if DEGENERATE in json.loads(scores["suspect"]):
                 text = "degenerate: all pixel scores are equal; the row is marked"
                 typer.echo(f"WARNING {part.category}: {text}", err=True)

@@ -18,7 +18,7 @@ from bench.files.geometry import Geometry, Size
 from bench.files.images import image_size, read_rgb
 from bench.files.tensors import fit_maps
 from bench.run.context import image_set, method_size
-from bench.run.scoring import predict
+from bench.run.predicting import predict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

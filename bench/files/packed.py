@@ -35,8 +35,7 @@ class PackedMasks(Sequence["Mask | None"]):
         self._bits: list[bytes] = []
         for mask in masks:
             self.shapes.append(None if mask is None else (mask.shape[0], mask.shape[1]))
-            is_empty = mask is None or not mask.any()
-            self._bits.append(b"" if is_empty else zlib.compress(np.packbits(mask), LEVEL))
+            self._bits.append(b"" if mask is None or not mask.any() else _compressed(mask))
 
     def to_arrays(self) -> dict[str, Any]:
         """As arrays that an .npz can hold."""
@@ -75,3 +74,7 @@ class PackedMasks(Sequence["Mask | None"]):
             return np.zeros(shape, np.uint8)
         packed = np.frombuffer(zlib.decompress(self._bits[index]), np.uint8)
         return np.unpackbits(packed, count=shape[0] * shape[1]).reshape(shape)
+
+
+def _compressed(mask: Mask) -> bytes:
+    return zlib.compress(np.packbits(mask).tobytes(), LEVEL)

@@ -50,6 +50,7 @@ class Request:
     stale: bool = False
     """Run cells again whose rows other code made."""
     save_maps: bool = False
+    keep_maps: bool = False
     allow_leaks: bool = False
     splits: Sequence[Split] = SPLITS
     shard: Shard | None = None
@@ -163,7 +164,7 @@ def _with_folders(planned: Planned, methods: Sequence[Plugin], auxiliary: Auxili
 def _check_settings(settings: Settings) -> None:
     """Refuse what no cell could run with, and tables that no plugin would read."""
     run = settings.run
-    least = {"workers": 1, "batch": 1, "threads": 0, "loaders": 0, "timeout": 0}
+    least = {"workers": 1, "batch": 1, "threads": 0, "loaders": 0, "timeout": 0, "map_budget_mb": 0}
     for name, value in least.items():
         if getattr(run, name) < value:
             raise ConfigError(f"[run].{name} = {getattr(run, name)}; at least {value} is needed")

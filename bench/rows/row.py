@@ -26,6 +26,11 @@ DEGENERATE = "degenerate"
 NOT_FINITE = "loss not finite"
 """In `suspect`: an epoch gave a figure that is not finite."""
 
+RESCORED = "rescored"
+"""In `evaluator`: from maps kept in 16 bits; `bounds` says how far values can be off."""
+SPOOLED = "spooled"
+"""In `evaluator`: the maps were more than the budget, and sorted in parts from a file."""
+
 IDENTITY = "identity"
 SCORE = "score"
 COMPLEXITY = "complexity"
@@ -81,6 +86,9 @@ class Row:
     last_epoch: str = _column(SCORE, default="{}")  # JSON, oracle protocols only
     transductive: bool = _column(SCORE, default=False)
     maps: str = _column(SCORE, default="")  # "none", or "constant" within every image
+    evaluator: str = _column(SCORE, since=2, default="")  # SPOOLED, RESCORED
+    evaluator_version: int | None = _column(SCORE, since=2, default=None)
+    bounds: str = _column(SCORE, since=2, default="{}")  # JSON: metric -> largest |exact - value|
     suspect: str = _column(SCORE, since=2, default="[]")  # JSON: DEGENERATE, NOT_FINITE
     n_train: int | None = _column(SCORE, default=None)
     n_held_out: int = _column(SCORE, default=0)  # of n_train, for validation

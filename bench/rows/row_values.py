@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from bench.rows.row import COMPLEXITY, SCORE, Row, columns
+from bench.rows.row import COMPLEXITY, RESCORED, SCORE, SPOOLED, Row, columns
 from bench.settings.precision import PRECISIONS
 
 if TYPE_CHECKING:
@@ -80,6 +80,12 @@ def _kind(text: str) -> str:
 
 def _maps(text: str) -> str:
     if text not in ("", "none", "constant"):
+        raise ValueError("unknown")
+    return text
+
+
+def _evaluator(text: str) -> str:
+    if text not in ("", SPOOLED, RESCORED):
         raise ValueError("unknown")
     return text
 
@@ -158,6 +164,8 @@ _BY_NAME: dict[str, tuple[Callable[[str], Any], str]] = {
     "pretrained": (_pretrained, "pretrained, random, none, unknown or file:SHA-256"),
     "precision": (_precision, " or ".join(PRECISIONS)),
     "maps": (_maps, "none, constant or nothing"),
+    "evaluator": (_evaluator, f"{SPOOLED}, {RESCORED} or nothing"),
+    "bounds": (_numbers, "a JSON object of numbers"),
     "suspect": (_list_of_texts, "a JSON list of texts"),
     "kind": (_kind, " or ".join(KINDS)),
     "started": (_time, "a time as in 2026-01-31T12:00:00+00:00"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -24,6 +25,24 @@ def history_text(history: Sequence[Mapping[str, float]]) -> str:
     return json.dumps(finite, allow_nan=False)
 
 
+def write_images(file: Path, test: Test, epochs: Epochs) -> None:
+    """A line for each test image: its score, the maximum of its map, and its AUPIMO."""
+    shown = epochs.shown
+    columns: dict[str, Sequence[object]] = {
+        "image": test.names,
+        "defect": [sample.defect for sample in test.samples],
+        "label": test.labels,
+        "score": epochs.image_scores.tolist(),
+    }
+    if shown.maps is not None:
+        columns["map_max"] = [float(one.max()) for one in shown.maps]
+        columns["aupimo"] = shown.evaluation.detail.get("aupimo", [None] * len(test.names))
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(zip(*columns.values(), strict=True))
+
+
 def save_artifacts(
     folder: Path,
     test: Test,
@@ -31,7 +50,7 @@ def save_artifacts(
     history: Sequence[Mapping[str, float]],
     save_maps: bool = False,
 ) -> None:
-    """Write scores.npz, curves.npz, history.json, panels.npz; with `save_maps` an .npy an image.
+    """Write scores.npz, images.csv, curves.npz, history.json, panels.npz; `save_maps`: the maps.
 
     They are of the epoch whose numbers the row carries; where each metric has its own, image scores
     are those of the image AUROC, and maps those of the pixel AUROC.
@@ -45,9 +64,10 @@ def save_artifacts(
         labels=np.array(test.labels),
         defects=np.array([s.defect for s in test.samples]),
     )
-    maps = None if shown.maps is None else [one.numpy() for one in shown.maps]
+    write_images(folder / "images.csv", test, epochs)
+    maps = shown.maps
     curves = image_curves(scores, test.labels)
-    if maps is not None:
+    if maps is not None and not test.is_large:  # a curve of pixels takes the memory of all maps
         curves = pixel_curves(maps, test.masks.masks, test.labels) | curves
     save_curves(folder / "curves.npz", curves)
     (folder / "history.json").write_text(history_text(history), encoding="utf-8")

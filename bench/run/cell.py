@@ -28,8 +28,17 @@ from bench.run.context import (
     method_size,
     seed_everything,
 )
+from bench.run.kept_maps import keep_maps
 from bench.run.loading_back import left_out
-from bench.run.scoring import Epochs, Test, score, score_columns, suspicions
+from bench.run.scoring import (
+    Epochs,
+    Scored,
+    Test,
+    score,
+    score_columns,
+    suspicions,
+    too_large,
+)
 from bench.run.training import check_training, epochs_of
 
 if TYPE_CHECKING:
@@ -46,6 +55,8 @@ if TYPE_CHECKING:
 
 PROFILED_IMAGES = 32
 """Test images that the speed measurement cycles through; more only cost memory."""
+PROFILED_BYTES = 512 * 10**6
+"""What they may take as tensors; images of more than 1.3 million pixels are fewer."""
 
 
 def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
@@ -85,6 +96,8 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
         report({"warning": f"{text}, and bench fit refuses it; override state and load_state"})
         complexity |= {"state_mb": None, "state_fitted_mb": None}
     save_artifacts(job.artifacts, test, epochs, history, job.save_maps)
+    if job.keep_maps:
+        _keep_maps(job, test, epochs.shown, report)
     environment = provenance.environment(_packages(cell)) | _device_facts(device)
     known = set(columns())
     row = Row.of(
@@ -104,6 +117,14 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
         started=started.isoformat(timespec="seconds"),
     )
     return row, environment
+
+
+def _keep_maps(job: Job, test: Test, shown: Scored, report: Report) -> None:
+    if shown.maps is None:
+        report({"warning": f"{job.cell.method} gives no maps; there are none to keep"})
+        return
+    masks, scores = test.masks.masks, shown.scores.numpy()
+    keep_maps(job.artifacts, shown.maps, masks, test.labels, scores, test.names)
 
 
 def _packages(cell: Cell) -> list[tuple[str, str] | None]:
@@ -146,7 +167,10 @@ def read_category(
         labels=[s.label for s in test],
         names=[_name(s.image, dataset.root) for s in test],
         leaked=leaks,
+        budget_mb=job.map_budget_mb,
     )
+    if half.is_large:
+        report({"warning": too_large(half, method)})
     return train_images, half
 
 
@@ -248,9 +272,11 @@ def _joined(backbones: Sequence[nn.Module], name: str) -> str:
 
 
 def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test) -> dict[str, Any]:
-    count = min(len(test.images), PROFILED_IMAGES)
+    height, width = test.images.image_size
+    count = min(len(test.images), PROFILED_IMAGES, max(1, PROFILED_BYTES // (12 * height * width)))
     # One batch more than needed is never read: the generator is lazy.
-    batches = islice(test.images.batches(job.batch), -(-count // job.batch))
+    size = min(job.batch, count)
+    batches = islice(test.images.batches(size), -(-count // size))
     images = torch.cat([batch.cpu() for batch in batches])[:count]
     # In turn, so that no cache of the system decides.
     files = cycle(sample.image for sample in test.samples)

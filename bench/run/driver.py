@@ -154,6 +154,8 @@ def make_jobs(
             artifacts=_artifacts(settings, cell.id).with_suffix(".part"),
             auxiliary=part.folders.get(cell.id, {}),
             save_maps=request.save_maps,
+            keep_maps=request.keep_maps,
+            map_budget_mb=run.map_budget_mb,
             allow_leaks=request.allow_leaks,
             command=request.command,
             commit=commit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,6 +36,8 @@ class Job:
     artifacts: Path  # made by the worker, moved into place by the driver
     auxiliary: Mapping[str, Path] = field(default_factory=dict)  # folders of pictures by field
     save_maps: bool = False
+    keep_maps: bool = False
+    map_budget_mb: float = math.inf
     allow_leaks: bool = False
     command: str = ""
     commit: str = ""

@@ -108,6 +108,7 @@ def _problems(planned: Planned, say: Callable[[str], None], seconds: float) -> l
     again = _fit(planned, lambda epochs: first.is_cut and epochs == first.epochs)
     problems += _check_repeatable(method, again.method, pixels)
     problems += _check_batch(method, pixels)
+    problems += _check_finish(method, pixels)
     problems += [
         f"{text}, even after {counted(first.epochs, 'epoch')}" if first.is_cut else text
         for text in _check_planted(method, pixels)
@@ -150,7 +151,7 @@ def _fit(planned: Planned, is_enough: Callable[[int], bool]) -> Fitted:
 
 def _predict(method: Method, pixels: Tensor) -> Prediction:
     from bench.profile.mode import prediction_mode
-    from bench.run.scoring import require_prediction
+    from bench.run.predicting import require_prediction
 
     with prediction_mode(method):
         return require_prediction(method, method.predict(pixels))
@@ -158,7 +159,10 @@ def _predict(method: Method, pixels: Tensor) -> Prediction:
 
 def _compared(method: Method, pixels: Tensor) -> Tensor:
     """What a prediction says of each image: its map, or its score where there are no maps."""
-    found = _predict(method, pixels)
+    return _values(_predict(method, pixels))
+
+
+def _values(found: Prediction) -> Tensor:
     values = found.maps if found.maps is not None else found.scores
     assert values is not None  # a prediction has one of the two
     return values
@@ -205,6 +209,20 @@ def _check_batch(method: Method, pixels: Tensor) -> list[str]:
     alone = torch.cat([_compared(method, image[None]) for image in pixels[:3]])
     differs = _differs(alone, _compared(method, pixels)[:3], TOLERANCE)
     text = "a map must not depend on the other images of its batch"
+    return [f"{text} ({differs})"] if differs else []
+
+
+def _check_finish(method: Method, pixels: Tensor) -> list[str]:
+    import torch
+
+    from bench.api import Method
+
+    if method.is_transductive or type(method).finish is Method.finish:
+        return []
+    each = [_values(method.finish(_predict(method, image[None]))) for image in pixels[:3]]
+    whole = _values(method.finish(_predict(method, pixels)))[:3]
+    differs = _differs(torch.cat(each), whole, TOLERANCE)
+    text = "finish lets one image change another: set is_transductive"
     return [f"{text} ({differs})"] if differs else []
 
 

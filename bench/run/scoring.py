@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from bench.api import Method, MethodError, Prediction
 from bench.evaluate import Evaluation, evaluate
+from bench.evaluate.large import evaluate_large
+from bench.evaluate.result import VERSION
 from bench.files.tensors import ImageSet, TestMasks, fit_maps
 from bench.plan.identity import canonical
-from bench.profile.mode import prediction_mode
-from bench.rows.row import DEGENERATE, NOT_FINITE, Row, map_kind
-from bench.run.plugin_errors import type_name
+from bench.rows.row import DEGENERATE, NOT_FINITE, SPOOLED, Row, map_kind
+from bench.run.predicting import predict, predict_in_parts
+from bench.run.spool import MapSpool
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
-    from bench.api import Sample
+    from bench.api import Method, Sample
     from bench.plan.cells import Cell
     from bench.settings.protocol import Protocol
+
+    Maps = list[NDArray[Any]] | MapSpool
+
+MB = 10**6
 
 BETTER = ("image_auroc", "pixel_auroc", "aupro_30", "aupro_100")
 """Metrics of which `oracle-per-metric` takes the best epoch each; the others follow the best pixel
@@ -38,18 +44,16 @@ class Scored:
     """Scores of one epoch, and what they were computed from.
 
     Attributes:
+        scores: (N,) of the images.
         maps: None where the method gives none, or they were let go.
         kind: of the maps, as the column has it.
     """
 
     epoch: int
     evaluation: Evaluation
-    prediction: Prediction
-    maps: list[Tensor] | None
-    kind: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.kind = map_kind(self.prediction.maps)
+    scores: Tensor
+    maps: Maps | None
+    kind: str
 
     @property
     def standing(self) -> float:
@@ -57,16 +61,11 @@ class Scored:
         metric = "image_auroc" if self.kind == "none" else "pixel_auroc"
         return self.evaluation.values[metric] or 0.0
 
-    @property
-    def scores(self) -> Tensor:
-        """(N,) image scores."""
-        assert self.prediction.scores is not None  # `score` sets them
-        return self.prediction.scores
-
     def let_maps_go(self) -> None:
-        """Keep numbers and image scores alone: maps of every epoch would not fit in memory."""
+        """Keep numbers and image scores alone: maps of every epoch would not fit."""
+        if isinstance(self.maps, MapSpool):
+            self.maps.close()
         self.maps = None
-        self.prediction = Prediction(None, self.prediction.scores)
 
 
 @dataclass
@@ -111,7 +110,13 @@ def _chosen(scored: Sequence[Scored], protocol: Protocol) -> Scored:
 
 @dataclass
 class Test:
-    """The test half of a cell."""
+    """The test half of a cell.
+
+    Attributes:
+        budget_mb: MB of maps up to which they are evaluated in memory.
+    """
+
+    __test__: ClassVar[bool] = False
 
     samples: Sequence[Sample]
     images: ImageSet
@@ -119,107 +124,73 @@ class Test:
     labels: list[int]
     names: list[str]
     leaked: int = 0
+    budget_mb: float = math.inf
+
+    @property
+    def map_bytes(self) -> int:
+        """Of all maps in single precision, at the size of the input or of the mask."""
+        height, width = self.images.image_size
+        return 4 * sum(max(height * width, h * w) for h, w in self.sizes)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the maps go to a file, since they are more than the budget."""
+        return self.map_bytes > self.budget_mb * MB
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) at which each image is scored; that of the input where it has no mask."""
-        return [m.shape if m is not None else self.images.image_size for m in self.masks.masks]
-
-
-def predict(method: Method, images: ImageSet, batch: int) -> Prediction:
-    """Predictions for all images, on the CPU, after `finish`.
-
-    Raises:
-        MethodError: maps or scores that are not one for each image, or of some batches only.
-    """
-    maps, scores = [], []
-    with prediction_mode(method):
-        for tensor in images.batches(batch):
-            raw = require_prediction(method, method.predict(tensor))
-            _require_one_each(method, raw, len(tensor), dimensions=(3, 4))
-            maps.append(_on_host(raw.maps))
-            scores.append(_on_host(raw.scores))
-        whole = Prediction(_joined(method, "maps", maps), _joined(method, "scores", scores))
-        done = require_prediction(method, method.finish(whole), "finish")
-        _require_one_each(method, done, len(images), dimensions=(3,))
-        return done
-
-
-def require_prediction(method: Method, found: object, called: str = "predict") -> Prediction:
-    """What a method returned, if it is a prediction that holds tensors.
-
-    Raises:
-        MethodError: says what came instead.
-    """
-    name = type(method).__name__
-    if not isinstance(found, Prediction):
-        raise MethodError(
-            f"{name}: {called} returned {type_name(found)}; return Prediction(maps, scores)"
-        )
-    for what, value in (("maps", found.maps), ("scores", found.scores)):
-        if value is not None and not isinstance(value, torch.Tensor):
-            raise MethodError(
-                f"{name}: {called} gave {what} as {type_name(value)}; give a torch tensor, as by "
-                "torch.from_numpy"
-            )
-    return found
-
-
-def _require_one_each(
-    method: Method, prediction: Prediction, count: int, dimensions: tuple[int, ...]
-) -> None:
-    """Refuse maps or scores that are not one for each image, or that hold their graph.
-
-    Raises:
-        MethodError: names the class, the shape and what is expected.
-    """
-    name, maps, scores = type(method).__name__, prediction.maps, prediction.scores
-    if maps is not None and (maps.ndim not in dimensions or len(maps) != count):
-        raise MethodError(f"{name}: maps of shape {tuple(maps.shape)}, expected ({count}, H, W)")
-    if scores is not None and tuple(scores.shape) != (count,):
-        raise MethodError(
-            f"{name}: image scores of shape {tuple(scores.shape)}, expected ({count},)"
-        )
-    for what, tensor in (("maps", maps), ("image scores", scores)):
-        if tensor is not None and tensor.requires_grad:
-            raise MethodError(f"{name}: {what} hold the graph that made them; return .detach()")
-
-
-def _joined(method: Method, what: str, parts: Sequence[Tensor | None]) -> Tensor | None:
-    """One tensor of all batches; None where no batch has any."""
-    known = [part for part in parts if part is not None]
-    if known and len(known) < len(parts):
-        raise MethodError(
-            f"{type(method).__name__}: {what} in {len(known)} of {len(parts)} batches; give them "
-            "for all images or for none"
-        )
-    return torch.cat(known) if known else None
-
-
-def _on_host(tensor: Tensor | None) -> Tensor | None:
-    """On the CPU, as NumPy can read it: bfloat16 becomes float32, which holds every value of it."""
-    if tensor is None:
-        return None
-    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu()
+        return [shape or self.images.image_size for shape in self.masks.masks.shapes]
 
 
 def score(method: Method, test: Test, protocol: Protocol, batch: int, epoch: int) -> Scored:
     """Predict the whole test set and evaluate it under the protocol."""
-    prediction = predict(method, test.images, batch)
-    maps = None if prediction.maps is None else fit_maps(prediction.maps, test.sizes)
-    scores = prediction.scores
-    if maps is not None and (scores is None or protocol.image_score == "max"):
-        scores = torch.stack([m.max() for m in maps])
-    assert scores is not None  # a prediction without maps has scores
-    evaluation = evaluate(
-        None if maps is None else evaluated_at(maps, test.images.device),
-        None if maps is None else test.masks.masks,
-        test.labels,
-        scores.numpy(),
-        names=test.names,
-        published=protocol.published,
-    )
-    return Scored(epoch, evaluation, replace(prediction, scores=scores), maps)
+    scores, maps, kind = _predicted(method, test, protocol, batch)
+    names, published = test.names, protocol.published
+    if maps is None:
+        found = evaluate(None, None, test.labels, scores.numpy(), names=names, published=published)
+    elif isinstance(maps, MapSpool):
+        found = evaluate_large(
+            maps,
+            test.masks.masks,
+            test.labels,
+            scores.numpy(),
+            names=names,
+            published=published,
+            room_mb=test.budget_mb,
+        )
+    else:
+        placed = evaluated_at([torch.from_numpy(one) for one in maps], test.images.device)
+        masks, labels = test.masks.masks, test.labels
+        found = evaluate(placed, masks, labels, scores.numpy(), names=names, published=published)
+    return Scored(epoch, found, scores, maps, kind)
+
+
+def _predicted(
+    method: Method, test: Test, protocol: Protocol, batch: int
+) -> tuple[Tensor, Maps | None, str]:
+    """Image scores; maps at the sizes of their masks, in memory or in a file; and their kind."""
+    if test.is_large and not method.is_transductive:
+        parts = predict_in_parts(method, test.images, batch)
+    else:
+        parts = iter([predict(method, test.images, batch)])
+    maps: Maps | None = None
+    scores: list[Tensor] = []
+    kinds: set[str] = set()
+    for part in parts:
+        kinds.add(map_kind(part.maps))
+        if part.maps is None:
+            scores.append(part.require_scores())
+            continue
+        if maps is None:
+            maps = MapSpool(test.map_bytes) if test.is_large else []
+        fitted = fit_maps(part.maps, test.sizes[len(maps) : len(maps) + len(part.maps)])
+        for one in fitted:
+            maps.append(one.numpy())
+        own = None if protocol.image_score == "max" else part.scores
+        scores.append(torch.stack([m.max() for m in fitted]) if own is None else own)
+    kind = kinds.pop() if len(kinds) == 1 else ""
+    return torch.cat(scores), maps, kind
 
 
 def evaluated_at(maps: list[Tensor], device: torch.device) -> list[Tensor]:
@@ -261,6 +232,8 @@ def score_columns(
         "last_epoch": canonical(_last(last) if cell.protocol.is_oracle else {}),
         "transductive": method.is_transductive,
         "maps": chosen.kind,
+        "evaluator": SPOOLED if test.is_large and chosen.kind != "none" else "",
+        "evaluator_version": VERSION,
         "suspect": canonical(suspicions(chosen.evaluation, history)),
         "n_train": len(train),
         "n_held_out": len(train.held_out),
@@ -271,6 +244,15 @@ def score_columns(
         "regions": counts.get("regions", test.masks.regions),
         "regions_lost": test.masks.regions_lost,
     }
+
+
+def too_large(test: Test, method: Method) -> str:
+    """What a user reads about maps beyond the budget."""
+    size = f"{len(test.samples)} maps of {test.map_bytes / MB:,.0f} MB"
+    text = f"{size} are more than [run].map_budget_mb = {test.budget_mb:g}: they go to a file"
+    if method.is_transductive:
+        text += ", but the method needs all predictions at once, which stay in memory"
+    return text
 
 
 def suspicions(evaluation: Evaluation, history: Sequence[Mapping[str, float]] = ()) -> list[str]:

@@ -42,14 +42,14 @@ def mapped_zeros(name: str, shape: Sequence[int], dtype: torch.dtype) -> Tensor:
     folder = Path(tempfile.gettempdir())
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise MethodError(_no_room(name, needed, free, folder))
+        raise MethodError(no_room(name, needed, free, folder))
     handle, path = tempfile.mkstemp(prefix="bench-", suffix=".scratch", dir=folder)
     file = Path(path)
     try:
         _reserve(handle, needed)
         tensor = torch.from_file(path, shared=True, size=count, dtype=dtype)
     except OSError as error:
-        raise MethodError(_no_room(name, needed, shutil.disk_usage(folder).free, folder)) from error
+        raise MethodError(no_room(name, needed, shutil.disk_usage(folder).free, folder)) from error
     finally:
         os.close(handle)
         _forget(file)
@@ -72,7 +72,8 @@ def _forget(file: Path) -> None:
         atexit.register(file.unlink, missing_ok=True)
 
 
-def _no_room(name: str, needed: int, free: int, folder: Path) -> str:
+def no_room(name: str, needed: int, free: int, folder: Path) -> str:
+    """What a user reads where a disk has not the bytes that something takes."""
     return (
         f"{name} takes {needed / MB:,.0f} MB, but {folder} has {free / MB:,.0f} MB free; make "
         "room, set TMPDIR to a folder on a larger disk, or choose settings that keep less"

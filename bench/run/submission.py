@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,9 @@ import torch
 
 from bench.errors import DataError
 from bench.evaluate import evaluate
+from bench.evaluate.large import evaluate_large
+from bench.evaluate.lazy import Lazy
+from bench.evaluate.result import VERSION
 from bench.files.geometry import Geometry, Size
 from bench.files.images import image_size
 from bench.files.manifest import file_digest
@@ -34,7 +38,7 @@ from bench.files.twins import (
     pixel_digests,
 )
 from bench.plan.identity import canonical
-from bench.rows.row import Row, map_kind
+from bench.rows.row import SPOOLED, Row, map_kind
 from bench.run.scoring import suspicions
 
 if TYPE_CHECKING:
@@ -49,6 +53,8 @@ if TYPE_CHECKING:
     from bench.settings.protocol import Protocol
 
 KIND = "submitted"
+
+MB = 10**6
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,12 @@ class Submitted:
     resized: int
     digests: Sequence[str]
     leaked: int
+
+    @property
+    def map_bytes(self) -> int:
+        """Of all maps at the sizes of their masks, in single precision."""
+        shapes = self.masks.masks.shapes
+        return 4 * sum(height * width for height, width in filter(None, shapes))
 
 
 def check_maps(
@@ -133,32 +145,44 @@ def maps_digest(parts: Sequence[Submitted]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def score_maps(part: Submitted, protocol: Protocol) -> dict[str, Any]:
+def score_maps(part: Submitted, protocol: Protocol, budget_mb: float = math.inf) -> dict[str, Any]:
     """The score columns of a row, by the rules of `bench run`.
 
     Maps of another size than their mask are brought to it bilinearly. The image score is the
     maximum of that map, unless scores were given and the protocol leaves them to the method.
     Without maps the scores given count under any protocol.
+
+    Args:
+        budget_mb: MB of maps up to which they are held in memory; above, they are read again.
     """
-    given = [read_map(file) for file in part.files] or None
-    maps = None if given is None else _scored_maps(given, part.masks.masks)
+    maps = _maps(part) if part.files else None
     own = part.scores if maps is None or protocol.image_score == "method" else None
     scores = np.array([m.max() for m in maps or ()] if own is None else own)
     labels = [sample.label for sample in part.samples]
-    evaluation = evaluate(
-        maps,
-        None if maps is None else part.masks.masks,
-        labels,
-        scores,
-        names=[str(file) for file in part.files or (s.image for s in part.samples)],
-        published=protocol.published,
-    )
+    names = [str(file) for file in part.files or (s.image for s in part.samples)]
+    is_large = maps is not None and part.map_bytes > budget_mb * MB
+    if maps is not None and is_large:
+        masks, published = part.masks.masks, protocol.published
+        evaluation = evaluate_large(
+            maps, masks, labels, scores, names=names, published=published, room_mb=budget_mb
+        )
+    else:
+        evaluation = evaluate(
+            None if maps is None else list(maps),
+            None if maps is None else part.masks.masks,
+            labels,
+            scores,
+            names=names,
+            published=protocol.published,
+        )
     values = {k: v for k, v in evaluation.values.items() if k in Row.__dataclass_fields__}
     return {
         **values,
         "published": canonical(dict(evaluation.published)),
         "undefined": canonical(dict(evaluation.undefined)),
-        "maps": map_kind(given),
+        "maps": map_kind(None if maps is None else map(read_map, part.files)),
+        "evaluator": SPOOLED if is_large else "",
+        "evaluator_version": VERSION,
         "suspect": canonical(suspicions(evaluation)),
         "n_test": len(labels),
         "n_anomalous": sum(labels),
@@ -169,12 +193,16 @@ def score_maps(part: Submitted, protocol: Protocol) -> dict[str, Any]:
     }
 
 
-def _scored_maps(given: Sequence[NDArray[Any]], masks: Sequence[Mask | None]) -> list[NDArray[Any]]:
-    """The maps at the sizes of their masks, all of one type."""
-    maps = [_fitted(one, mask) for one, mask in zip(given, masks, strict=True)]
+def _maps(part: Submitted) -> Lazy[NDArray[Any]]:
+    """The maps at the sizes of their masks, all of one type; each is read when it is asked for."""
+
+    def fitted(index: int) -> NDArray[Any]:
+        return _fitted(read_map(part.files[index]), part.masks.masks.shapes[index])
+
     # A file may hold fewer digits than the others; the widest type holds all of them.
-    widest = np.result_type(*{one.dtype for one in maps})
-    return [one.astype(widest, copy=False) for one in maps]
+    count = len(part.files)
+    widest = np.result_type(*{fitted(index).dtype for index in range(count)})
+    return Lazy(lambda index: fitted(index).astype(widest, copy=False), count)
 
 
 def make_row(
@@ -243,10 +271,10 @@ def _text(size: tuple[int, ...]) -> str:
     return f"{size[0]} x {size[1]} (height x width)"
 
 
-def _fitted(values: NDArray[Any], mask: Mask | None) -> NDArray[Any]:
+def _fitted(values: NDArray[Any], size: Size | None) -> NDArray[Any]:
     """The map at the size of its mask; untouched where there is none."""
-    if mask is None or values.shape == mask.shape:
+    if size is None or values.shape == size:
         return values
     exact = values.dtype.itemsize <= 2 or values.dtype == np.float32
     tensor = torch.from_numpy(values.astype(np.float32 if exact else np.float64))
-    return fit_maps(tensor[None], [(mask.shape[0], mask.shape[1])])[0].numpy()
+    return fit_maps(tensor[None], [size])[0].numpy()

@@ -62,6 +62,7 @@ class RunSettings:
     loaders: int = 0  # threads that read and augment images ahead, for each cell
     timeout: float = 0.0  # seconds for each cell; 0: none
     batch: int = 8  # test images at a time; no method's scores depend on it
+    map_budget_mb: float = 1000.0  # of a test set's maps; above, they are scored from a file
     speed: str = "speed-1"
     weights: str = "pretrained"  # or "random"
     precision: Precision = FULL  # or "tf32"; or "bfloat16", of encoders in scoring

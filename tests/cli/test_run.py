@@ -291,3 +291,27 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_maps_beyond_the_budget_are_scored_from_a_file_and_the_row_says_so(
+    project: Path, bench: Bench
+) -> None:
+    options = ("run", "--method", "mean", *QUICK, "--category", "left", "--save-maps")
+    assert bench(*options, "--results", "inside").returncode == 0
+    file = project / "bench.toml"
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace("[run]\n", "[run]\nmap_budget_mb = 0.01\n"), encoding="utf-8")
+    done = bench(*options, "--results", "outside")
+    assert done.returncode == 0, done.stderr
+    assert "12 maps of 0 MB are more than [run].map_budget_mb = 0.01" in done.stdout
+    (inside,), (outside,) = (ResultStore(project / f).rows() for f in ("inside", "outside"))
+    assert (inside.cell, inside.evaluator) == (outside.cell, "")
+    assert outside.evaluator == "spooled"
+    for name in ("image_auroc", "pixel_auroc", "pixel_ap", "aupro_30", "aupimo", "pixel_f1max"):
+        assert getattr(outside, name) == pytest.approx(getattr(inside, name), abs=1e-12)
+    kept = [
+        sorted((project / f / "artifacts").glob("*/maps/**/*.npy")) for f in ("inside", "outside")
+    ]
+    assert len(kept[0]) == len(kept[1]) == 12
+    for ours, theirs in zip(*kept, strict=True):
+        assert np.array_equal(np.load(ours), np.load(theirs))

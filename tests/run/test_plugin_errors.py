@@ -13,7 +13,7 @@ from bench.api import Method, MethodError, Prediction
 from bench.plugins import methods
 from bench.run.plugin_errors import own_frames, told
 from bench.run.plugin_test import check_method
-from bench.run.scoring import require_prediction
+from bench.run.predicting import require_prediction
 from bench.run.training import epochs_of
 from bench.settings.config import load_settings
 
@@ -137,6 +137,15 @@ def test_a_dependence_is_told_with_difference_range_and_tolerance(
     assert problem.startswith("a map must not depend on the other images of its batch (difference")
     assert ", range " in problem
     assert ", tolerance " in problem
+
+
+def test_a_finish_that_needs_the_whole_test_set_must_say_so(check: Callable[..., Any]) -> None:
+    divide = "return Prediction(maps)\n\n    def finish(self, raw):\n        maps = raw.maps"
+    (problem,) = check("yield {}", f"{divide}\n        return Prediction(maps / maps.max())")
+    assert problem.startswith("finish lets one image change another: set is_transductive (diff")
+    said = "\n\n    is_transductive = True"
+    fine = check("yield {}", f"{divide}\n        return Prediction(maps / maps.max()){said}")
+    assert fine == []
 
 
 def test_options_reach_the_method(check: Callable[..., Any]) -> None:

@@ -18,7 +18,8 @@ from bench.files.tensors import ImageSet
 from bench.report.choice.marks import marks
 from bench.rows.row import DEGENERATE, NOT_FINITE, map_kind
 from bench.run.artifacts import history_text
-from bench.run.scoring import Epochs, Scored, evaluated_at, predict, suspicions
+from bench.run.predicting import predict
+from bench.run.scoring import Epochs, Scored, evaluated_at, suspicions
 from bench.settings.protocol import PROTOCOLS
 from tests.row_maker import make_row
 
@@ -107,9 +108,7 @@ def test_an_oracle_takes_the_best_image_auroc_where_there_are_no_maps() -> None:
     labels = np.array([0, 0, 1, 1])
     tries = [[0.1, 0.9, 0.2, 0.3], [0.1, 0.2, 0.8, 0.9], [0.1, 0.2, 0.15, 0.9]]
     scored = [
-        Scored(
-            n, evaluate(None, None, labels, np.array(s)), Prediction(None, torch.tensor(s)), None
-        )
+        Scored(n, evaluate(None, None, labels, np.array(s)), torch.tensor(s), None, "none")
         for n, s in enumerate(tries)
     ]
     assert max(scored, key=lambda s: s.standing).epoch == 1
@@ -142,7 +141,7 @@ def test_maps_of_one_epoch_are_kept_those_of_the_epoch_that_the_row_shows(rule: 
         maps = torch.tensor([[[0.6, 0.2], [0.4, 0.0]], [[value, 0.8], [0.4, 0.2]]])
         scores = torch.tensor([1.0, value + (number == 3)])
         evaluation = evaluate(list(maps.numpy()), [None, mask], [0, 1], scores.numpy())
-        epochs.add(Scored(number, evaluation, Prediction(maps, scores), list(maps)))
+        epochs.add(Scored(number, evaluation, scores, list(maps.numpy()), ""))
         assert [s.epoch for s in epochs.scored if s.maps is not None] == [epochs.shown.epoch]
     assert epochs.shown.epoch == best
     assert [s.kind for s in epochs.scored] == [""] * 4

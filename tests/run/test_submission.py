@@ -22,6 +22,7 @@ from bench.api import Sample
 from bench.errors import BenchError, ConfigError, DataError, StoreError
 from bench.files.map_files import read_map, write_map
 from bench.files.map_layout import export_maps, find_scores, map_keys
+from bench.report.choice.quantities import SCORES
 from bench.run.submission import check_maps, maps_digest, score_maps
 from bench.settings.protocol import Protocol
 
@@ -192,6 +193,16 @@ def test_the_file_format_changes_no_score(
             kind = np.float64 if number % 3 == 1 else np.float32
             tifffile.imwrite(name.with_suffix(".tif"), values.astype(kind))
     assert score_maps(good(tmp_path / "mixed", parts), PROTOCOL) == expected
+
+
+def test_maps_beyond_the_budget_are_read_again_for_the_same_scores(
+    parts: Parts, folder: Path
+) -> None:
+    part = good(folder, parts)
+    expected, found = score_maps(part, PROTOCOL), score_maps(part, PROTOCOL, budget_mb=0.001)
+    assert (expected.pop("evaluator"), found.pop("evaluator")) == ("", "spooled")
+    for name, value in expected.items():
+        assert found[name] == (pytest.approx(value, abs=1e-12) if name in SCORES else value), name
 
 
 def test_every_problem_is_listed(parts: Parts, folder: Path) -> None:

@@ -19,6 +19,8 @@ _TEXT = (
     "undefined",
     "last_epoch",
     "maps",
+    "evaluator",
+    "bounds",
     "suspect",
     "speed",
     "memory",
@@ -27,7 +29,7 @@ _TEXT = (
 _COUNTS = (
     *("epoch", "epochs", "transductive", "n_train", "n_test", "n_anomalous", "n_unmasked"),
     *("n_held_out", "n_leaked", "regions", "regions_lost", "fps_batch", "noisy", "steps"),
-    "pixel_f1max_threshold",
+    *("pixel_f1max_threshold", "evaluator_version"),
 )
 
 SCORES = tuple(c for c in columns(SCORE) if c not in (*_TEXT, *_COUNTS))
