@@ -18,6 +18,7 @@ from bench.commands import (
     model,
     plot,
     plugins,
+    rescore,
     results,
     run,
     show,
@@ -76,6 +77,7 @@ app.command("fit")(model.fit)
 app.command("predict")(model.predict)
 app.command("export")(submission.export)
 app.command("score")(submission.score)
+app.command("rescore")(rescore.rescore)
 app.command("merge")(results.merge)
 app.command("check")(check.check)
 app.command("show")(show.show)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -315,3 +316,26 @@ def test_maps_beyond_the_budget_are_scored_from_a_file_and_the_row_says_so(
     assert len(kept[0]) == len(kept[1]) == 12
     for ours, theirs in zip(*kept, strict=True):
         assert np.array_equal(np.load(ours), np.load(theirs))
+
+
+def test_kept_maps_are_evaluated_again_without_a_training(project: Path, bench: Bench) -> None:
+    options = ("run", "--method", "mean", *QUICK, "--category", "left")
+    assert bench(*options).returncode == 0
+    refused = bench("rescore")
+    assert refused.returncode == 2
+    assert "holds no kept maps; `bench run --keep-maps` keeps them" in refused.stderr
+    assert bench(*options, "--keep-maps", "--force").returncode == 0
+    (before,) = ResultStore(project / "results").rows()
+    images = (project / "results/artifacts" / before.cell / "images.csv").read_text().splitlines()
+    assert images[0] == "image,defect,label,score,map_max,aupimo"
+    assert len(images) == 1 + 12
+    assert "1 row unchanged" in bench("rescore", "--dry-run").stdout
+    assert ResultStore(project / "results").rows() == [before]
+    done = bench("rescore", "--cell", before.cell[:6])
+    assert done.returncode == 0, done.stderr
+    assert "error at most" in done.stdout
+    (after,) = ResultStore(project / "results").rows()
+    assert (before.evaluator, after.evaluator) == ("", "rescored")
+    assert (after.cell, after.started, after.fps) == (before.cell, before.started, before.fps)
+    for name, bound in json.loads(after.bounds).items():
+        assert getattr(after, name) == pytest.approx(getattr(before, name), abs=bound + 1e-12)
