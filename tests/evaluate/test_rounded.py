@@ -59,7 +59,8 @@ def test_errors_stay_within_their_bounds(
 
 
 def test_scores_that_each_have_a_level_come_back() -> None:
-    maps = [np.arange(12, dtype=np.float32).reshape(3, 4) / 7, np.zeros((2, 2), np.float32)]
+    maps: list[NDArray[Any]] = [np.arange(12, dtype=np.float32).reshape(3, 4) / 7]
+    maps.append(np.zeros((2, 2), np.float32))
     levels = Levels.empty(choose_edges(maps))
     for one in maps:
         assert np.array_equal(levels.decode(levels.encode(one)), one)
