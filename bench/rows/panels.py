@@ -6,6 +6,7 @@ their common range, so that large and closely spaced scores survive.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 FORMAT = 1
 LONGEST = 512
 """Pixels on the longer side of what is stored; larger images are reduced."""
+
+
+SHARED = "the same image for every method"
+"""Reason of an image that no score has chosen: what `bench show` draws of several cells."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,28 @@ def select(
 
 def _ascending(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.argsort(values[chosen], kind="stable")
+
+
+def shared(defects: Sequence[str], count: int = 6) -> list[int]:
+    """Images that every method shows of a test set, so that they can stand beside each other.
+
+    Args:
+        defects: (N,) kinds, "good" among them.
+
+    Returns:
+        the first image of each kind, then the second of each, up to so many; as indices, rising.
+    """
+    seen: Counter[str] = Counter()
+    turns = []
+    for kind in defects:
+        turns.append(seen[kind])
+        seen[kind] += 1
+    return sorted(sorted(range(len(turns)), key=lambda index: turns[index])[:count])
+
+
+def chosen(panels: Sequence[Panel]) -> list[Panel]:
+    """Those that the method's own scores have chosen."""
+    return [panel for panel in panels if panel.reason != SHARED]
 
 
 def _candidates(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.evaluate.curves import image_curves, pixel_curves, save_curves
-from bench.rows.panels import Panel, save_panels, select
+from bench.rows.panels import SHARED, Panel, save_panels, select, shared
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,6 +72,9 @@ def save_artifacts(
     save_curves(folder / "curves.npz", curves)
     (folder / "history.json").write_text(history_text(history), encoding="utf-8")
     beside = shown.scores.numpy()
+    reasons = dict(select(beside, np.array(test.labels)))
+    for index in shared([sample.defect for sample in test.samples]):
+        reasons.setdefault(index, SHARED)
     panels = [
         Panel(
             name=test.names[index],
@@ -84,7 +87,7 @@ def save_artifacts(
             reason=reason,
             epoch=shown.epoch,
         )
-        for index, reason in select(beside, np.array(test.labels))
+        for index, reason in reasons.items()
     ]
     save_panels(folder / "panels.npz", panels, shown.evaluation.values["pixel_f1max_threshold"])
     if save_maps and maps is not None:

@@ -15,7 +15,7 @@ from bench.report.choice.groups import marked, meanings
 from bench.report.choice.settings_text import settings_of
 from bench.report.pictures.figures import COLOURS, new_figure, wrapped
 from bench.rows.image_scores import load_image_scores
-from bench.rows.panels import load_panels
+from bench.rows.panels import chosen, load_panels
 from bench.rows.text import counted, percent
 from bench.rows.upgrade import artifacts_of
 
@@ -114,7 +114,7 @@ def _pixels(folder: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     if not (folder / "panels.npz").is_file():
         raise StoreError("panels.npz is not there")
     panels, _ = load_panels(folder / "panels.npz")
-    parts = [pixels for panel in panels if (pixels := _of_panel(panel))]
+    parts = [pixels for panel in chosen(panels) if (pixels := _of_panel(panel))]
     if not parts:
         raise StoreError("no anomaly maps in panels.npz")
     scores, labels = zip(*parts, strict=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +58,25 @@ FONT = 8.5
 SMALL = 7.5
 
 
+@dataclass(frozen=True)
+class Words:
+    """What a picture says.
+
+    Attributes:
+        title: above all.
+        heads: of the columns; the first two are image and truth.
+        facts: for each panel the lines below its name.
+        outlines: (colour, meaning).
+        caption: below all; wrapped.
+    """
+
+    title: str
+    heads: Sequence[str]
+    facts: Sequence[Sequence[str]]
+    outlines: Sequence[tuple[str, str]]
+    caption: str
+
+
 def render(
     panels: Sequence[Panel],
     threshold: float | None,
@@ -83,47 +103,52 @@ def render(
     """
     if not panels:
         raise DataError("nothing to draw: no panel was given")
-    colours = _scale(panels)
+    colours = scale(panels)
     heads = COLUMNS if colours is not None else COLUMNS[:2]
-    width = TEXT + CELL * len(heads) + BAR
-    title, caption = wrapped([title], width, 14), wrapped([caption], width, FONT)
-    heights = [_height(panel) for panel in panels]
+    facts = [[*kind(p), f"score {p.score:.4g}", *_wrap(p.reason)] for p in panels]
+    outlines = [(TRUTH, "outline of the true defect")]
+    if threshold is not None:
+        outlines.append((FOUND, f"map at {threshold:.4g}: {THRESHOLD_NAME}"))
+    figure, axes = lay_out(panels, Words(title, heads, facts, outlines, caption))
+    if colours is not None:
+        for line, panel in zip(axes, panels, strict=True):
+            _draw_found(line[2:], panel, colours, threshold)
+        _colour_bar(figure, axes, colours, threshold)
+    return save(figure, path, digest)
+
+
+def lay_out(panels: Sequence[Panel], words: Words) -> tuple[Figure, NDArray[Any]]:
+    """A figure with a row for each panel: its name and facts, its image, its truth.
+
+    Returns:
+        the figure, and its axes (panels, heads): those after image and truth are still empty.
+    """
+    width = TEXT + CELL * len(words.heads) + BAR
+    title, caption = wrapped([words.title], width, 14), wrapped([words.caption], width, FONT)
+    heights = [_height(panel, facts) for panel, facts in zip(panels, words.facts, strict=True)]
     around = TITLE_LINE * (title.count("\n") + 2) + LINE * (caption.count("\n") + 3)
     layout = ConstrainedLayoutEngine(h_pad=PAD, w_pad=PAD, hspace=0, wspace=0)
     figure = Figure((width, sum(heights) + around), DPI, layout=layout)
     axes = figure.subplots(
         len(panels),
-        1 + len(heads),
+        1 + len(words.heads),
         squeeze=False,
-        width_ratios=[TEXT, *[CELL] * len(heads)],
+        width_ratios=[TEXT, *[CELL] * len(words.heads)],
         height_ratios=heights,
     )
     head = figure.suptitle(_printable(title), x=PAD / width, ha="left", fontsize=12, weight="bold")
     head.set_parse_math(False)
-    for axis, text in zip(axes[0, 1:], heads, strict=True):
-        axis.set_title(text, fontsize=FONT, fontweight="bold")
-    for line, panel in zip(axes, panels, strict=True):
-        _draw(line, panel, colours, threshold)
-    if colours is not None:
-        first = 1 + int(np.searchsorted(np.cumsum(heights)[:-1], BAR_HEIGHT))
-        part = min(1.0, BAR_HEIGHT / sum(heights[:first]))
-        bar = figure.colorbar(
-            ScalarMappable(colours, COLOURS),
-            ax=axes[:first, 1:],
-            shrink=part,
-            anchor=(0.0, 1.0),
-            panchor=False,
-            extend="both",
-            extendfrac=0.03,
-            aspect=25 * part,
-            pad=0.01,
-        )
-        _label_bar(bar.ax, colours, threshold)
-    _legend(figure, threshold, caption)
-    return _save(figure, path, digest)
+    for axis, text in zip(axes[0, 1:], words.heads, strict=True):
+        axis.set_title(_printable(text), fontsize=FONT, fontweight="bold", parse_math=False)
+    for line, panel, facts in zip(axes, panels, words.facts, strict=True):
+        _write(line[0], panel.name, facts)
+        _draw_truth(line[1], line[2], panel)
+    _legend(figure, words.outlines, caption)
+    return figure, axes[:, 1:]
 
 
-def _save(figure: Figure, path: Path, digest: str) -> tuple[int, int]:
+def save(figure: Figure, path: Path, digest: str = "") -> tuple[int, int]:
+    """Write a PNG or WebP; (width, height) in pixels."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = np.asarray(canvas.buffer_rgba())  # type: ignore[no-untyped-call]
@@ -135,22 +160,21 @@ def _save(figure: Figure, path: Path, digest: str) -> tuple[int, int]:
     return image.size
 
 
-def _height(panel: Panel) -> float:
+def _height(panel: Panel, facts: Sequence[str]) -> float:
     """As high as image and text need, but never a tower."""
     shape: float = panel.image.shape[0] / panel.image.shape[1]
-    lines = len(_fold(panel.name, 3)) + len(_facts(panel)) + 0.5
+    lines = len(_fold(panel.name, 3)) + len(facts) + 0.5
     return max(min(CELL * shape, 1.5 * CELL), LINE * lines) + NOTE
 
 
-def _facts(panel: Panel) -> list[str]:
-    """The text below the name: label and defect, score, reason."""
-    kind = "anomalous" if panel.label else "normal"
-    if panel.defect and panel.defect != "good":
-        kind += f": {panel.defect}"
-    return [*_wrap(kind, 2), f"score {panel.score:.4g}", *_wrap(panel.reason, 2)]
+def kind(panel: Panel) -> list[str]:
+    """Label and defect, in lines."""
+    known = panel.defect and panel.defect != "good"
+    text = "anomalous" if panel.label else "normal"
+    return _wrap(f"{text}: {panel.defect}" if known else text)
 
 
-def _wrap(text: str, most: int) -> list[str]:
+def _wrap(text: str, most: int = 2) -> list[str]:
     """At most so many lines; what is too long loses its end."""
     return textwrap.wrap(text, TEXT_CHARS, max_lines=most, placeholder="…")
 
@@ -173,7 +197,7 @@ def _fold(name: str, most: int) -> list[str]:
     return lines
 
 
-def _scale(panels: Sequence[Panel]) -> Normalize | None:
+def scale(panels: Sequence[Panel]) -> Normalize | None:
     """One colour scale for all maps, from the 1st to the 99.9th percentile of their pixels; None:
     the method gives no maps."""
     maps = [p.map.ravel() for p in panels if p.map is not None]
@@ -184,39 +208,45 @@ def _scale(panels: Sequence[Panel]) -> Normalize | None:
     return Normalize(low, high) if high > low else Normalize(low - 0.5, low + 0.5)
 
 
-def _draw(
-    axes: NDArray[Any], panel: Panel, colours: Normalize | None, threshold: float | None
-) -> None:
-    """A row: the text, the image, its truth, and of a map its colours and its contour."""
-    text, plain, truth, *_ = axes
-    text.axis("off")
-    name = _fold(panel.name, 3)
-    for line, weight in (("\n".join(name), "bold"), ("\n" * len(name), "normal")):
-        body = line if weight == "bold" else line + "\n".join(_facts(panel))
-        text.text(0, 1, _printable(body), va="top", fontsize=FONT, weight=weight, parse_math=False)
+def _write(axis: Any, name: str, facts: Sequence[str]) -> None:
+    """The name of an image in bold, and what is known of it below."""
+    axis.axis("off")
+    lines = _fold(name, 3)
+    body = "\n" * len(lines) + "\n".join(facts)
+    for text, weight in (("\n".join(lines), "bold"), (body, "normal")):
+        axis.text(0, 1, _printable(text), va="top", fontsize=FONT, weight=weight, parse_math=False)
+
+
+def _draw_truth(plain: Any, truth: Any, panel: Panel) -> None:
+    """The image, and again with the outline of its defect."""
     size = panel.image.shape[:2]
     for axis in (plain, truth):
-        _show(axis, _rgb(panel.image), size)
+        show(axis, _rgb(panel.image), size)
     if panel.mask is not None:
         _contour(truth, panel.mask != 0, 0.5, size, TRUTH)
-    _note(truth, _truth_note(panel))
-    if len(axes) == 3:
-        return
-    heat, found = axes[3:]
+    note(truth, _truth_note(panel))
+
+
+def _draw_found(
+    axes: NDArray[Any], panel: Panel, colours: Normalize, threshold: float | None
+) -> None:
+    """A map in colours, and its contour on the image."""
+    heat, found = axes
     if panel.map is None:
         heat.axis("off")
         found.axis("off")
         return
-    _show(heat, panel.map, size, cmap=COLOURS, norm=colours)
-    _show(found, _rgb(panel.image), size)
+    size = panel.image.shape[:2]
+    show(heat, panel.map, size, cmap=COLOURS, norm=colours)
+    show(found, _rgb(panel.image), size)
     if threshold is None:
-        _note(found, "no threshold: no anomalous pixel")
+        note(found, "no threshold: no anomalous pixel")
     else:
         _contour(found, panel.map, threshold, size, FOUND)
-        _note(found, f"{_share(panel.map >= threshold)} of pixels above threshold")
+        note(found, f"{_share(panel.map >= threshold)} of pixels above threshold")
 
 
-def _show(axis: Any, pixels: NDArray[Any], size: tuple[int, ...], **style: Any) -> None:
+def show(axis: Any, pixels: NDArray[Any], size: tuple[int, ...], **style: Any) -> None:
     """Pixels, stretched to the size of the image, without ticks."""
     extent = (0.0, float(size[1]), float(size[0]), 0.0)
     axis.imshow(pixels, extent=extent, interpolation="nearest", **style)
@@ -228,7 +258,8 @@ def _rgb(image: NDArray[Any]) -> NDArray[Any]:
     return np.repeat(image[:, :, None], 3, axis=2) if image.ndim == 2 else image
 
 
-def _note(axis: Any, text: str) -> None:
+def note(axis: Any, text: str) -> None:
+    """A line in grey below a picture."""
     axis.set_xlabel(text, fontsize=SMALL, labelpad=2, color=GREY)
 
 
@@ -259,8 +290,24 @@ def _contour(
     drawn.set_path_effects([Stroke(linewidth=2.2, foreground=RIM), Normal()])
 
 
-def _label_bar(axis: Any, colours: Normalize, threshold: float | None) -> None:
-    """What the colours mean, and where the threshold lies."""
+def _colour_bar(
+    figure: Figure, axes: NDArray[Any], colours: Normalize, threshold: float | None
+) -> None:
+    """What the colours mean, and where the threshold lies; beside the first rows."""
+    heights = np.cumsum(axes[0, 0].get_gridspec().get_height_ratios())
+    first = 1 + int(np.searchsorted(heights[:-1], BAR_HEIGHT))
+    part = min(1.0, BAR_HEIGHT / heights[first - 1])
+    axis = figure.colorbar(
+        ScalarMappable(colours, COLOURS),
+        ax=axes[:first],
+        shrink=part,
+        anchor=(0.0, 1.0),
+        panchor=False,
+        extend="both",
+        extendfrac=0.03,
+        aspect=25 * part,
+        pad=0.01,
+    ).ax
     axis.tick_params(labelsize=SMALL)
     axis.set_ylabel("anomaly map, one scale for all rows", fontsize=SMALL)
     low, high = colours.vmin, colours.vmax
@@ -268,15 +315,12 @@ def _label_bar(axis: Any, colours: Normalize, threshold: float | None) -> None:
         axis.axhline(threshold, color=FOUND, linewidth=2)
 
 
-def _legend(figure: Figure, threshold: float | None, caption: str) -> None:
+def _legend(figure: Figure, outlines: Sequence[tuple[str, str]], caption: str) -> None:
     """What the outlines mean, in one line below the rows, and the caption."""
     rim = [Stroke(linewidth=3.2, foreground=RIM), Normal()]
-    entries = [(TRUTH, "outline of the true defect")]
-    if threshold is not None:
-        entries.append((FOUND, f"map at {threshold:.4g}: {THRESHOLD_NAME}"))
     handles = [
         Line2D([], [], color=colour, linewidth=1.8, path_effects=rim, label=text)
-        for colour, text in entries
+        for colour, text in outlines
     ]
     legend = figure.legend(
         handles=handles,

@@ -219,9 +219,10 @@ def gallery(folder: Path, row: Row, target: Path, file: str) -> Gallery | None:
     """
     # Most sites are made without artifacts, and matplotlib takes a second to import.
     from bench.report.pictures.drawn_before import digest_of, drawn_before
-    from bench.rows.panels import epoch_note, load_panels
+    from bench.rows.panels import chosen, epoch_note, load_panels
 
-    panels, threshold = load_panels(folder / "panels.npz")
+    kept, threshold = load_panels(folder / "panels.npz")
+    panels = chosen(kept)
     if not panels:
         return None
     place = f"{row.method} on {row.dataset}/{row.category}, seed {row.seed}"

@@ -15,7 +15,7 @@ from PIL import Image
 
 from bench.errors import DataError, StoreError
 from bench.report.pictures.gallery import FOUND, TRUTH, render
-from bench.rows.panels import Panel, load_panels, save_panels, select
+from bench.rows.panels import SHARED, Panel, chosen, load_panels, save_panels, select, shared
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -80,6 +80,19 @@ def test_a_selection_is_as_large_as_can_be_and_repeats_nothing(
         for kind, end in ((0, max), (1, min)):
             of_kind = [s for s, k in images if k == kind]
             assert not of_kind or end(of_kind) in [scores[i] for i in chosen if labels[i] == kind]
+
+
+def test_images_for_every_method_are_the_first_of_each_kind_then_the_second() -> None:
+    defects = ["good", "good", "good", "crack", "dent", "dent", "crack"]
+    assert shared(defects, 3) == [0, 3, 4]
+    assert shared(defects, 5) == [0, 1, 3, 4, 5]
+    assert shared(defects, 99) == list(range(7))
+    assert shared([]) == []
+
+
+def test_what_no_score_has_chosen_is_left_out_of_a_gallery() -> None:
+    kept = [panel(), panel(reason=SHARED)]
+    assert chosen(kept) == kept[:1]
 
 
 def test_panels_come_back_as_they_were(tmp_path: Path) -> None:

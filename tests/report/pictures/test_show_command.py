@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from bench.cli import app
@@ -15,10 +16,10 @@ from bench.commands.show import show
 from bench.errors import StoreError
 from bench.report.rerun import rerun
 from bench.rows.csv_file import read_csv, write_csv
-from bench.rows.panels import Panel, save_panels
+from bench.rows.panels import SHARED, Panel, save_panels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from bench.rows.row import Row
 
@@ -37,14 +38,14 @@ def results(tmp_path: Path, make_row: Callable[..., Row]) -> Path:
 
 
 def test_the_picture_goes_where_it_was_asked_for(results: Path, tmp_path: Path) -> None:
-    show("abc", tmp_path / "look.png", results)
+    show(["abc"], tmp_path / "look.png", results)
     assert (tmp_path / "look.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_place_that_cannot_be_written_is_named(results: Path, tmp_path: Path) -> None:
     for place in (tmp_path / "absent" / "look.png", tmp_path):
         with pytest.raises(StoreError, match=r"cannot be written: .*choose another --out"):
-            show("abc", place, results)
+            show(["abc"], place, results)
 
 
 def test_a_cell_without_panels_says_how_to_make_them(results: Path) -> None:
@@ -52,12 +53,83 @@ def test_a_cell_without_panels_says_how_to_make_them(results: Path) -> None:
     with pytest.raises(
         StoreError, match=r"again: bench run -m padim -d synthetic -c weave .*--force"
     ):
-        show("abc", None, results)
+        show(["abc"], None, results)
+
+
+@pytest.fixture
+def side_by_side(results: Path, make_row: Callable[..., Row]) -> Callable[..., Path]:
+    """`side_by_side(names=("a.png",), category="bolt")`: another cell, def456, beside abc123."""
+
+    def put(names: Sequence[str] = ("a.png",), has_maps: bool = True, **changes: object) -> Path:
+        row = make_row(cell="def456", method="cflow", command="bench run -m cflow", **changes)
+        write_csv(results / row.dataset / "cflow.csv", [row])
+        folder = results / "artifacts" / "def456"
+        folder.mkdir(parents=True)
+        shade = np.zeros((8, 8, 3), np.uint8)
+        found: Any = np.eye(4) if has_maps else None
+        panels = [Panel(name, shade, None, found, 3.0, 0, "good", SHARED) for name in names]
+        save_panels(folder / "panels.npz", panels, None)
+        return results
+
+    return put
+
+
+def test_several_cells_stand_side_by_side_on_the_images_that_all_keep(
+    side_by_side: Callable[..., Path], tmp_path: Path
+) -> None:
+    results = side_by_side(("a.png", "b.png"))
+    show(["abc"], tmp_path / "one.png", results)
+    show(["abc", "def"], tmp_path / "two.png", results)
+    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
+        # image, truth, map and contour; image, truth and two maps, on one line each
+        assert one.width == two.width
+    show(["abc", "def", "abc"], None, results)  # the same cell again adds nothing
+    assert (results / "artifacts" / "abc123" / "panels-def456.png").is_file()
+
+
+def test_a_method_without_maps_has_an_empty_column(
+    side_by_side: Callable[..., Path], tmp_path: Path
+) -> None:
+    show(["abc", "def"], tmp_path / "two.png", side_by_side(has_maps=False))
+    assert (tmp_path / "two.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"category": "bolt"}, "category weave and bolt"),
+        ({"dataset": "mtd"}, "data set synthetic and mtd"),
+        ({"data": "other"}, "data feed and other"),
+        ({"protocol_fields": '{"resize": [128, 128]}'}, "protocol's resize .* and 128 x 128"),
+        ({"protocol_fields": '{"crop": 224}'}, "protocol's crop null and 224"),
+    ],
+)
+def test_cells_of_other_images_are_refused(
+    side_by_side: Callable[..., Path], changes: dict[str, object], why: str
+) -> None:
+    with pytest.raises(StoreError, match=f"not of the same images: {why}; choose cells"):
+        show(["abc", "def"], None, side_by_side(**changes))
+
+
+def test_of_several_cells_the_one_without_panels_says_how_to_make_them(
+    side_by_side: Callable[..., Path],
+) -> None:
+    results = side_by_side()
+    (results / "artifacts" / "def456" / "panels.npz").unlink()
+    with pytest.raises(StoreError, match=r"def456 has a row but no .*again: bench run -m cflow"):
+        show(["abc", "def"], None, results)
+
+
+def test_cells_that_keep_no_common_image_say_how_to_make_them(
+    side_by_side: Callable[..., Path],
+) -> None:
+    with pytest.raises(StoreError, match=r"no image is kept of all .* bench run -m padim .* && "):
+        show(["abc", "def"], None, side_by_side(("b.png",)))
 
 
 def test_an_unknown_cell_says_how_to_list_them(results: Path) -> None:
     with pytest.raises(StoreError, match=r"no cell 'ffff' among the 1 in .*bench status --cells"):
-        show("ffff", None, results)
+        show(["ffff"], None, results)
 
 
 def test_a_cell_is_made_again_with_all_that_is_no_default(make_row: Callable[..., Row]) -> None:
