@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bench.plan.cells import Cell
-from bench.plan.identity import NAMES, canonical
+from bench.plan.identity import NAMES, plain
 from bench.plan.request import Request, plan_request
 from bench.rows.csv_file import sort_rows, write_csv
 from bench.rows.store import ResultStore
@@ -250,7 +250,7 @@ PROTOCOL = Protocol("standard")
 def made(cell: Cell, like: Row) -> Row:
     """A row of the cell with the figures of another, a real one."""
     names = {name: getattr(cell, name) for name in NAMES}
-    return replace(like, cell=cell.id, params=canonical(dict(cell.params)), **names)
+    return replace(like, cell=cell.id, params=plain(cell.params), **names)
 
 
 def job_of(cell: Cell, results: Path) -> Job:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import random
 import sys
 import tempfile
@@ -19,6 +18,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.plan.identity import plain
 from bench.report.site import build_site, load_site_data
 from bench.rows.csv_file import sort_rows, write_csv
 from bench.rows.row import Row
@@ -38,7 +38,7 @@ HEAVY = ("torch", "timm", "sklearn", "skimage", "matplotlib")
 def synthetic_rows(count: int) -> Iterator[Row]:
     """So many rows, method by method."""
     rng = random.Random(0)
-    fields = json.dumps(PROTOCOLS["standard"].identity(), sort_keys=True)
+    fields = plain(PROTOCOLS["standard"].identity())
     methods = range(-(-count // (len(DATASETS) * len(CATEGORIES) * len(SEEDS))))
     places = itertools.product(methods, DATASETS, CATEGORIES, SEEDS)
     for number, (method, dataset, category, seed) in enumerate(itertools.islice(places, count)):
@@ -54,7 +54,7 @@ def synthetic_rows(count: int) -> Iterator[Row]:
             protocol="standard",
             protocol_fields=fields,
             pretrained="pretrained",
-            params=json.dumps({"backbone": "resnet18.tv_in1k", "batch": 32, "sigma": 4.0}),
+            params={"backbone": "resnet18.tv_in1k", "batch": 32, "sigma": 4.0},
             image_auroc=score,
             image_ap=score,
             pixel_auroc=score,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+import csv
+import io
+from typing import TYPE_CHECKING, Any
 
+from bench.rows.csv_file import as_csv
 from bench.rows.row import Row
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def make_row(**changes: Any) -> Row:
@@ -23,3 +29,12 @@ def make_row(**changes: Any) -> Row:
         "code": "beef",
     }
     return Row(**{**values, **changes})
+
+
+def write_text(file: Path, row: Row, column: str, text: str) -> None:
+    """A file of one row in which a column holds this text, right or wrong."""
+    (line,) = csv.DictReader(io.StringIO(as_csv([row]).decode(), newline=""))
+    with file.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [*line], lineterminator="\n")
+        writer.writeheader()
+        writer.writerow({**line, column: text})

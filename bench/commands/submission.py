@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -70,7 +69,7 @@ def export(
                 f"note: {done.rounded} maps were rounded to float32; --format npy keeps them",
                 err=True,
             )
-        if row.last_epoch != "{}":
+        if row.last_epoch:
             typer.echo(
                 f"note: the maps of {row.cell} are those of the last epoch; its row holds the best",
                 err=True,
@@ -134,9 +133,12 @@ def score(
     typer.echo(f"\nrows: {ResultStore(settings.paths.results).file(plugin.name, name)}")
 
 
+_ALIKE = ("dataset", "dataset_params", "protocol", "protocol_fields")
+
+
 def _refuse_mixture(rows: Sequence[Row]) -> None:
     """One folder holds the maps of one method on one data set, each category once."""
-    kinds = {(r.dataset, r.dataset_params, r.protocol, r.protocol_fields) for r in rows}
+    kinds = {tuple(map(r.key, _ALIKE)) for r in rows}
     methods = {row.method for row in rows}
     repeated = [r.category for r in rows if sum(r.category == o.category for o in rows) > 1]
     if len(kinds) > 1 or len(methods) > 1 or repeated:
@@ -236,7 +238,7 @@ def _store(
             data = fingerprint(source, part.category, settings.paths.cache)
             cell = replace(base, category=part.category, data=data)
             scores = score_maps(part, cell.protocol, settings.run.map_budget_mb)
-            if DEGENERATE in json.loads(scores["suspect"]):
+            if DEGENERATE in scores["suspect"]:
                 text = "degenerate: all pixel scores are equal; the row is marked"
                 typer.echo(f"WARNING {part.category}: {text}", err=True)
             row = make_row(cell, scores, environment, commit=commit, command=command_line())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -239,7 +238,7 @@ def _cost(
         "params_m": size.params_m,
         "params_trainable_m": size.params_trainable_m,
         "gflops": flops.total / 1e9,
-        "flops_uncounted": json.dumps(flops.uncounted),
+        "flops_uncounted": list(flops.uncounted),
         "state_mb": size.state_mb,
         "state_backbone_mb": size.state_backbone_mb,
         "state_fitted_mb": size.state_fitted_mb,

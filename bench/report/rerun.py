@@ -42,8 +42,7 @@ def rerun(row: Row, results: str = "", categories: Sequence[str] = ()) -> str:
 def _options(row: Row) -> Iterator[str]:
     yield from ("--protocol", row.protocol)
     yield from _changed("methods", row.method, row.method_version, _params(row))
-    options = json.loads(row.dataset_params)
-    yield from _changed("datasets", row.dataset, row.dataset_version, options)
+    yield from _changed("datasets", row.dataset, row.dataset_version, row.dataset_params)
     if row.pretrained == "random":
         yield "--random-weights"
     elif row.pretrained.startswith("file:"):
@@ -62,7 +61,7 @@ def _params(row: Row) -> dict[str, Any]:
     """The parameters; a folder of auxiliary pictures by its name, without its digest."""
     names = dict(part.split("=", 1) for part in row.auxiliary.split(", ") if part)
     folders = {field: name.partition("@")[0] for field, name in names.items() if "@" in name}
-    return {**json.loads(row.params), **folders}
+    return {**row.params, **folders}
 
 
 def _changed(kind: Kind, name: str, version: int, values: Mapping[str, Any]) -> Iterator[str]:

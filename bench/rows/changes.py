@@ -66,9 +66,9 @@ def changes(old: Row, new: Row, environments: Environments) -> list[Change]:
 
 def _named(old: Row, new: Row, names: dict[str, str]) -> tuple[str, ...]:
     return tuple(
-        f"{label or name} {getattr(old, name)} -> {getattr(new, name)}"
+        f"{label or name} {old.key(name)} -> {new.key(name)}"
         for name, label in names.items()
-        if getattr(old, name) != getattr(new, name)
+        if old.key(name) != new.key(name)
     )
 
 

@@ -179,7 +179,7 @@ def pair(
 
 def _group(row: Row) -> tuple[str, ...]:
     """What names a cell to a person, without its seed."""
-    names = (getattr(row, name) for name in IDENTITY)
+    names = (row.key(name) for name in IDENTITY)
     return (*names, row.pretrained.partition(":")[0], precision_of(row))
 
 

@@ -175,7 +175,7 @@ def _speed_line(method: str, ratios: dict[str, float]) -> str:
 
 def _identity(row: Row) -> dict[str, Any]:
     names = ("cell", "method", "dataset", "category", "seed", "protocol", "pretrained", "params")
-    return {name: getattr(row, name) for name in names}
+    return {name: row.key(name) for name in names}
 
 
 def _as_values(compared: Compared) -> dict[str, Any]:

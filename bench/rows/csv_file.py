@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from bench.disk import read_text, replace_file
 from bench.errors import StoreError
-from bench.rows.row import GROUPS, SCHEMA, SCORE, Row, columns, newest, succeed
-from bench.rows.row_values import READERS
+from bench.rows.row import COLUMNS, SCHEMA, Row, newest, succeed
+from bench.rows.row_values import TEXT
 from bench.rows.schema import upgraded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-_REQUIRED = {f.name for f in fields(Row) if f.name in GROUPS and f.default is MISSING}
-_ADDED = {f.name for f in fields(Row) if f.metadata.get("since", 1) > 1}
+_FIELDS = {f.name: f for f in fields(Row) if f.name in COLUMNS}
+_REQUIRED = {n for n, f in _FIELDS.items() if f.default is f.default_factory is MISSING}
+_ADDED = {name for name, column in COLUMNS.items() if column.since > 1}
+_OPTIONAL = {n for n, f in _FIELDS.items() if str(f.type).endswith("| None")}
+_READ = {name: column.values for name, column in COLUMNS.items() if column.values is not TEXT}
 SORT = ("dataset", "method", "category", "protocol", "seed", "pretrained", "params", "cell")
 _NAME = "[0-9A-Za-z_-]+"
 _NAMES = {"cell": _NAME, "env": f"|{_NAME}", "formerly": f"|{_NAME}( {_NAME})*"}
@@ -31,7 +34,7 @@ MEND = "restore the file from version control, or delete the line and make its r
 
 def sort_rows(rows: Iterable[Row]) -> list[Row]:
     """In the order of the files: by identity columns."""
-    return sorted(rows, key=lambda row: tuple(getattr(row, key) for key in SORT))
+    return sorted(rows, key=lambda row: tuple(map(row.key, SORT)))
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def as_csv(rows: Sequence[Row]) -> bytes:
     """
     extra = list(dict.fromkeys(key for row in rows for key in row.extra))
     lines = [[*texts(row), *(row.extra.get(key, "") for key in extra)] for row in rows]
-    return _encoded([[*columns(), *extra], *lines])
+    return _encoded([[*COLUMNS, *extra], *lines])
 
 
 def _encoded(lines: Iterable[Sequence[str]]) -> bytes:
@@ -157,7 +160,7 @@ def put_rows(file: Path, rows: Sequence[Row]) -> bool:
     Raises:
         StoreError: as `write_csv`.
     """
-    header = columns()
+    header = [*COLUMNS]
     try:
         lines = read_text(file).split("\n") if file.exists() else [",".join(header), ""]
         records = list(csv.reader(lines[1:-1], strict=True))
@@ -187,13 +190,12 @@ def texts(row: Row) -> list[str]:
     Raises:
         StoreError: a number is not finite.
     """
-    return [_format(row, name) for name in columns()]
+    return [_format(row, name) for name in COLUMNS]
 
 
 def _check_header(file: Path, header: list[str]) -> None:
-    known = columns()
-    missing = [name for name in known if name not in header]
-    unknown = [name for name in header if name not in known]
+    missing = [name for name in COLUMNS if name not in header]
+    unknown = [name for name in header if name not in COLUMNS]
     # An older file may lack columns that were added since. One that lacks a column and has another
     # that nobody knows was more likely edited by hand.
     needed = [name for name in missing if name in _REQUIRED]
@@ -236,17 +238,17 @@ def parse(file: Path, line: int, header: Sequence[str], values: Sequence[str]) -
                 f"{file}:{line}: column {name!r} holds {shown(record[name])}, which cannot name a "
                 f"file: letters, digits, - and _; {MEND}"
             )
-    extra = {name: record.pop(name) for name in header if name not in GROUPS}
-    for reader in READERS:
-        text = record.get(reader.column)
+    extra = {name: record.pop(name) for name in header if name not in COLUMNS}
+    for name, allowed in _READ.items():
+        text = record.get(name)
         if text is None:  # a column added since: its default
             continue
         try:
-            record[reader.column] = reader.read(text) if text or not reader.optional else None
+            record[name] = allowed.read(text) if text or name not in _OPTIONAL else None
         except ValueError as error:
             raise StoreError(
-                f"{file}:{line}: column {reader.column!r} holds {shown(text)}, not "
-                f"{reader.expected}; {MEND}"
+                f"{file}:{line}: column {name!r} holds {shown(text)}, not "
+                f"{allowed.expected}; {MEND}"
             ) from error
     row = Row(**record, extra=extra)
     return CsvLine(line, upgraded(row), row.cell)
@@ -261,12 +263,6 @@ def _format(row: Row, name: str) -> str:
     value = getattr(row, name)
     if value is None:
         return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise StoreError(f"cell {row.cell}: column {name!r} is {value}; not stored")
-        if GROUPS[name] == SCORE and not name.endswith("threshold"):
-            return f"{value:.6f}"
-        return f"{value:.9g}" if name.endswith("threshold") else f"{value:.6g}"
-    return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise StoreError(f"cell {row.cell}: column {name!r} is {value}; not stored")
+    return COLUMNS[name].values.write(value)

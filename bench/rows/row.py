@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import bench
-from bench.plan.identity import NAMES, canonical, digest
+from bench.errors import nearest
+from bench.plan.identity import NAMES, digest, plain
+from bench.rows import row_values as holds
+from bench.rows.column import Column
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from bench.plan.cells import Cell
+    from bench.rows.column import Part
+    from bench.rows.row_values import Values
 
 SCHEMA = 2
 """2: identities leave out the defaults; see `bench.rows.schema`."""
@@ -26,134 +32,169 @@ DEGENERATE = "degenerate"
 NOT_FINITE = "loss not finite"
 """In `suspect`: an epoch gave a figure that is not finite."""
 
-RESCORED = "rescored"
-"""In `evaluator`: from maps kept in 16 bits; `bounds` says how far values can be off."""
-SPOOLED = "spooled"
-"""In `evaluator`: the maps were more than the budget, and sorted in parts from a file."""
 
-IDENTITY = "identity"
-SCORE = "score"
-COMPLEXITY = "complexity"
-PROVENANCE = "provenance"
+def _of(part: Part) -> Callable[..., Any]:
+    """Makes fields of one part: `(values, since=..., label=..., default=...)`."""
+
+    def column(values: Values, *, default: Any = MISSING, **described: Any) -> Any:
+        metadata = {"column": Column(part=part, values=values, **described)}
+        if isinstance(default, (dict, list)):
+            return field(metadata=metadata, default_factory=type(default))
+        return field(metadata=metadata, default=default)
+
+    return column
 
 
-def _column(group: str, *, since: int = 1, **default: Any) -> Any:
-    return field(metadata={"group": group, "since": since}, **default)
+_identity, _setting, _finding = _of("identity"), _of("setting"), _of("finding")
+_condition, _provenance = _of("condition"), _of("provenance")
+
+
+def _score(label: str, **described: Any) -> Any:
+    """A fraction."""
+    described = {"label": label, "unit": "%", "better": "higher", **described}
+    return _of("score")(holds.FRACTION, default=None, **described)
+
+
+def _count(**changed: Any) -> Any:
+    return _of("count")(holds.COUNT, **{"default": None, **changed})
+
+
+def _cost(unit: str, label: str = "", values: Values = holds.AMOUNT, **described: Any) -> Any:
+    """A time, a size or a rate."""
+    described = {"unit": unit, "label": label, "better": "lower", **described}
+    return _of("cost")(values, default=None, **described)
+
+
+def _steps(unit: str, label: str = "", **described: Any) -> Any:
+    """Of the timed steps of inference."""
+    return _cost(unit, label, machine="steps", **described)
+
+
+def _rate(label: str = "", **described: Any) -> Any:
+    """Images in a second of those steps."""
+    return _steps("fps", label, better="higher", **described)
+
+
+def _peak(label: str = "", values: Values = holds.AMOUNT, **described: Any) -> Any:
+    """Memory that was held at most."""
+    return _cost("MB", label, values, machine="memory", **described)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What a cell measured. Fractions are stored as such; a missing value is None, an empty cell.
+    """What a cell measured, a column of the file for each field.
 
-    Sizes are in MB of 10^6 bytes, times in the unit of the name. Columns that hold JSON say so.
+    Fractions are stored as such; a missing value is None, an empty cell. Sizes are in MB of 10^6
+    bytes, times in the unit of the name. Values of columns that hold JSON are not to be changed:
+    rows share them.
     """
 
-    # identity
-    schema: int = _column(IDENTITY, default=SCHEMA)
-    cell: str = _column(IDENTITY)
-    method: str = _column(IDENTITY)
-    method_version: int = _column(IDENTITY)
-    dataset: str = _column(IDENTITY)
-    dataset_version: int = _column(IDENTITY)
-    category: str = _column(IDENTITY)
-    seed: int = _column(IDENTITY)
-    protocol: str = _column(IDENTITY)
-    protocol_fields: str = _column(IDENTITY, default="{}")  # JSON
-    pretrained: str = _column(IDENTITY)  # or random, none, unknown, file:SHA
-    params: str = _column(IDENTITY, default="{}")  # JSON, sorted keys
-    dataset_params: str = _column(IDENTITY, default="{}")  # JSON, sorted keys
+    schema: int = _identity(holds.COUNT, default=SCHEMA)
+    cell: str = _identity(holds.TEXT)
+    method: str = _identity(holds.TEXT)
+    method_version: int = _identity(holds.COUNT)
+    dataset: str = _identity(holds.TEXT)
+    dataset_version: int = _identity(holds.COUNT)
+    category: str = _identity(holds.TEXT)
+    seed: int = _identity(holds.COUNT)
+    protocol: str = _setting(holds.TEXT)
+    protocol_fields: Mapping[str, Any] = _setting(holds.PROTOCOL, default={})
+    pretrained: str = _setting(holds.PRETRAINED)
+    params: Mapping[str, Any] = _setting(holds.OBJECT, default={})
+    dataset_params: Mapping[str, Any] = _setting(holds.OBJECT, default={})
     # Empty: from before it was recorded (on a GPU then a mixture), or made elsewhere.
-    precision: str = _column(IDENTITY, since=2, default="")
+    precision: str = _setting(holds.PRECISION, since=2, default="")
 
-    # scores
-    image_auroc: float | None = _column(SCORE, default=None)
-    image_ap: float | None = _column(SCORE, default=None)
-    image_f1max: float | None = _column(SCORE, default=None)
-    pixel_auroc: float | None = _column(SCORE, default=None)
-    pixel_ap: float | None = _column(SCORE, default=None)
-    pixel_f1max: float | None = _column(SCORE, default=None)
-    pixel_f1max_threshold: float | None = _column(SCORE, default=None)  # oracle
-    aupro_05: float | None = _column(SCORE, default=None)
-    aupro_30: float | None = _column(SCORE, default=None)
-    aupro_100: float | None = _column(SCORE, default=None)
-    region_aupro_30_median: float | None = _column(SCORE, default=None)
-    region_aupro_30_worst: float | None = _column(SCORE, default=None)
-    aupimo: float | None = _column(SCORE, default=None)
-    published: str = _column(SCORE, default="{}")  # JSON: aupro_pyramidflow, ...
-    undefined: str = _column(SCORE, default="{}")  # JSON: metric -> reason
-    epoch: int | None = _column(SCORE, default=None)
-    epochs: int | None = _column(SCORE, default=None)
-    last_epoch: str = _column(SCORE, default="{}")  # JSON, oracle protocols only
-    transductive: bool = _column(SCORE, default=False)
-    maps: str = _column(SCORE, default="")  # "none", or "constant" within every image
-    evaluator: str = _column(SCORE, since=2, default="")  # SPOOLED, RESCORED
-    evaluator_version: int | None = _column(SCORE, since=2, default=None)
-    bounds: str = _column(SCORE, since=2, default="{}")  # JSON: metric -> largest |exact - value|
-    suspect: str = _column(SCORE, since=2, default="[]")  # JSON: DEGENERATE, NOT_FINITE
-    n_train: int | None = _column(SCORE, default=None)
-    n_held_out: int = _column(SCORE, default=0)  # of n_train, for validation
-    n_test: int | None = _column(SCORE, default=None)
-    n_anomalous: int | None = _column(SCORE, default=None)
-    n_unmasked: int | None = _column(SCORE, default=None)
-    n_leaked: int | None = _column(SCORE, default=None)  # test images that are training images too
-    regions: int | None = _column(SCORE, default=None)
-    regions_lost: int | None = _column(SCORE, default=None)
+    image_auroc: float | None = _score("image AUROC", level="image")
+    image_ap: float | None = _score("image AP", level="image")
+    image_f1max: float | None = _score("image F1-max", level="image", is_maximum=True)
+    pixel_auroc: float | None = _score("pixel AUROC", level="pixel")
+    pixel_ap: float | None = _score("pixel AP", level="pixel")
+    pixel_f1max: float | None = _score("pixel F1-max", level="pixel", is_maximum=True)
+    # Of pixel F1-max, in units of the maps.
+    pixel_f1max_threshold: float | None = _finding(holds.THRESHOLD, is_gated=True, default=None)
+    aupro_05: float | None = _score("AUPRO 0.05", level="pixel")
+    aupro_30: float | None = _score("AUPRO 0.3", level="pixel")
+    aupro_100: float | None = _score("AUPRO 1.0", level="pixel")
+    region_aupro_30_median: float | None = _score("region AUPRO 0.3 median", level="pixel")
+    region_aupro_30_worst: float | None = _score("region AUPRO 0.3 worst", level="pixel")
+    aupimo: float | None = _score("AUPIMO", level="pixel")
+    # By the definitions of papers: aupro_pyramidflow, ...
+    published: Mapping[str, float | None] = _finding(holds.SCORES, default={})
+    undefined: Mapping[str, str] = _finding(holds.REASONS, default={})  # metric -> reason
+    epoch: int | None = _count()
+    epochs: int | None = _count()
+    last_epoch: Mapping[str, float | None] = _finding(holds.OBJECT, default={})  # of oracles alone
+    transductive: bool = _finding(holds.FLAG, default=False)
+    maps: str = _finding(holds.MAPS, default="")  # "none", or "constant" within every image
+    evaluator: str = _finding(holds.EVALUATOR, since=2, default="")
+    evaluator_version: int | None = _finding(holds.COUNT, since=2, default=None)
+    # metric -> largest |exact - value|
+    bounds: Mapping[str, float] = _finding(holds.SCORES, since=2, default={})
+    suspect: Sequence[str] = _finding(holds.TEXTS, since=2, default=[])  # DEGENERATE, NOT_FINITE
+    n_train: int | None = _count()
+    n_held_out: int = _count(default=0)  # of n_train, for validation
+    n_test: int | None = _count()
+    n_anomalous: int | None = _count()
+    n_unmasked: int | None = _count()
+    n_leaked: int | None = _count()  # test images that are training images too
+    regions: int | None = _count()
+    regions_lost: int | None = _count()
 
-    # complexity: the speed protocol of docs/speed.md
-    speed: str = _column(COMPLEXITY, default="")
-    fps: float | None = _column(COMPLEXITY, default=None)  # at fps_batch
-    fps_batch: int | None = _column(COMPLEXITY, default=None)
-    fps_mean: float | None = _column(COMPLEXITY, default=None)  # images / total time, fps_batch
-    fps_b1: float | None = _column(COMPLEXITY, default=None)
-    fps_b8: float | None = _column(COMPLEXITY, default=None)
-    latency_p50_ms: float | None = _column(COMPLEXITY, default=None)  # batch 1
-    latency_p90_ms: float | None = _column(COMPLEXITY, default=None)
-    latency_p95_ms: float | None = _column(COMPLEXITY, default=None)
-    latency_p99_ms: float | None = _column(COMPLEXITY, default=None)
-    latency_iqr: float | None = _column(COMPLEXITY, default=None)  # relative
-    noisy: bool | None = _column(COMPLEXITY, default=None)
-    steps: int | None = _column(COMPLEXITY, default=None)
-    cpu_ms: float | None = _column(COMPLEXITY, default=None)  # process time, batch 1
-    preprocess_ms: float | None = _column(COMPLEXITY, default=None)
-    encoder_ms: float | None = _column(COMPLEXITY, default=None)
-    decoder_ms: float | None = _column(COMPLEXITY, default=None)  # encoder + decoder
-    encoder_batch_ms: float | None = _column(COMPLEXITY, since=2, default=None)  # an image,
-    decoder_batch_ms: float | None = _column(COMPLEXITY, since=2, default=None)  # at fps_batch
-    memory: str = _column(COMPLEXITY, default="")  # how peaks were measured
-    infer_mb: float | None = _column(COMPLEXITY, default=None)  # batch 1
-    infer_batch_mb: float | None = _column(COMPLEXITY, default=None)  # fps_batch
-    infer_reserved_mb: float | None = _column(COMPLEXITY, default=None)
-    fit_mb: float | None = _column(COMPLEXITY, default=None)
-    fit_reserved_mb: float | None = _column(COMPLEXITY, default=None)
-    fit_left_mb: float | None = _column(COMPLEXITY, default=None)  # held after fit
-    fit_s: float | None = _column(COMPLEXITY, default=None)
-    fit_cpu_s: float | None = _column(COMPLEXITY, default=None)
-    fit_images_per_s: float | None = _column(COMPLEXITY, default=None)
-    params_m: float | None = _column(COMPLEXITY, default=None)
-    params_trainable_m: float | None = _column(COMPLEXITY, default=None)
-    gflops: float | None = _column(COMPLEXITY, default=None)
-    flops_uncounted: str = _column(COMPLEXITY, default="[]")  # JSON
-    state_mb: float | None = _column(COMPLEXITY, default=None)
-    state_backbone_mb: float | None = _column(COMPLEXITY, default=None)
-    state_fitted_mb: float | None = _column(COMPLEXITY, default=None)
-    unit_ms: float | None = _column(COMPLEXITY, default=None)  # ResNet18 forward
+    # The speed protocol of docs/speed.md.
+    speed: str = _condition(holds.TEXT, default="")
+    fps: float | None = _rate("FPS at its batch", heading="FPS", is_at_batch=True)
+    fps_batch: int | None = _condition(holds.COUNT, default=None)
+    fps_mean: float | None = _rate(is_at_batch=True)  # images / total time
+    fps_b1: float | None = _rate("FPS at batch 1", heading="FPS b1")
+    fps_b8: float | None = _rate("FPS at batch 8", heading="FPS b8")
+    latency_p50_ms: float | None = _steps("ms", "p50 ms")  # batch 1
+    latency_p90_ms: float | None = _steps("ms")
+    latency_p95_ms: float | None = _steps("ms", "p95 ms")
+    latency_p99_ms: float | None = _steps("ms")
+    latency_iqr: float | None = _cost("", machine="speed")  # relative
+    noisy: bool | None = _condition(holds.FLAG, default=None)
+    steps: int | None = _condition(holds.COUNT, default=None)
+    cpu_ms: float | None = _cost("ms", machine="speed")  # process time, batch 1
+    preprocess_ms: float | None = _steps("ms")
+    encoder_ms: float | None = _steps("ms")
+    decoder_ms: float | None = _steps("ms")  # encoder + decoder
+    encoder_batch_ms: float | None = _steps("ms", is_at_batch=True, since=2)  # an image
+    decoder_batch_ms: float | None = _steps("ms", is_at_batch=True, since=2)
+    memory: str = _condition(holds.TEXT, default="")  # how peaks were measured
+    infer_mb: float | None = _peak("inference MB", holds.NUMBER, heading="infer MB")  # batch 1
+    infer_batch_mb: float | None = _peak("", holds.NUMBER, is_at_batch=True)
+    infer_reserved_mb: float | None = _peak()
+    fit_mb: float | None = _peak("training MB", holds.NUMBER, heading="fit MB")
+    fit_reserved_mb: float | None = _peak()
+    fit_left_mb: float | None = _peak("", holds.NUMBER)  # held after fit
+    fit_s: float | None = _cost("s", "training s", heading="fit s", machine="fit")
+    fit_cpu_s: float | None = _cost("s", machine="speed")
+    fit_images_per_s: float | None = _cost("1/s", machine="fit", better="higher")
+    params_m: float | None = _cost("M", "parameters M", heading="params M", is_gated=True)
+    params_trainable_m: float | None = _cost("M", is_gated=True)
+    gflops: float | None = _cost("GFLOP", "GFLOPs", is_gated=True)
+    flops_uncounted: Sequence[str] = _condition(holds.OPERATORS, default=[])
+    state_mb: float | None = _cost("MB", "state MB")
+    state_backbone_mb: float | None = _cost("MB", "encoder MB")
+    state_fitted_mb: float | None = _cost("MB")
+    unit_ms: float | None = _steps("ms")  # ResNet18 forward
 
-    # provenance
-    kind: str = _column(PROVENANCE, default="measured")
-    weights: str = _column(PROVENANCE, default="none")
-    auxiliary: str = _column(PROVENANCE, default="")  # textures=dtd@<12 hex>, or =none
-    weights_source: str = _column(PROVENANCE, default="")
-    weights_statistics: str = _column(PROVENANCE, default="")  # of the images in training
-    data: str = _column(PROVENANCE)
-    code: str = _column(PROVENANCE)
-    commit: str = _column(PROVENANCE, default="")
-    bench: str = _column(PROVENANCE, default="")
-    env: str = _column(PROVENANCE, default="")
-    device: str = _column(PROVENANCE, default="")
-    threads: int | None = _column(PROVENANCE, default=None)
-    command: str = _column(PROVENANCE, default="")
-    started: str = _column(PROVENANCE, default="")
-    formerly: str = _column(PROVENANCE, since=2, default="")  # older ids of the cell
+    kind: str = _provenance(holds.KIND, default=holds.MEASURED)
+    weights: str = _provenance(holds.TEXT, default="none")
+    auxiliary: str = _provenance(holds.TEXT, default="")  # textures=dtd@<12 hex>, or =none
+    weights_source: str = _provenance(holds.TEXT, default="")
+    weights_statistics: str = _provenance(holds.TEXT, default="")  # of the images in training
+    data: str = _provenance(holds.TEXT)
+    code: str = _provenance(holds.TEXT)
+    commit: str = _provenance(holds.TEXT, default="")
+    bench: str = _provenance(holds.TEXT, default="")
+    env: str = _provenance(holds.TEXT, default="")
+    device: str = _provenance(holds.TEXT, default="")
+    threads: int | None = _provenance(holds.COUNT, default=None)
+    command: str = _provenance(holds.TEXT, default="")
+    started: str = _provenance(holds.TIME, default="")
+    formerly: str = _provenance(holds.TEXT, since=2, default="")  # older ids of the cell
 
     extra: Mapping[str, str] = field(default_factory=dict)
     """Columns that this version does not know; they survive a rewrite."""
@@ -168,18 +209,58 @@ class Row:
         """
         settings = {
             "protocol_fields": cell.protocol.identity(),
-            "params": dict(cell.params),
-            "dataset_params": dict(cell.dataset_params),
+            "params": cell.params,
+            "dataset_params": cell.dataset_params,
         }
         identity = {
             "cell": cell.id,
             **{name: getattr(cell, name) for name in NAMES},
             "protocol": cell.protocol.name,
-            **{name: canonical(values) for name, values in settings.items()},
+            **{name: plain(values) for name, values in settings.items()},
             "precision": cell.precision,
         }
         provenance = {"bench": bench.__version__, "env": digest(environment)}
         return cls(**{**identity, **provenance, **columns})
+
+    @cached_property
+    def texts(self) -> Mapping[str, str]:
+        """The columns that hold JSON as they stand in a file: equal where their values are."""
+        return {name: COLUMNS[name].values.write(getattr(self, name)) for name in JSON}
+
+    def key(self, name: str) -> Any:
+        """The value of a column, JSON as its text: to be compared, sorted and shown."""
+        return self.texts[name] if name in JSON else getattr(self, name)
+
+
+COLUMNS: Mapping[str, Column] = {
+    f.name: f.metadata["column"] for f in fields(Row) if "column" in f.metadata
+}
+"""Every column, in the order of the file."""
+
+JSON = tuple(name for name, column in COLUMNS.items() if column.values in holds.JSON)
+
+
+def columns(*parts: Part) -> tuple[str, ...]:
+    """Names of the columns of some parts, or of all, in the order of the file."""
+    return tuple(n for n, column in COLUMNS.items() if column.part in parts or not parts)
+
+
+UNSTORED = ("image_f1max_threshold", "region_aupro_30_mean")
+"""Of an evaluation, without a column: the first follows from the image scores beside the rows, the
+second is `aupro_30`."""
+
+
+def stored(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Of what an evaluation found, what a row stores.
+
+    Raises:
+        ValueError: a name that is no score's, so that no number is lost by its spelling.
+    """
+    kept = {name: value for name, value in values.items() if name not in UNSTORED}
+    known = (*columns("score"), "pixel_f1max_threshold")
+    if odd := [name for name in kept if name not in known]:
+        raise ValueError(f"{odd[0]!r} is no score of a row; {nearest(odd[0], known)}")
+    return kept
 
 
 def map_kind(maps: Iterable[Any] | None) -> str:
@@ -202,14 +283,6 @@ def succeed(row: Row, older: Row) -> Row:
     ids = dict.fromkeys([*row.formerly.split(), *older.formerly.split()])
     return replace(row, formerly=" ".join(ids))
 
-
-def columns(group: str | None = None) -> list[str]:
-    """Column names in file order, of one group or all."""
-    return [name for name, of in GROUPS.items() if group in (None, of)]
-
-
-GROUPS = {f.name: f.metadata["group"] for f in fields(Row) if "group" in f.metadata}
-"""Each column's group, in file order."""
 
 MAIN_SCORES = ("image_auroc", "pixel_auroc", "aupro_30")
 """What a short table shows."""

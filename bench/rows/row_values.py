@@ -1,16 +1,16 @@
-"""What each column of a results file may hold: its text as a value, or what was expected of it."""
+"""What a column of a results file may hold: how its text is read and written, and what fits."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from bench.rows.row import COMPLEXITY, RESCORED, SCORE, SPOOLED, Row, columns
+from bench.plan.identity import canonical
 from bench.settings.precision import PRECISIONS
 
 if TYPE_CHECKING:
@@ -18,24 +18,26 @@ if TYPE_CHECKING:
 
 MEASURED = "measured"
 KINDS = (MEASURED, "submitted")
-FREE = ("pixel_f1max_threshold", "infer_mb", "infer_batch_mb", "fit_mb", "fit_left_mb")
-"""Numbers of any sign: a threshold of maps, and memory as a difference to what was held before."""
+
+RESCORED = "rescored"
+"""In `evaluator`: from maps kept in 16 bits; `bounds` says how far values can be off."""
+SPOOLED = "spooled"
+"""In `evaluator`: the maps were more than the budget, and sorted in parts from a file."""
 
 
 @dataclass(frozen=True)
-class Reader:
-    """How the text of a column is read.
+class Values:
+    """What fits a column.
 
     Attributes:
-        read: its text as a value; ValueError if it holds none.
-        expected: what it should hold, for a message.
-        optional: whether it may be empty, which is None.
+        read: a text as a value; ValueError if it holds none.
+        write: the inverse.
+        expected: what a text should hold, for a message.
     """
 
-    column: str
     read: Callable[[str], Any]
     expected: str
-    optional: bool = False
+    write: Callable[[Any], str] = str
 
 
 def _fraction(text: str) -> float:
@@ -66,39 +68,24 @@ def _count(text: str) -> int:
     return value
 
 
-def _bool(text: str) -> bool:
+def _flag(text: str) -> bool:
     if text not in ("true", "false"):
         raise ValueError("neither true nor false")
     return text == "true"
 
 
-def _kind(text: str) -> str:
-    if text not in KINDS:
-        raise ValueError("unknown")
-    return text
+def _one_of(*known: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in known:
+            raise ValueError("unknown")
+        return text
 
-
-def _maps(text: str) -> str:
-    if text not in ("", "none", "constant"):
-        raise ValueError("unknown")
-    return text
-
-
-def _evaluator(text: str) -> str:
-    if text not in ("", SPOOLED, RESCORED):
-        raise ValueError("unknown")
-    return text
+    return read
 
 
 def _pretrained(text: str) -> str:
     known = text in ("pretrained", "random", "none", "unknown")
     if not known and not re.fullmatch("file:[0-9a-f]{6,64}", text):
-        raise ValueError("unknown")
-    return text
-
-
-def _precision(text: str) -> str:
-    if text and text not in PRECISIONS:
         raise ValueError("unknown")
     return text
 
@@ -111,39 +98,37 @@ def _time(text: str) -> str:
     return text
 
 
-@lru_cache(maxsize=4096)  # many rows share their parameters
-def _object(text: str) -> str:
-    return _json(text, lambda value: isinstance(value, dict))
+def _json(fits: Callable[[Any], bool]) -> Callable[[str], Any]:
+    """Reads JSON of a wanted shape; rows that share a text share its value, not to be changed."""
 
+    @lru_cache(maxsize=4096)
+    def read(text: str) -> Any:
+        try:
+            value = json.loads(text, parse_constant=_refuse)
+        except RecursionError as error:
+            raise ValueError("too deep") from error
+        if not fits(value):
+            raise ValueError("another shape")
+        return value
 
-@lru_cache(maxsize=4096)
-def _numbers(text: str) -> str:
-    return _json(text, lambda value: isinstance(value, dict) and _all_scores(value.values()))
-
-
-@lru_cache(maxsize=4096)
-def _texts(text: str) -> str:
-    return _json(text, lambda value: isinstance(value, dict) and _all_text(value.values()))
-
-
-@lru_cache(maxsize=4096)
-def _list_of_texts(text: str) -> str:
-    return _json(text, lambda value: isinstance(value, list) and _all_text(value))
-
-
-def _json(text: str, fits: Callable[[Any], bool]) -> str:
-    """The text itself, if it is JSON of the wanted shape."""
-    try:
-        value = json.loads(text, parse_constant=_refuse)
-    except RecursionError as error:
-        raise ValueError("too deep") from error
-    if not fits(value):
-        raise ValueError("another shape")
-    return text
+    return read
 
 
 def _refuse(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+def _is_protocol(value: Any) -> bool:
+    """An object; the metrics that it names under `published` are a list of texts."""
+    return isinstance(value, dict) and _is_texts(value.get("published", []))
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _is_scores(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_score, value.values()))
 
 
 def _is_score(value: Any) -> bool:
@@ -152,54 +137,39 @@ def _is_score(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _all_scores(values: Any) -> bool:
-    return all(map(_is_score, values))
+def _is_reasons(value: Any) -> bool:
+    return isinstance(value, dict) and _is_texts([*value.values()])
 
 
-def _all_text(values: Any) -> bool:
-    return all(isinstance(value, str) for value in values)
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
-_BY_NAME: dict[str, tuple[Callable[[str], Any], str]] = {
-    "pretrained": (_pretrained, "pretrained, random, none, unknown or file:SHA-256"),
-    "precision": (_precision, " or ".join(PRECISIONS)),
-    "maps": (_maps, "none, constant or nothing"),
-    "evaluator": (_evaluator, f"{SPOOLED}, {RESCORED} or nothing"),
-    "bounds": (_numbers, "a JSON object of numbers"),
-    "suspect": (_list_of_texts, "a JSON list of texts"),
-    "kind": (_kind, " or ".join(KINDS)),
-    "started": (_time, "a time as in 2026-01-31T12:00:00+00:00"),
-    "protocol_fields": (_object, "a JSON object"),
-    "params": (_object, "a JSON object"),
-    "dataset_params": (_object, "a JSON object"),
-    "last_epoch": (_object, "a JSON object"),
-    "published": (_numbers, "a JSON object of numbers"),
-    "undefined": (_texts, "a JSON object of texts"),
-    "flops_uncounted": (_list_of_texts, "a JSON list of texts"),
-}
+TEXT = Values(str, "text")
+COUNT = Values(_count, "a whole number from 0")
+FLAG = Values(_flag, "true or false", lambda value: "true" if value else "false")
+TIME = Values(_time, "a time as in 2026-01-31T12:00:00+00:00")
 
+FRACTION = Values(_fraction, "a fraction from 0 to 1", "{:.6f}".format)
+AMOUNT = Values(_amount, "a number from 0", "{:.6g}".format)
+NUMBER = Values(_number, "a number", "{:.6g}".format)
+"""Of any sign, as memory that is a difference to what was held before."""
+THRESHOLD = Values(_number, "a number", "{:.9g}".format)
+"""Of maps, whose values are of type float32."""
 
-def _readers() -> list[Reader]:
-    """One for each column that not every text fits, in the order of the columns."""
-    types = {f.name: str(f.type) for f in fields(Row)}
-    found = []
-    for name in columns():
-        kind, _, rest = types[name].partition(" ")
-        optional = bool(rest)
-        if name in _BY_NAME:
-            found.append(Reader(name, *_BY_NAME[name]))
-        elif kind == "bool":
-            found.append(Reader(name, _bool, "true or false", optional))
-        elif kind == "int":
-            found.append(Reader(name, _count, "a whole number from 0", optional))
-        elif kind == "float" and name in FREE:
-            found.append(Reader(name, _number, "a number", optional))
-        elif kind == "float" and name in columns(SCORE):
-            found.append(Reader(name, _fraction, "a fraction from 0 to 1", optional))
-        elif kind == "float":
-            assert name in columns(COMPLEXITY), name
-            found.append(Reader(name, _amount, "a number from 0", optional))
-    return found
+KIND = Values(_one_of(*KINDS), " or ".join(KINDS))
+MAPS = Values(_one_of("", "none", "constant"), "none, constant or nothing")
+EVALUATOR = Values(_one_of("", SPOOLED, RESCORED), f"{SPOOLED}, {RESCORED} or nothing")
+PRETRAINED = Values(_pretrained, "pretrained, random, none, unknown or file:SHA-256")
+PRECISION = Values(_one_of("", *PRECISIONS), " or ".join(PRECISIONS))
 
-
-READERS = _readers()
+OBJECT = Values(_json(_is_object), "a JSON object", canonical)
+PROTOCOL = Values(
+    _json(_is_protocol), "a JSON object with a list of texts as `published`, if any", canonical
+)
+SCORES = Values(_json(_is_scores), "a JSON object of numbers", canonical)
+REASONS = Values(_json(_is_reasons), "a JSON object of texts", canonical)
+TEXTS = Values(_json(_is_texts), "a JSON list of texts", canonical)
+OPERATORS = Values(TEXTS.read, TEXTS.expected, json.dumps)
+"""With spaces, as files have them since before the other columns had none."""
+JSON = (OBJECT, PROTOCOL, SCORES, REASONS, TEXTS, OPERATORS)

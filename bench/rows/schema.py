@@ -8,7 +8,6 @@ somebody does.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +36,8 @@ def upgraded(row: Row) -> Row:
     cell = cell_id(
         row,
         PROTOCOL_VERSION,
-        params=differing(json.loads(row.params), defaults),
-        protocol=differing(json.loads(row.protocol_fields), protocol_defaults(PROTOCOL_VERSION)),
+        params=differing(row.params, defaults),
+        protocol=differing(row.protocol_fields, protocol_defaults(PROTOCOL_VERSION)),
     )
     return replace(row, schema=SCHEMA, cell=cell, formerly=row.cell)
 

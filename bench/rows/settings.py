@@ -24,17 +24,22 @@ if TYPE_CHECKING:
 
 def params_key(row: Row) -> str:
     """Of the method's parameters."""
-    return _key("methods", row.method, row.method_version, row.params, _project())
+    return _key("methods", row.method, row.method_version, row.texts["params"], _project())
 
 
 def options_key(row: Row) -> str:
     """Of the data set's options."""
-    return _key("datasets", row.dataset, row.dataset_version, row.dataset_params, _project())
+    text = row.texts["dataset_params"]
+    return _key("datasets", row.dataset, row.dataset_version, text, _project())
+
+
+def protocol_key(row: Row) -> str:
+    """Of the protocol's fields."""
+    return _protocol_key(row.texts["protocol_fields"])
 
 
 @lru_cache(maxsize=4096)
-def protocol_key(fields: str) -> str:
-    """Of the protocol's fields, the JSON of the column."""
+def _protocol_key(fields: str) -> str:
     return settings_key(json.loads(fields), protocol_defaults())
 
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.disk import replace_file
 from bench.errors import StoreError
+from bench.rows.column import FOUND
 from bench.rows.csv_file import MEND, CsvLine, put_rows, read_lines, shown, sort_rows, write_csv
 from bench.rows.journal import Journal
 from bench.rows.lock import Lock
-from bench.rows.row import SCHEMA, SCORE, Row, columns, newest, succeed
+from bench.rows.row import SCHEMA, Row, columns, newest, succeed
 from bench.rows.upgrade import artifacts_of, current, finish, upgrade
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def merge(target: ResultStore, sources: Sequence[ResultStore]) -> list[tuple[Row
             merged[row.cell] = (
                 row if old is None else succeed(*((row, old) if is_kept else (old, row)))
             )
-            if old is not None and any(getattr(old, s) != getattr(row, s) for s in columns(SCORE)):
+            if old is not None and any(getattr(old, s) != getattr(row, s) for s in columns(*FOUND)):
                 conflicts.append((merged[row.cell], old if is_kept else row))
     # Before the rows, so that none ever stands without its environment.
     for source, row in origin.values():

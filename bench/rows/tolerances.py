@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import ConfigError, StoreError
-from bench.rows.row import SCORE, Row
+from bench.errors import ConfigError
+from bench.rows.row import COLUMNS, Row, columns
 from bench.settings.tables import Amount, checked, types_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_SCORES = [f for f in fields(Row) if f.metadata.get("group") == SCORE]
-FRACTIONS = tuple(f.name for f in _SCORES if f.type == "float | None" and "threshold" not in f.name)
-COUNTS = tuple(f.name for f in _SCORES if f.type in ("int", "int | None"))
-SIZES = ("params_m", "params_trainable_m", "gflops")
+FRACTIONS = columns("score")
+COUNTS = columns("count")
+RELATIVE = tuple(name for name, column in COLUMNS.items() if column.is_gated)
+SIZES = tuple(name for name in RELATIVE if name in columns("cost"))
 """What no seed changes."""
-RELATIVE = ("pixel_f1max_threshold", *SIZES)
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,7 @@ class Tolerances:
 def figures_of(row: Row) -> dict[str, float | None]:
     """Everything that is gated: scores, counts, parameters, FLOPs, scores by other evaluators."""
     found = {name: getattr(row, name) for name in (*FRACTIONS, *COUNTS, *RELATIVE)}
-    try:
-        published = json.loads(row.published)
-    except ValueError as error:
-        raise StoreError(f"cell {row.cell}: column 'published' is not JSON: {error}") from error
-    return found | {f"published.{name}": value for name, value in published.items()}
+    return found | {f"published.{name}": value for name, value in row.published.items()}
 
 
 def one_swap(metric: str, row: Row) -> float:

@@ -18,7 +18,7 @@ from bench.plan import discovery
 from bench.plan.auxiliary import picture_fields
 from bench.profile import FitMeter, profile
 from bench.rows import provenance
-from bench.rows.row import DEGENERATE, Row, columns
+from bench.rows.row import DEGENERATE, Row
 from bench.run.artifacts import save_artifacts
 from bench.run.context import (
     CellRun,
@@ -99,12 +99,11 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     if job.keep_maps:
         _keep_maps(job, test, epochs.shown, report)
     environment = provenance.environment(_packages(cell)) | _device_facts(device)
-    known = set(columns())
     row = Row.of(
         cell,
         environment,
         **score_columns(cell, method, epochs.scored, history, train, test),
-        **{k: v for k, v in complexity.items() if k in known},
+        **complexity,
         weights=", ".join(dict.fromkeys(run.identities)) or "none",
         auxiliary=_auxiliary(cell),
         weights_source=_joined(run.backbones, "source"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import shutil
 import signal
@@ -97,7 +96,7 @@ def refuse_changed_defaults(cells: Sequence[Cell], existing: Mapping[str, Row]) 
         ConfigError: names the field, both values and what to do.
     """
     for cell in cells:
-        made = json.loads(existing[cell.id].params) if cell.id in existing else {}
+        made = existing[cell.id].params if cell.id in existing else {}
         both = {name: value for name, value in cell.params.items() if name in made}
         for name, value in differing(both, made).items():
             raise ConfigError(

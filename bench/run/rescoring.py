@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,8 @@ from bench.evaluate.exact import evaluate
 from bench.evaluate.large import evaluate_large
 from bench.evaluate.result import VERSION
 from bench.evaluate.rounded import bounds
-from bench.plan.identity import canonical
-from bench.rows.row import RESCORED, Row
+from bench.rows.row import stored
+from bench.rows.row_values import RESCORED
 from bench.run.kept_maps import load_kept
 from bench.settings.protocol import make_protocol
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bench.evaluate.result import Evaluation
+    from bench.rows.row import Row
     from bench.run.kept_maps import KeptMaps
     from bench.settings.protocol import Protocol
 
@@ -48,7 +48,7 @@ def rescore(row: Row, artifacts: Path, budget_mb: float) -> Rescored:
     Raises:
         StoreError: no maps were kept, they are damaged, or each metric is of an epoch of its own.
     """
-    protocol = make_protocol(row.protocol, json.loads(row.protocol_fields), f"row {row.cell}")
+    protocol = make_protocol(row.protocol, row.protocol_fields, f"row {row.cell}")
     if protocol.epoch == "oracle-per-metric":
         raise StoreError(
             f"{row.cell}: each metric of protocol {row.protocol} has an epoch of its own, and maps "
@@ -61,15 +61,15 @@ def rescore(row: Row, artifacts: Path, budget_mb: float) -> Rescored:
 
     found = measured(kept.maps)
     wide = bounds(found, kept.levels, kept.coded, kept.masks, measured)
-    known: dict[str, Any] = {k: v for k, v in found.values.items() if k in Row.__dataclass_fields__}
+    known: dict[str, Any] = stored(found.values)
     new = replace(
         row,
         **known,
-        published=canonical(dict(found.published)),
-        undefined=canonical(dict(found.undefined)),
+        published=found.published,
+        undefined=found.undefined,
         evaluator=RESCORED,
         evaluator_version=VERSION,
-        bounds=canonical({k: v for k, v in wide.items() if k in known}),
+        bounds={k: v for k, v in wide.items() if k in known},
     )
     return Rescored(row, new, wide)
 

@@ -12,8 +12,8 @@ from bench.evaluate import Evaluation, evaluate
 from bench.evaluate.large import evaluate_large
 from bench.evaluate.result import VERSION
 from bench.files.tensors import ImageSet, TestMasks, fit_maps
-from bench.plan.identity import canonical
-from bench.rows.row import DEGENERATE, NOT_FINITE, SPOOLED, Row, map_kind
+from bench.rows.row import DEGENERATE, NOT_FINITE, map_kind, stored
+from bench.rows.row_values import SPOOLED
 from bench.run.predicting import predict, predict_in_parts
 from bench.run.spool import MapSpool
 
@@ -221,20 +221,19 @@ def score_columns(
     values = dict(chosen.evaluation.values)
     if cell.protocol.epoch == "oracle-per-metric":
         values |= {m: _best(scored, m) for m in BETTER}
-    known = {k: v for k, v in values.items() if k in Row.__dataclass_fields__}
     counts = chosen.evaluation.counts
     return {
-        **known,
-        "published": canonical(_published(cell, scored, chosen)),
-        "undefined": canonical(dict(chosen.evaluation.undefined)),
+        **stored(values),
+        "published": _published(cell, scored, chosen),
+        "undefined": chosen.evaluation.undefined,
         "epoch": None if cell.protocol.epoch == "oracle-per-metric" else chosen.epoch,
         "epochs": last.epoch,
-        "last_epoch": canonical(_last(last) if cell.protocol.is_oracle else {}),
+        "last_epoch": stored(last.evaluation.values) if cell.protocol.is_oracle else {},
         "transductive": method.is_transductive,
         "maps": chosen.kind,
         "evaluator": SPOOLED if test.is_large and chosen.kind != "none" else "",
         "evaluator_version": VERSION,
-        "suspect": canonical(suspicions(chosen.evaluation, history)),
+        "suspect": suspicions(chosen.evaluation, history),
         "n_train": len(train),
         "n_held_out": len(train.held_out),
         "n_test": len(test.samples),
@@ -276,8 +275,3 @@ def _published(cell: Cell, scored: Sequence[Scored], chosen: Scored) -> dict[str
         values = [s.evaluation.published[name] for s in scored]
         best[name] = max((v for v in values if v is not None), default=None)
     return best
-
-
-def _last(last: Scored) -> dict[str, float | None]:
-    values = last.evaluation.values
-    return {k: v for k, v in values.items() if k in Row.__dataclass_fields__}

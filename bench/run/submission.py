@@ -37,8 +37,8 @@ from bench.files.twins import (
     find_leaks,
     pixel_digests,
 )
-from bench.plan.identity import canonical
-from bench.rows.row import SPOOLED, Row, map_kind
+from bench.rows.row import Row, map_kind, stored
+from bench.rows.row_values import SPOOLED
 from bench.run.scoring import suspicions
 
 if TYPE_CHECKING:
@@ -175,15 +175,14 @@ def score_maps(part: Submitted, protocol: Protocol, budget_mb: float = math.inf)
             names=names,
             published=protocol.published,
         )
-    values = {k: v for k, v in evaluation.values.items() if k in Row.__dataclass_fields__}
     return {
-        **values,
-        "published": canonical(dict(evaluation.published)),
-        "undefined": canonical(dict(evaluation.undefined)),
+        **stored(evaluation.values),
+        "published": evaluation.published,
+        "undefined": evaluation.undefined,
         "maps": map_kind(None if maps is None else map(read_map, part.files)),
         "evaluator": SPOOLED if is_large else "",
         "evaluator_version": VERSION,
-        "suspect": canonical(suspicions(evaluation)),
+        "suspect": suspicions(evaluation),
         "n_test": len(labels),
         "n_anomalous": sum(labels),
         "n_unmasked": len(part.masks.unmasked),

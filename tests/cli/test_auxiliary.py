@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,7 +65,7 @@ def test_the_pictures_are_part_of_the_cell_and_of_the_row(mixed: Path, bench: Be
     done = bench(*RUN, "--set", "textures=dots")
     assert done.returncode == 0, done.stdout + done.stderr
     without, row = sorted(ResultStore(mixed / "results").rows(), key=lambda r: len(r.auxiliary))
-    value = json.loads(row.params)["textures"]
+    value = row.params["textures"]
     assert value.startswith("dots@")
     assert row.auxiliary == f"textures={value}"
     assert without.auxiliary == "textures=none"

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -337,5 +336,5 @@ def test_kept_maps_are_evaluated_again_without_a_training(project: Path, bench: 
     (after,) = ResultStore(project / "results").rows()
     assert (before.evaluator, after.evaluator) == ("", "rescored")
     assert (after.cell, after.started, after.fps) == (before.cell, before.started, before.fps)
-    for name, bound in json.loads(after.bounds).items():
+    for name, bound in after.bounds.items():
         assert getattr(after, name) == pytest.approx(getattr(before, name), abs=bound + 1e-12)

@@ -203,7 +203,7 @@ def make_old(results: Path) -> list[Row]:
             schema=1,
             cell=f"{number:012x}",
             method=METHODS[number % 3],
-            params=json.dumps({"batch": number}),
+            params={"batch": number},
         )
         rows.append(row)
         artifacts = results / "artifacts" / row.cell

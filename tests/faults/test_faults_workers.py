@@ -17,6 +17,7 @@ import pytest
 
 import bench.run.local
 from bench.plan.cells import Cell
+from bench.rows.column import FOUND
 from bench.rows.row import columns
 from bench.rows.store import ResultStore
 from bench.run.executors import ignore
@@ -301,7 +302,7 @@ def test_a_forked_worker_measures_the_same_scores_as_one_that_is_started_anew(
     (anew,) = ResultStore(project / "--seed-1").rows()
     forked = ResultStore(project / "--seeds-0,1,2").rows()
     assert [row.seed for row in forked] == [0, 1, 2]
-    for column in columns("score"):
+    for column in columns(*FOUND):
         assert getattr(forked[1], column) == getattr(anew, column)
     assert forked[1].threads == anew.threads
     assert forked[1].env == anew.env

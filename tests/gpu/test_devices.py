@@ -18,7 +18,8 @@ from bench.deploy.fitting import Options, fit_model
 from bench.deploy.inference import in_chunks
 from bench.plan import discovery
 from bench.plan.request import Request, plan_request
-from bench.rows.row import SCORE, columns
+from bench.rows.column import FOUND
+from bench.rows.row import columns
 from bench.run.driver import make_jobs
 from bench.run.in_process import InProcessExecutor
 from bench.run.job import Done
@@ -113,7 +114,7 @@ def test_the_same_cell_twice_on_a_device_has_the_same_scores(
     assert isinstance(first, Done)
     assert isinstance(again, Done)
     assert first.environment["device"].startswith("CPU") == (device == "cpu")
-    for column in columns(SCORE):
+    for column in columns(*FOUND):
         assert getattr(first.row, column) == getattr(again.row, column), column
 
 

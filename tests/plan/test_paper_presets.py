@@ -7,7 +7,7 @@ import pytest
 
 from bench.plan import discovery
 from bench.plan.cells import resolve_params
-from bench.plan.identity import canonical
+from bench.plan.identity import plain
 from bench.report.choice.line_rows import FITS
 from bench.report.paper.matching import Matcher
 from bench.report.paper.published import MEANS, PublishedNumbers
@@ -151,9 +151,9 @@ def _row(settings: Settings, dataset: str, method: str, category: str) -> Row:
         category=category,
         seed=0,
         protocol=protocol.name,
-        protocol_fields=canonical(protocol.identity()),
+        protocol_fields=plain(protocol.identity()),
         pretrained="pretrained",
-        params=canonical(params),
+        params=plain(params),
         data="feed",
         code="beef",
     )

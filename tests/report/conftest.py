@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench.plan.identity import plain
 from bench.report.paper.matching import Matcher
 from bench.report.paper.paper_table import PaperTable, build
 from bench.report.paper.table_files import load_table
@@ -64,7 +64,7 @@ def rows_of(settings: Settings, make_row: MakeRow) -> MakeRows:
 
     def make(spec: TableSpec, **changes: Any) -> list[Row]:
         matcher = Matcher(spec, settings)
-        fields = json.dumps(settings.protocol(spec.protocol).identity())
+        fields = plain(settings.protocol(spec.protocol).identity())
         return [
             make_row(
                 **{
@@ -74,7 +74,7 @@ def rows_of(settings: Settings, make_row: MakeRow) -> MakeRows:
                     "method": row.method,
                     "category": category,
                     "seed": seed,
-                    "params": json.dumps(matcher.params(row, category)),
+                    "params": plain(matcher.params(row, category)),
                     **changes,
                 }
             )

@@ -131,7 +131,7 @@ def test_a_score_that_becomes_undefined_or_defined_is_changed(
 
 
 def test_scores_of_other_evaluators_are_gated_too() -> None:
-    old, now = (row(published=json.dumps({"aupro_x": v})) for v in (0.5, 0.6))
+    old, now = (row(published={"aupro_x": v}) for v in (0.5, 0.6))
     assert changed_metrics(outcome([old], [now])) == ["published.aupro_x"]
 
 
@@ -204,7 +204,7 @@ def test_of_several_rows_with_a_cells_names_the_newest_is_compared() -> None:
         ({"data": "d00d"}, "data", "files feed -> d00d"),
         ({"env": "f00d"}, "environment", "env cafe -> f00d"),
         ({"threads": 2}, "environment", "threads None -> 2"),
-        ({"protocol_fields": '{"crop":2}'}, "protocol", 'protocol_fields {} -> {"crop":2}'),
+        ({"protocol_fields": {"crop": 2}}, "protocol", 'protocol_fields {} -> {"crop":2}'),
     ],
 )
 def test_the_part_that_changed_is_named(changes: dict[str, Any], part: str, text: str) -> None:

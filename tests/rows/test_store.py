@@ -6,7 +6,7 @@ import os
 import socket
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import psutil
 import pytest
@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import StoreError
+from bench.rows.column import Part
 from bench.rows.csv_file import read_csv, write_csv
 from bench.rows.row import columns
 from bench.rows.store import ResultStore, merge
-from tests.row_maker import make_row
+from tests.row_maker import make_row, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,7 +141,7 @@ def test_a_column_that_is_no_json_object_is_refused_with_line_and_column(
     tmp_path: Path, column: str, text: str
 ) -> None:
     file = tmp_path / "padim.csv"
-    write_csv(file, [row(**{column: text})])
+    write_text(file, row(), column, text)
     with pytest.raises(StoreError, match=rf"padim.csv:2: column '{column}' holds .*JSON.*; restor"):
         read_csv(file)
 
@@ -157,7 +158,7 @@ def test_a_column_that_is_no_json_object_is_refused_with_line_and_column(
 )
 def test_a_json_column_holds_what_the_reports_read(tmp_path: Path, column: str, text: str) -> None:
     file = tmp_path / "padim.csv"
-    write_csv(file, [row(**{column: text})])
+    write_text(file, row(), column, text)
     with pytest.raises(StoreError, match=rf":2: column '{column}' holds .*, not a JSON"):
         read_csv(file)
 
@@ -331,6 +332,7 @@ def test_a_failed_write_keeps_what_was_there(
     assert [f.name for f in (tmp_path / "mtd").iterdir()] == ["padim.csv"]
 
 
-def test_columns_have_one_group_each_and_keep_their_order() -> None:
-    groups = [columns(g) for g in ("identity", "score", "complexity", "provenance")]
-    assert [name for group in groups for name in group] == columns()
+def test_the_columns_of_a_part_keep_the_order_of_the_file() -> None:
+    of_parts = [name for part in get_args(Part) for name in columns(part)]
+    assert sorted(of_parts) == sorted(columns())
+    assert columns(*get_args(Part)) == columns()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import sys
 from dataclasses import replace
@@ -60,8 +59,8 @@ def old_row(of: Cell, /, **changes: Any) -> Row:
         "method_version": of.method_version,
         "seed": of.seed,
         "protocol": of.protocol.name,
-        "protocol_fields": json.dumps(of.protocol.identity()),
-        "params": json.dumps(dict(of.params)),
+        "protocol_fields": plain(of.protocol.identity()),
+        "params": plain(of.params),
         "image_auroc": 0.75,
         "started": "2026-01-01T00:00:00+00:00",
     }
@@ -70,7 +69,7 @@ def old_row(of: Cell, /, **changes: Any) -> Row:
 
 def unknown(**changes: Any) -> Row:
     """A row of schema 1 whose method is not here."""
-    return make_row(schema=1, method="elsewhere", cell="e" * 12, params='{"width":3}', **changes)
+    return make_row(schema=1, method="elsewhere", cell="e" * 12, params={"width": 3}, **changes)
 
 
 def as_records(file: Path) -> list[dict[str, str]]:
@@ -185,7 +184,7 @@ class Elsewhere(Method):
 def test_maps_made_elsewhere_count_by_all_that_is_known_of_them() -> None:
     row = unknown(kind="submitted", pretrained="unknown")
     assert upgraded(row).schema == SCHEMA
-    assert upgraded(row).cell != upgraded(replace(row, params='{"maps":"other"}')).cell
+    assert upgraded(row).cell != upgraded(replace(row, params={"maps": "other"})).cell
 
 
 def test_rows_that_differ_by_an_unstated_default_are_one_cell_and_the_newer_one_stays(
@@ -193,7 +192,7 @@ def test_rows_that_differ_by_an_unstated_default_are_one_cell_and_the_newer_one_
 ) -> None:
     cell = planned()
     short = {name: value for name, value in cell.params.items() if name != "sigma"}
-    older = old_row(cell, cell="a" * 12, params=json.dumps(short))
+    older = old_row(cell, cell="a" * 12, params=short)
     newer = old_row(cell, cell="b" * 12, seed=0, started="2026-02-01T00:00:00+00:00")
     store = old_folder(tmp_path, older, newer)
     settle(store)

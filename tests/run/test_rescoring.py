@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from bench.errors import StoreError
 from bench.evaluate import evaluate
 from bench.evaluate.result import VERSION
 from bench.files.packed import PackedMasks
-from bench.rows.row import RESCORED
+from bench.rows.row_values import RESCORED
 from bench.run.kept_maps import keep_maps, load_kept
 from bench.run.rescoring import rescore
 from tests.row_maker import make_row
@@ -62,14 +61,14 @@ def test_maps_come_back_within_their_levels_and_the_rest_as_it_was(cell: Cell) -
 @pytest.mark.parametrize("budget_mb", [1000, 0.001])
 @pytest.mark.parametrize("rule", ["method", "max"])
 def test_a_row_gets_new_scores_and_keeps_its_cell(cell: Cell, rule: str, budget_mb: float) -> None:
-    fields = json.dumps({"image_score": rule})
+    fields = {"image_score": rule}
     row = make_row(pixel_auroc=0.123, protocol_fields=fields, n_train=7, started="")
     found = rescore(row, cell.folder, budget_mb).new
     scores = cell.scores if rule == "method" else np.array([one.max() for one in cell.maps])
     wanted = evaluate(cell.maps, cell.masks, LABELS, scores).values
     assert (found.cell, found.n_train) == (row.cell, 7)
     assert (found.evaluator, found.evaluator_version) == (RESCORED, VERSION)
-    for name, bound in json.loads(found.bounds).items():
+    for name, bound in found.bounds.items():
         assert getattr(found, name) == pytest.approx(wanted[name], abs=bound + 1e-12)
     assert found.image_auroc == wanted["image_auroc"]
 
@@ -77,7 +76,7 @@ def test_a_row_gets_new_scores_and_keeps_its_cell(cell: Cell, rule: str, budget_
 def test_what_cannot_be_rescored_says_why(cell: Cell, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no maps were kept; `bench run --keep-maps`"):
         rescore(make_row(), tmp_path, 1000)
-    oracle = make_row(protocol_fields=json.dumps({"epoch": "oracle-per-metric"}))
+    oracle = make_row(protocol_fields={"epoch": "oracle-per-metric"})
     with pytest.raises(StoreError, match=r"each metric .* has an epoch of its own"):
         rescore(oracle, cell.folder, 1000)
     (cell.folder / "kept" / "00002.npy").write_bytes(b"damaged")

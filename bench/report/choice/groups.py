@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -102,7 +101,7 @@ def groups(rows: Sequence[Row], alike: Sequence[str] = ()) -> list[Group]:
 def scored_alike(row: Row) -> tuple[object, ...]:
     """Equal for two rows whose scores may be compared, if they are of the same data."""
     options = (row.dataset_version, options_key(row), row.protocol)
-    return (row.dataset, *options, protocol_key(row.protocol_fields))
+    return (row.dataset, *options, protocol_key(row))
 
 
 def machine(row: Row, alike: Sequence[str]) -> str:
@@ -126,7 +125,7 @@ def options_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
 
 def _stated(row: Row) -> dict[str, Any]:
-    options = {**json.loads(row.dataset_params), **json.loads(row.protocol_fields)}
+    options = {**row.dataset_params, **row.protocol_fields}
     return {"data set version": row.dataset_version, **options}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from bench.errors import PluginError
@@ -68,7 +67,7 @@ def caution(dataset: str) -> list[str]:
 def marks(row: Row) -> dict[str, str]:
     """Marks that stand beside a method's name, with their meaning."""
     found = []
-    if row.epochs is not None and row.last_epoch != "{}":
+    if row.epochs is not None and row.last_epoch:
         found.append("†")
     if row.transductive:
         found.append("‡")
@@ -84,7 +83,7 @@ def marks(row: Row) -> dict[str, str]:
         found.append("◊")
     if row.maps:
         found.append({"none": "○", "constant": "●"}[row.maps])
-    found += [_SUSPECT[text] for text in json.loads(row.suspect) if text in _SUSPECT]
+    found += [_SUSPECT[text] for text in row.suspect if text in _SUSPECT]
     if row.speed and row.speed.split(" ")[0] != "speed-1":
         found.append("¶")
     if precision_of(row) != FULL:

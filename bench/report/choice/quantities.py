@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from typing import TYPE_CHECKING
 
-from bench.rows.row import COMPLEXITY, SCORE, Row, columns
+from bench.rows.row import Row, columns
 from bench.rows.text import percent, three_digits
 
 if TYPE_CHECKING:
@@ -14,28 +13,10 @@ if TYPE_CHECKING:
 
     from bench.settings.protocol import Protocol
 
-_TEXT = (
-    "published",
-    "undefined",
-    "last_epoch",
-    "maps",
-    "evaluator",
-    "bounds",
-    "suspect",
-    "speed",
-    "memory",
-    "flops_uncounted",
-)
-_COUNTS = (
-    *("epoch", "epochs", "transductive", "n_train", "n_test", "n_anomalous", "n_unmasked"),
-    *("n_held_out", "n_leaked", "regions", "regions_lost", "fps_batch", "noisy", "steps"),
-    *("pixel_f1max_threshold", "evaluator_version"),
-)
-
-SCORES = tuple(c for c in columns(SCORE) if c not in (*_TEXT, *_COUNTS))
+SCORES = columns("score")
 """Columns that hold a fraction, higher is better."""
 
-COSTS = tuple(c for c in columns(COMPLEXITY) if c not in (*_TEXT, *_COUNTS))
+COSTS = columns("cost")
 """Columns that hold a time, a size or a rate."""
 
 _INVERSE = {
@@ -109,7 +90,7 @@ def quantity(row: Row, name: str) -> float | None:
     if name in SCORES or name in COSTS:
         found: float | None = getattr(row, name)
         return found
-    value = json.loads(row.published).get(name)
+    value = row.published.get(name)
     return None if value is None else float(value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -90,13 +89,13 @@ class Selection:
         found = list(rows)
         for key, value in self.params.items():
             method, _, name = key.rpartition(".")
-            having = [r for r in found if method in ("", r.method) and name in _params(r)]
+            having = [r for r in found if method in ("", r.method) and name in r.params]
             if not having:
                 _refuse_parameter(key, rows)
-            kept = [row for row in having if _params(row)[name] == value]
+            kept = [row for row in having if row.params[name] == value]
             lost = {row.method for row in having} - {row.method for row in kept}
             if lost:
-                values = sorted({plain(_params(r)[name]) for r in having if r.method in lost})
+                values = sorted({plain(r.params[name]) for r in having if r.method in lost})
                 raise ConfigError(
                     f"--param {key}={plain(value)}: {', '.join(sorted(lost))} has no such row; "
                     f"there are {some(values, 12)}"
@@ -128,14 +127,9 @@ def _refuse_parameter(key: str, rows: Sequence[Row]) -> NoReturn:
     if not theirs:
         methods = {row.method for row in rows}
         raise ConfigError(f"--param {key}: no row of {method!r}; {nearest(method, methods)}")
-    known = {name for row in theirs for name in _params(row)}
+    known = {name for row in theirs for name in row.params}
     text = f"{method} has no parameter {name!r}" if method else "no row has it"
     raise ConfigError(f"--param {key}: {text}; {nearest(name, known)}")
-
-
-def _params(row: Row) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(row.params)
-    return found
 
 
 def _refuse_unknown(what: str, names: Sequence[str], known: set[str]) -> None:

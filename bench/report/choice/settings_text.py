@@ -55,9 +55,9 @@ def options_text(row: Row, without: Collection[str] = ()) -> str:
     Args:
         without: options that are named elsewhere.
     """
-    options: dict[str, Any] = json.loads(row.dataset_params)
     defaults = defaults_of("datasets", row.dataset, row.dataset_version)
-    others = {name: value for name, value in sorted(options.items()) if name not in without}
+    options = sorted(row.dataset_params.items())
+    others = {name: value for name, value in options if name not in without}
     changed = [
         f"{name} = {plain(value)}"
         for name, value in others.items()
@@ -78,7 +78,7 @@ def _by_method(variants: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Seq
 
 def _rest(of_method: Mapping[str, Sequence[Row]]) -> dict[str, str]:
     """Of each variant the parameters that are not defaults, but those that tell it from others."""
-    firsts = [json.loads(rows[0].params) for rows in of_method.values()]
+    firsts = [rows[0].params for rows in of_method.values()]
     names = {name for params in firsts for name in params}
     told = {n for n in names if len({json.dumps(params.get(n)) for params in firsts}) > 1}
     return {name: _changed(rows, told) for name, rows in of_method.items()}
@@ -93,7 +93,7 @@ def _changed(rows: Sequence[Row], told: Collection[str]) -> str:
     if defaults is None:
         unknown = f"defaults of {first.method} version {first.method_version} are not known here"
         return f"{', '.join(parts)}; {unknown}"
-    names = {name for row in rows for name in json.loads(row.params)} - set(told)
+    names = {name for row in rows for name in row.params} - set(told)
     return "; ".join([", ".join(parts), *([OTHERS] if len(parts) < len(names) else [])])
 
 
@@ -108,7 +108,7 @@ def unlike(
     defaults = {k: json.dumps(v) for k, v in values.items()}
     found: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        for name, value in json.loads(row.params).items():
+        for name, value in row.params.items():
             if name in without:
                 continue
             categories = found.setdefault(name, {}).setdefault(json.dumps(value), [])

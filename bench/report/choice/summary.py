@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from tabulate import tabulate
@@ -111,11 +110,10 @@ def _of_rows(
 
 def _undefined(row: Row) -> list[str]:
     """Which scores of the table are not defined, and why."""
-    reasons: dict[str, str] = json.loads(row.undefined)
     names: dict[str, list[str]] = {}
     for name, column in COLUMNS:
-        if column in reasons:
-            names.setdefault(reasons[column], []).append(name)
+        if column in row.undefined:
+            names.setdefault(row.undefined[column], []).append(name)
     return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
 
 

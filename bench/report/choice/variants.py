@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from bench.rows.settings import defaults_of, params_key, precision_of
@@ -131,4 +130,4 @@ def _distance(a: Row, b: Row) -> int:
 def _params(row: Row) -> dict[str, Any]:
     """Every parameter; one that was added since the row was made has its default."""
     known = defaults_of("methods", row.method, row.method_version) or {}
-    return {**known, **json.loads(row.params)}
+    return {**known, **row.params}

@@ -125,9 +125,9 @@ def _place(table: Table) -> dict[str, str]:
         "place": table.group.place,
         "machine": table.group.machine,
         "protocol": first.protocol,
-        "protocol_fields": first.protocol_fields,
+        "protocol_fields": first.texts["protocol_fields"],
         "dataset": first.dataset,
-        "dataset_params": first.dataset_params,
+        "dataset_params": first.texts["dataset_params"],
     }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -146,12 +145,11 @@ def _score(rows: Sequence[Row], metric: str, categories: Sequence[str]) -> float
 
 def input_side(row: Row) -> float | None:
     """Side of the network's input in pixels; None where neither protocol nor method says."""
-    resize = json.loads(row.protocol_fields).get("resize")
-    crop = json.loads(row.protocol_fields).get("crop")
-    if crop:
+    resize = row.protocol_fields.get("resize")
+    if crop := row.protocol_fields.get("crop"):
         return float(crop)
     if resize == "method":
-        resize = json.loads(row.params).get("input_size")
+        resize = row.params.get("input_size")
     if isinstance(resize, list):
         return float((resize[0] * resize[1]) ** 0.5)
     return float(resize) if isinstance(resize, (int, float)) else None

@@ -71,7 +71,7 @@ def memory_plots(rows: Sequence[Row]) -> list[MemoryPlot]:
     ]
 
     def place(row: Row) -> tuple[object, ...]:
-        data = (row.dataset, row.dataset_version, row.dataset_params)
+        data = (row.dataset, row.dataset_version, row.texts["dataset_params"])
         options = json.dumps(_options(row), sort_keys=True)
         return (*data, options, row.device, row.threads, row.memory)
 
@@ -96,8 +96,8 @@ def memory_plots(rows: Sequence[Row]) -> list[MemoryPlot]:
 
 def _options(row: Row) -> dict[str, Any]:
     """Of data set and protocol, without the size of the input."""
-    fields = {k: v for k, v in json.loads(row.protocol_fields).items() if k not in _SIZES}
-    return {**json.loads(row.dataset_params), **fields}
+    fields = {k: v for k, v in row.protocol_fields.items() if k not in _SIZES}
+    return {**row.dataset_params, **fields}
 
 
 _SIZES = ("resize", "crop", "mask_size")
@@ -107,7 +107,7 @@ def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows by method and what tells its settings apart, of settings with two sizes or more."""
 
     def setting(row: Row) -> tuple[object, ...]:
-        params = {k: v for k, v in json.loads(row.params).items() if k != "input_size"}
+        params = {k: v for k, v in row.params.items() if k != "input_size"}
         own = (row.method, row.method_version, row.pretrained, precision_of(row))
         return (*own, json.dumps(params, sort_keys=True))
 
@@ -207,14 +207,13 @@ def memory_saving_curves(published: PublishedNumbers, rows: Sequence[Row]) -> li
 def _measured_curves(rows: Sequence[Row]) -> list[MemoryCurve]:
     """At least two stacks of one setting, on one machine."""
     flows = [
-        row
-        for row in rows
-        if row.method == "pyramidflow" and row.fit_mb and "stacks" in json.loads(row.params)
+        row for row in rows if row.method == "pyramidflow" and row.fit_mb and "stacks" in row.params
     ]
 
     def setting(row: Row) -> tuple[object, ...]:
-        params = {k: v for k, v in json.loads(row.params).items() if k != "stacks"}
-        place = (row.dataset, row.dataset_version, row.dataset_params, row.protocol_fields)
+        params = {k: v for k, v in row.params.items() if k != "stacks"}
+        options = (row.texts["dataset_params"], row.texts["protocol_fields"])
+        place = (row.dataset, row.dataset_version, *options)
         own = (row.method_version, row.pretrained, precision_of(row))
         known = (*own, json.dumps(params, sort_keys=True))
         return (*known, *place, row.device, row.threads, row.memory)
@@ -222,7 +221,7 @@ def _measured_curves(rows: Sequence[Row]) -> list[MemoryCurve]:
     several = [
         group
         for group in q.group_by(flows, setting)
-        if len({json.loads(row.params)["stacks"] for row in group}) > 1
+        if len({row.params["stacks"] for row in group}) > 1
     ]
     firsts = [group[0] for group in several]
     places = differing([_options(row) for row in firsts])
@@ -230,14 +229,14 @@ def _measured_curves(rows: Sequence[Row]) -> list[MemoryCurve]:
     for group in several:
         by_stacks: dict[int, list[Row]] = {}
         for row in group:
-            by_stacks.setdefault(json.loads(row.params)["stacks"], []).append(row)
+            by_stacks.setdefault(row.params["stacks"], []).append(row)
         stacks = tuple(sorted(by_stacks))
         medians = [q.median_cost(by_stacks[count], "fit_mb") for count in stacks]
         told = told_apart(group[0], firsts, without=("stacks", *_NAMED))
         mine = _options(group[0])
         told += [f"{key}={plain(mine[key])}" for key in places if key in mine]
         values = tuple((value or 0.0) / 1000 for value in medians)
-        saves = bool(json.loads(group[0].params).get("save_memory"))
+        saves = bool(group[0].params.get("save_memory"))
         curves.append(MemoryCurve(_label(group, told), stacks, values, False, saves))
     return curves
 
@@ -249,7 +248,7 @@ _NAMED = ("save_memory", "levels", "channels", "input_size")
 def _label(rows: Sequence[Row], told: Sequence[str]) -> str:
     """Settings, data, machine, and how memory was measured."""
     row, marked = rows[0], _marks(rows)
-    params = json.loads(row.params)
+    params = row.params
     kind = _KINDS[bool(params.get("save_memory"))]
     side = input_side(row)
     parts = [

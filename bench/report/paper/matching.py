@@ -3,10 +3,8 @@ are left out."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bench.plan import discovery
@@ -52,6 +50,10 @@ class Match:
     def seeds(self) -> tuple[int, ...]:
         """Seeds that the numbers come from."""
         return tuple(sorted({row.seed for row in self.rows}))
+
+
+_DECIDING = ("category", "pretrained", "protocol", "protocol_fields", "dataset_params", "params")
+"""Columns by which a row belongs to a row of a table, or does not."""
 
 
 class Matcher:
@@ -106,8 +108,7 @@ class Matcher:
     def verdict(self, spec_row: RowSpec, row: Row) -> Verdict:
         """Whether a row has the settings of a table row."""
         # Rows differ in few of these: thousands of rows ask the same question.
-        setting = (row.category, row.pretrained, row.protocol, row.protocol_fields)
-        key = (spec_row.label, *setting, row.dataset_params, row.params)
+        key = (spec_row.label, *map(row.key, _DECIDING))
         if key not in self._verdicts:
             self._verdicts[key] = self._verdict(spec_row, row)
         return self._verdicts[key]
@@ -119,11 +120,11 @@ class Matcher:
             return Verdict(Step.RANDOM, "random encoder weights, never beside published numbers")
         if row.protocol != self.protocol.name:
             return Verdict(Step.PROTOCOL, f"protocol {row.protocol}, not {self.protocol.name}")
-        if changed := _changed(self._fields, _parsed(row.protocol_fields)):
+        if changed := _changed(self._fields, row.protocol_fields):
             return Verdict(Step.PROTOCOL, f"protocol {row.protocol} with {changed}")
-        if changed := _changed(self._options, _parsed(row.dataset_params)):
+        if changed := _changed(self._options, row.dataset_params):
             return Verdict(Step.DATASET, f"data set with {changed}")
-        measured = _parsed(row.params)
+        measured = row.params
         pictures = picture_fields(self.plugin(spec_row)) if spec_row.method else []
         wanted = _without_folders(self.params(spec_row, row.category), pictures)
         if changed := _changed(wanted, _without_folders(measured, pictures)):
@@ -190,13 +191,6 @@ class Matcher:
             f"{counted(count, 'row')} of {method}: {reason}"
             for (method, reason), count in sorted(counts.items())
         ]
-
-
-@lru_cache(maxsize=4096)
-def _parsed(text: str) -> dict[str, Any]:
-    """JSON of a row's column; few texts stand in many rows. Not to be changed."""
-    values: dict[str, Any] = json.loads(text)
-    return values
 
 
 def _without_folders(params: Mapping[str, Any], pictures: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -314,8 +313,7 @@ class _Builder:
         """Notes on scores that rows of these categories do not have, with their reasons."""
         lacking = [r for r in group if r.category in members and q.quantity(r, name) is None]
         reasons = {
-            (r.category, json.loads(r.undefined).get(name, "the row has no such score"))
-            for r in lacking
+            (r.category, r.undefined.get(name, "the row has no such score")) for r in lacking
         }
         texts = [f"{q.label(name)} of {c} is not defined: {why}" for c, why in sorted(reasons)]
         return tuple(sorted(map(self.own.id, texts), key=lambda id: (len(id), id)))

@@ -11,12 +11,12 @@ from bench.report.choice.groups import differing, options_of, scored_alike
 from bench.report.choice.quantities import group_by
 from bench.report.site.lines import BoardLine, finish, lines_of
 from bench.report.site.names import slug
-from bench.report.site.parameters import Parameter, options, read_json
+from bench.report.site.parameters import Parameter, options
 from bench.report.site.plugins import Plugins
 from bench.rows.text import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from bench.rows.row import Row
 
@@ -37,7 +37,7 @@ class Board:
     key: str
     anchor: str
     title: str
-    protocol_fields: dict[str, Any]
+    protocol_fields: Mapping[str, Any]
     options: tuple[Parameter, ...]
     categories: tuple[str, ...]
     lines: tuple[BoardLine, ...] = ()
@@ -60,11 +60,7 @@ class Board:
 
 
 def boards(rows: Iterable[Row], plugins: Plugins | None = None) -> list[Board]:
-    """Every board, by data set and protocol; the standard one first.
-
-    Raises:
-        StoreError: a row whose JSON columns cannot be read.
-    """
+    """Every board, by data set and protocol; the standard one first."""
     plugins = plugins or Plugins()
     groups = group_by(rows, scored_alike)
     groups.sort(key=lambda group: _place(group[0]))
@@ -74,7 +70,7 @@ def boards(rows: Iterable[Row], plugins: Plugins | None = None) -> list[Board]:
 
 def _place(row: Row) -> tuple[object, ...]:
     """Sorts boards: by data set, the standard protocol first."""
-    return row.dataset, row.protocol != "standard", row.protocol, row.protocol_fields
+    return row.dataset, row.protocol != "standard", row.protocol, row.texts["protocol_fields"]
 
 
 def _titles(rows: Sequence[Row]) -> list[str]:
@@ -109,7 +105,7 @@ def _make_board(rows: Sequence[Row], title: str, plugins: Plugins) -> Board:
         key=key,
         anchor=f"{slug(row.protocol)}-{key[:4]}",
         title=title,
-        protocol_fields=read_json(row, "protocol_fields"),
+        protocol_fields=row.protocol_fields,
         options=options(row, plugins.option_defaults(row)),
         categories=tuple(sorted(every)),
         lines=tuple(finish(fair, every, plugins)),

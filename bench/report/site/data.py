@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from bench.errors import StoreError
 from bench.report.paper.published import PublishedNumbers, load_published
 from bench.report.site.boards import Board, boards
-from bench.report.site.parameters import read_json
 from bench.report.site.plugins import Plugins, load_plugins
 from bench.report.site.printed import PrintedLine, Printer
 from bench.report.site.printed_marks import load_marks
@@ -87,8 +86,7 @@ def load_site_data(folders: Sequence[Path], skipped: Sequence[str] = ()) -> Site
         skipped: protocols that no page shows.
 
     Raises:
-        StoreError: a folder that is missing, a file that cannot be read, a row with a damaged
-            column, no row at all.
+        StoreError: a folder that is missing, a file that cannot be read, no row at all.
     """
     cells: dict[str, Row] = {}
     for folder in folders:
@@ -103,7 +101,6 @@ def load_site_data(folders: Sequence[Path], skipped: Sequence[str] = ()) -> Site
     shown = [row for row in rows if row.protocol not in skipped]
     if not shown:
         raise StoreError(f"every row is of protocol {', '.join(skipped)}, whose scores say nothing")
-    _check_json(rows)
     published = load_published()
     plugins = load_plugins(rows, published)
     return SiteData(
@@ -115,37 +112,6 @@ def load_site_data(folders: Sequence[Path], skipped: Sequence[str] = ()) -> Site
         environments=_environments(folders, {row.env for row in rows}),
         artifacts=_artifacts(folders, cells),
     )
-
-
-def _check_json(rows: Sequence[Row]) -> None:
-    """Refuse JSON of another kind than the pages read."""
-    seen: set[tuple[str, str]] = set()
-    for row in rows:
-        for column in ("params", "protocol_fields", "dataset_params", "undefined", "published"):
-            text = getattr(row, column)
-            if (column, text) in seen:
-                continue
-            seen.add((column, text))
-            wrong = _wrong_json(column, read_json(row, column))
-            if wrong:
-                raise StoreError(
-                    f"cell {row.cell} of {row.method} on {row.dataset}: column {column!r} holds "
-                    f"{wrong}; restore the file or run the cell again"
-                )
-
-
-def _wrong_json(column: str, value: object) -> str:
-    """What is not as it should be; empty where nothing is."""
-    if not isinstance(value, dict):
-        return f"{json.dumps(value)[:40]}, not names and values"
-    if column == "published":
-        odd = [n for n, v in value.items() if not isinstance(v, (int, float, type(None)))]
-        return f"{odd[0]!r} without a number" if odd else ""
-    if column == "protocol_fields":
-        names = value.get("published", [])
-        right = isinstance(names, list) and all(isinstance(n, str) for n in names)
-        return "" if right else "'published' without a list of names"
-    return ""
 
 
 def _environments(folders: Sequence[Path], keys: set[str]) -> dict[str, Mapping[str, str]]:

@@ -24,7 +24,7 @@ from bench.report.choice.quantities import (
 )
 from bench.report.choice.variants import configurations, identity_of_weights, told_by_weights
 from bench.report.site.names import backbone, prior
-from bench.report.site.parameters import changed, differing, read_json
+from bench.report.site.parameters import changed, differing
 from bench.rows.row import MAIN_SCORES
 from bench.rows.settings import precision_of
 from bench.rows.text import fixed, plain, some
@@ -179,7 +179,7 @@ def _lines(
         kept = single(group, replaced)
         chosen = choose(kept)
         yield BoardLine(
-            key=digest([board, line(kept[0]), sorted({row.params for row in kept})]),
+            key=digest([board, line(kept[0]), sorted({row.texts["params"] for row in kept})]),
             rows=chosen.every_row,
             older=tuple(row for row in group if row.cell in replaced),
             uncounted=tuple(
@@ -266,7 +266,7 @@ def _label(line: BoardLine, siblings: Sequence[BoardLine], defaults: Mapping[str
         parts.append("other test data")
     own = set(differing(line.rows))
     among = differing([row for other in siblings for row in other.rows])
-    params = read_json(line.first, "params")
+    params = line.first.params
     parts += [
         f"{name} by category" if name in own else f"{name} {plain(params.get(name))}"
         for name in sorted({*among, *changed(line.rows, defaults)})
@@ -286,7 +286,7 @@ def value_of(line: BoardLine, name: str, categories: Sequence[str]) -> Value:
     if name in COSTS:
         return _cost(line, name)
     if name == PRINTED_AUPRO:
-        published = read_json(line.first, "protocol_fields").get("published", ())
+        published = line.first.protocol_fields.get("published", ())
         own = [n for n in published if "aupro" in n]
         if not own:
             return Value("")

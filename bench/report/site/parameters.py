@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import StoreError
 from bench.report.choice import groups
 from bench.rows.text import plain
 
@@ -46,23 +44,8 @@ def options(row: Row, defaults: Mapping[str, Any]) -> tuple[Parameter, ...]:
             plain(defaults[name]) if name in defaults else None,
             name in defaults and value != defaults[name],
         )
-        for name, value in sorted(read_json(row, "dataset_params").items())
+        for name, value in sorted(row.dataset_params.items())
     )
-
-
-def read_json(row: Row, column: str) -> Any:
-    """The value of a column that holds JSON.
-
-    Raises:
-        StoreError: it does not.
-    """
-    try:
-        return json.loads(getattr(row, column))
-    except ValueError as error:
-        raise StoreError(
-            f"cell {row.cell} of {row.method} on {row.dataset}: column {column!r} is not JSON "
-            f"({error}); restore the file or run the cell again"
-        ) from error
 
 
 def differing(rows: Iterable[Row]) -> list[str]:
@@ -86,7 +69,7 @@ def parameters(rows: Sequence[Row], defaults: Mapping[str, Any]) -> list[Paramet
     """Every parameter of the rows, in the order of their names."""
     places: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        for name, value in read_json(row, "params").items():
+        for name, value in row.params.items():
             found = places.setdefault(name, {}).setdefault(plain(value), [])
             if row.category not in found:
                 found.append(row.category)
@@ -102,10 +85,10 @@ def parameters(rows: Sequence[Row], defaults: Mapping[str, Any]) -> list[Paramet
     ]
 
 
-def _sets(rows: Iterable[Row]) -> list[dict[str, Any]]:
+def _sets(rows: Iterable[Row]) -> list[Mapping[str, Any]]:
     """The different sets of parameters."""
-    first = {row.params: row for row in rows}
-    return [read_json(row, "params") for row in first.values()]
+    first = {row.texts["params"]: row for row in rows}
+    return [row.params for row in first.values()]
 
 
 def _by_category(found: Mapping[str, Sequence[str]]) -> str:

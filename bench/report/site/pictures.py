@@ -142,8 +142,8 @@ def _absent(what: str, categories: Sequence[str], line: BoardLine) -> list[tuple
     """A sentence for each set of parameters, since each has a command of its own."""
     firsts = {row.category: row for row in reversed(line.rows) if row.category in categories}
     sentences = []
-    for params in dict.fromkeys(firsts[c].params for c in categories):
-        alike = [c for c in categories if firsts[c].params == params]
+    for params in dict.fromkeys(firsts[c].key("params") for c in categories):
+        alike = [c for c in categories if firsts[c].key("params") == params]
         where = "" if len(alike) == len(line.categories) else f" of {', '.join(alike)}"
         text = f"No {what}{where} lie among the results from which this site was made"
         sentences.append((text, rerun(firsts[alike[0]], categories=alike)))

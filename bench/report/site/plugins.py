@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, PluginError
 from bench.plan import discovery
+from bench.plan.identity import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,28 +37,24 @@ class Plugins:
         plugin = self.methods.get(row.method)
         if plugin is None or plugin.version != row.method_version:
             return {}
-        return _plain(plugin.defaults())
+        return plain(plugin.defaults())
 
     def option_defaults(self, row: Row) -> dict[str, Any]:
         """Default of each option of the data set; empty where that version is not here."""
         plugin = self.datasets.get(row.dataset)
         if plugin is None or plugin.version != row.dataset_version:
             return {}
-        return _plain(plugin.defaults())
+        return plain(plugin.defaults())
 
     def shows_people(self, dataset: str) -> bool:
         """Whether the images of a data set are personal data, which no page shows."""
         plugin = self.datasets.get(dataset)
         return plugin is not None and bool(plugin.constants.get("shows_people"))
 
-    def categories(self, dataset: str, options: str = "{}") -> frozenset[str]:
-        """Every category of a data set; empty where nobody says.
-
-        Args:
-            options: of the data set, as JSON.
-        """
+    def categories(self, dataset: str, options: Mapping[str, Any] | None = None) -> frozenset[str]:
+        """Every category of a data set, with its options; empty where nobody says."""
         plugin = self.datasets.get(dataset)
-        counted = _counted(plugin, options) if plugin else frozenset()
+        counted = _counted(plugin, options or {}) if plugin else frozenset()
         return counted or self.printed.get(dataset, frozenset())
 
 
@@ -72,12 +68,6 @@ def load_plugins(rows: Iterable[Row], published: PublishedNumbers) -> Plugins:
         printed={name: _printed(published, name) for name in datasets},
         runnable=tuple(plugin.name for plugin in discovery.describe_all("methods")[0]),
     )
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON brings them back."""
-    plain: dict[str, Any] = json.loads(json.dumps(values))
-    return plain
 
 
 def _describe(kind: Kind, names: Iterable[str]) -> dict[str, Plugin]:
@@ -97,10 +87,10 @@ def _printed(published: PublishedNumbers, dataset: str) -> frozenset[str]:
     return frozenset(n for n in names if n != "any" and n.split("_")[0] != "mean")
 
 
-def _counted(plugin: Plugin, options: str) -> frozenset[str]:
+def _counted(plugin: Plugin, options: Mapping[str, Any]) -> frozenset[str]:
     """Categories for which the data set has published counts, under these options."""
     try:
-        dataset = discovery.make(plugin, json.loads(options), root=Path())
+        dataset = discovery.make(plugin, options, root=Path())
         return frozenset(dataset.expected())
     except (BenchError, TypeError):
         return frozenset()  # another version of the data set, with other options

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -147,7 +146,7 @@ def test_rows_with_other_weights_stand_in_no_common_line_and_are_named(make_row:
 
 def test_weights_are_not_named_where_parameters_tell_lines_apart(make_row: MakeRow) -> None:
     rows = [
-        make_row(weights=f"{name}@aaaa", params=json.dumps({"backbone": name}))
+        make_row(weights=f"{name}@aaaa", params={"backbone": name})
         for name in ("resnet18", "wide_resnet50_2")
     ]
     (group,) = groups(rows)

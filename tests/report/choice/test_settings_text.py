@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 def cflow(make_row: MakeRow, **params: Any) -> Row:
     values = {"backbone": "resnet18.tv_in1k", "batch": 32, "lr": 0.001, **params}
-    return make_row(method="cflow", params=json.dumps(values), image_auroc=0.6)
+    return make_row(method="cflow", params=values, image_auroc=0.6)
 
 
 LINE = "cflow: backbone resnet18.tv_in1k, lr 0.001, meta_epochs 3; others at their defaults"
@@ -49,7 +48,7 @@ def test_what_all_variants_of_a_method_share_is_said_once(make_row: MakeRow) -> 
 
 
 def test_settings_of_a_version_that_is_gone_are_all_named(make_row: MakeRow) -> None:
-    (group,) = groups([make_row(method="cflow", method_version=99, params='{"batch": 32}')])
+    (group,) = groups([make_row(method="cflow", method_version=99, params={"batch": 32})])
     assert group.legend == ["cflow: batch 32; defaults of cflow version 99 are not known here"]
 
 
@@ -64,12 +63,12 @@ def test_settings_of_a_version_that_is_gone_are_all_named(make_row: MakeRow) -> 
 def test_options_of_the_data_set_that_are_not_its_defaults_stand_in_the_title(
     options: dict[str, int], title: str, make_row: MakeRow
 ) -> None:
-    (group,) = groups([make_row(dataset_params=json.dumps(options))])
+    (group,) = groups([make_row(dataset_params=options)])
     assert group.title == f"synthetic, protocol standard{title}"
 
 
 def test_an_option_that_tells_two_tables_apart_is_named_once(make_row: MakeRow) -> None:
-    rows = [make_row(dataset_params=json.dumps({"bad": n, "good": 40})) for n in (16, 80)]
+    rows = [make_row(dataset_params={"bad": n, "good": 40}) for n in (16, 80)]
     assert [group.title for group in groups(rows)] == [
         f"synthetic, protocol standard; bad={n}; data set options: good = 40" for n in (16, 80)
     ]

@@ -50,7 +50,7 @@ def test_the_caption_of_single_rows_says_nothing_of_medians() -> None:
 
 
 def test_rows_of_two_protocols_are_never_in_one_table() -> None:
-    text = tables([row(), row(protocol="native", protocol_fields='{"mask_size":"native"}')])
+    text = tables([row(), row(protocol="native", protocol_fields={"mask_size": "native"})])
     assert text.count("image AUROC") == 2
 
 
@@ -90,7 +90,7 @@ def test_quiet_rows_decide_where_there_are_any() -> None:
 
 def test_settings_and_options_that_are_not_the_defaults_are_named() -> None:
     text = tables(
-        [row(params='{"dimensions":550}', dataset="synthetic", dataset_params='{"bad":80}')]
+        [row(params={"dimensions": 550}, dataset="synthetic", dataset_params={"bad": 80})]
     )
     assert text.startswith("synthetic, protocol standard; data set options: bad = 80; seed 0")
     assert text.splitlines()[-1] == "padim: dimensions 550"
@@ -111,7 +111,7 @@ def test_scores_that_say_nothing_are_left_out_with_a_word() -> None:
 
 
 def test_random_weights_oracle_epochs_and_transductive_scores_are_marked() -> None:
-    text = tables([row(pretrained="random", epochs=3, last_epoch='{"a":1}', transductive=True)])
+    text = tables([row(pretrained="random", epochs=3, last_epoch={"a": 1}, transductive=True)])
     assert "padim§†‡" in text.replace("†‡§", "§†‡")
     assert "random encoder weights" in text
     assert "chosen on the test set" in text
@@ -139,7 +139,7 @@ def test_the_caption_names_protocol_seeds_device_and_batch() -> None:
 
 
 def test_settings_by_category_make_one_mean_and_are_noted() -> None:
-    rows = [row(params='{"levels":4}'), row(category="b", image_auroc=0.25, params='{"levels":8}')]
+    rows = [row(params={"levels": 4}), row(category="b", image_auroc=0.25, params={"levels": 8})]
     text = tables(rows)
     assert "50.0" in text
     assert "#1" not in text
@@ -147,7 +147,7 @@ def test_settings_by_category_make_one_mean_and_are_noted() -> None:
 
 
 def test_several_settings_of_one_category_are_numbered() -> None:
-    text = tables([row(params='{"levels":4}'), row(params='{"levels":8}')])
+    text = tables([row(params={"levels": 4}), row(params={"levels": 8})])
     assert "padim #1 " in text
     assert "\npadim #2: levels=8" in text
     assert "differ by category" not in text
@@ -155,13 +155,13 @@ def test_several_settings_of_one_category_are_numbered() -> None:
 
 def test_an_undefined_score_says_why() -> None:
     reason = "no anomalous image in the test set"
-    text = tables([row(image_auroc=None, undefined=f'{{"image_auroc": "{reason}"}}')])
+    text = tables([row(image_auroc=None, undefined={"image_auroc": reason})])
     assert f"tile: image AUROC n/a: {reason}" in text
 
 
 def test_two_configurations_by_category_keep_apart() -> None:
     rows = [
-        row(category=category, params=f'{{"levels":{levels},"sigma":{sigma}}}')
+        row(category=category, params={"levels": levels, "sigma": sigma})
         for sigma in (1, 2)
         for category, levels in (("a", 4), ("b", 8))
     ]

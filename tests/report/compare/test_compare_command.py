@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,9 +49,9 @@ def fill(folder: Path, rows: list[Row]) -> str:
 
 def padims(make_row: MakeRow) -> list[Row]:
     return [
-        make_row(params='{"dimensions": 100}', image_auroc=0.9),
-        make_row(params='{"dimensions": 550}', image_auroc=0.8, pretrained="random"),
-        make_row(method="cflow", params='{"fibers": 8}', image_auroc=0.7),
+        make_row(params={"dimensions": 100}, image_auroc=0.9),
+        make_row(params={"dimensions": 550}, image_auroc=0.8, pretrained="random"),
+        make_row(method="cflow", params={"fibers": 8}, image_auroc=0.7),
     ]
 
 
@@ -156,8 +155,8 @@ def test_plot_leaves_out_scores_that_say_nothing_and_says_what_to_run(
     tmp_path: Path, make_row: MakeRow
 ) -> None:
     rows = [
-        timed(make_row, protocol="costs", params=json.dumps({"input_size": 128}), fit_mb=1.0),
-        timed(make_row, protocol="costs", params=json.dumps({"input_size": 256}), fit_mb=2.0),
+        timed(make_row, protocol="costs", params={"input_size": 128}, fit_mb=1.0),
+        timed(make_row, protocol="costs", params={"input_size": 256}, fit_mb=2.0),
     ]
     out = tmp_path / "plots"
     results = fill(tmp_path / "rows", rows)

@@ -33,8 +33,8 @@ def test_protocols_and_data_set_options_are_kept_apart_and_named(make_row: MakeR
     rows = [
         make_row(),
         make_row(protocol="native"),
-        make_row(dataset_params='{"size": 128}'),
-        make_row(dataset_params='{"size": 256}', dataset="mtd"),
+        make_row(dataset_params={"size": 128}),
+        make_row(dataset_params={"size": 256}, dataset="mtd"),
     ]
     titles = [group.title for group in groups(rows)]
     assert len(titles) == 4
@@ -51,9 +51,9 @@ def test_devices_are_kept_apart_for_costs_only(make_row: MakeRow) -> None:
 
 def test_settings_of_one_method_are_numbered_and_told_apart(make_row: MakeRow) -> None:
     rows = [
-        make_row(params='{"dimensions": 100, "sigma": 4.0}', image_auroc=0.9),
-        make_row(params='{"dimensions": 550, "sigma": 4.0}', image_auroc=0.8),
-        make_row(params='{"dimensions": 550, "sigma": 4.0}', pretrained="random", image_auroc=0.1),
+        make_row(params={"dimensions": 100, "sigma": 4.0}, image_auroc=0.9),
+        make_row(params={"dimensions": 550, "sigma": 4.0}, image_auroc=0.8),
+        make_row(params={"dimensions": 550, "sigma": 4.0}, pretrained="random", image_auroc=0.1),
     ]
     (group,) = groups(rows)
     assert list(group.variants) == ["padim #1", "padim #2", "padim #3"]
@@ -142,8 +142,8 @@ def test_a_verdict_against_the_means_says_in_how_many_categories(make_row: MakeR
 
 def test_options_that_do_not_differ_are_not_in_the_title(make_row: MakeRow) -> None:
     rows = [
-        make_row(protocol_fields='{"resize": [256, 256], "crop": null}'),
-        make_row(protocol_fields='{"resize": [512, 512], "crop": null}'),
+        make_row(protocol_fields={"resize": [256, 256], "crop": None}),
+        make_row(protocol_fields={"resize": [512, 512], "crop": None}),
     ]
     assert [group.title for group in groups(rows)] == [
         "synthetic, protocol standard; resize=256 x 256",
@@ -212,7 +212,7 @@ def test_a_variant_on_few_categories_does_not_collapse_the_comparison(make_row: 
     rows = [
         *six(make_row, "padim", 0.5),
         *six(make_row, "cflow", 0.4),
-        make_row(category="c0", params='{"dimensions": 550}', image_auroc=0.9),
+        make_row(category="c0", params={"dimensions": 550}, image_auroc=0.9),
         make_row(method="pyramidflow", category="c0", pixel_auroc=0.9),
     ]
     table = tabulate_metric(groups(rows)[0], "image_auroc")
@@ -305,10 +305,10 @@ def test_masks_that_are_missing_or_lost_are_named_beside_pixel_metrics(make_row:
 
 def test_the_csv_has_tests_intervals_protocol_and_weights(make_row: MakeRow) -> None:
     rows = [
-        *six(make_row, "padim", 0.4, protocol_fields='{"crop": 224}'),
-        *six(make_row, "padim", 0.41, protocol_fields='{"crop": 224}', seed=1),
-        *six(make_row, "cflow", 0.5, protocol_fields='{"crop": 224}', pretrained="random"),
-        *six(make_row, "pyramidflow", 0.3, protocol_fields='{"crop": 224}'),
+        *six(make_row, "padim", 0.4, protocol_fields={"crop": 224}),
+        *six(make_row, "padim", 0.41, protocol_fields={"crop": 224}, seed=1),
+        *six(make_row, "cflow", 0.5, protocol_fields={"crop": 224}, pretrained="random"),
+        *six(make_row, "pyramidflow", 0.3, protocol_fields={"crop": 224}),
     ]
     table = tabulate_metric(groups(rows)[0], "image_auroc")
     assert table.comparison is not None
@@ -317,7 +317,7 @@ def test_the_csv_has_tests_intervals_protocol_and_weights(make_row: MakeRow) -> 
     assert len(numbers) == 21
     mean = next(x for x in numbers if (x["method"], x["category"]) == ("padim", "mean"))
     assert mean["interval"] == "95 % interval over seeds"
-    assert {line["protocol_fields"] for line in lines} == {'{"crop": 224}'}
+    assert {line["protocol_fields"] for line in lines} == {'{"crop":224}'}
     assert {line["weights"] for line in numbers if line["method"] == "cflow"} == {"random"}
     (friedman,) = [line for line in lines if line["kind"] == "friedman"]
     assert float(friedman["value"]) == pytest.approx(table.comparison.friedman, rel=1e-4)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -20,7 +19,8 @@ from bench.report.cost.complexity import complexity_table, cost_groups, costs, i
 from bench.report.cost.memory import memory_plots, memory_saving_curves
 from bench.report.cost.plots import memory_against_size, memory_saving, score_against_speed
 from bench.report.pictures.figures import COLOURS, check_suffix, style, wrapped
-from bench.rows.row import COMPLEXITY, columns
+from bench.rows.column import COMPLEXITY
+from bench.rows.row import columns
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +139,7 @@ def test_encoder_alone_and_whole_are_both_shown(make_row: MakeRow) -> None:
 def test_the_side_of_the_input_comes_from_protocol_or_method(
     protocol: dict[str, object], params: dict[str, object], side: float | None, make_row: MakeRow
 ) -> None:
-    row = make_row(protocol_fields=json.dumps(protocol), params=json.dumps(params))
+    row = make_row(protocol_fields=protocol, params=params)
     assert input_side(row) == side
 
 
@@ -156,7 +156,7 @@ def test_measured_memory_saving_needs_two_stacks_of_one_setting(
     published: PublishedNumbers, make_row: MakeRow
 ) -> None:
     def flow(stacks: int, save: bool) -> Row:
-        params = json.dumps({"stacks": stacks, "save_memory": save, "levels": 8, "channels": 24})
+        params = {"stacks": stacks, "save_memory": save, "levels": 8, "channels": 24}
         return timed(make_row, method="pyramidflow", params=params, fit_mb=100.0 * stacks)
 
     without = make_row(method="pyramidflow", fit_mb=1.0)
@@ -215,8 +215,8 @@ def sized(make_row: MakeRow, side: int, **changes: object) -> Row:
         method=str(params.pop("method", "pyramidflow")),
         threads=params.pop("threads", 1),
         protocol="costs",
-        protocol_fields='{"resize": "method"}',
-        params=json.dumps(params),
+        protocol_fields={"resize": "method"},
+        params=params,
         fit_mb=3.0 * side,
         infer_mb=1.0 * side,
     )
@@ -279,7 +279,7 @@ def test_one_colour_for_each_way_of_training_published_lines_hollow(
         timed(
             make_row,
             method="pyramidflow",
-            params=json.dumps({"stacks": stacks, "save_memory": saves, "levels": 8, "batch": b}),
+            params={"stacks": stacks, "save_memory": saves, "levels": 8, "batch": b},
             fit_mb=10.0 * stacks,
             memory="resident high-water mark",
             threads=1,
@@ -307,9 +307,7 @@ def test_memory_saving_curves_name_every_parameter_that_differs(
 ) -> None:
     def flow(stacks: int, batch: int) -> Row:
         params = {"stacks": stacks, "levels": 8, "channels": 24, "batch": batch}
-        return timed(
-            make_row, method="pyramidflow", params=json.dumps(params), fit_mb=10.0 * stacks
-        )
+        return timed(make_row, method="pyramidflow", params=params, fit_mb=10.0 * stacks)
 
     rows = [flow(stacks, batch) for stacks in (2, 4) for batch in (2, 16)]
     labels = [curve.label for curve in memory_saving_curves(published, rows)[2:]]
@@ -334,8 +332,8 @@ def test_no_text_of_a_figure_is_cut(published: PublishedNumbers, make_row: MakeR
             make_row,
             method="pyramidflow",
             category=f"c{i}",
-            protocol_fields=json.dumps({"resize": [side, side]}),
-            params=json.dumps({"stacks": stacks, "a_parameter_with_a_long_name": "x" * 30}),
+            protocol_fields={"resize": [side, side]},
+            params={"stacks": stacks, "a_parameter_with_a_long_name": "x" * 30},
             image_auroc=0.99 - 0.01 * stacks,
             fps_b1=10.0 * stacks,
             state_mb=5.0,
@@ -416,11 +414,11 @@ def test_the_direction_and_the_unit_of_every_quantity() -> None:
         assert q.depends_on_hardware(name)
     for name in ("params_m", "gflops", "state_gb", "state_backbone_mb"):
         assert not q.depends_on_hardware(name)
-    assert set(q.COSTS) <= set(columns(COMPLEXITY))
+    assert set(q.COSTS) <= set(columns(*COMPLEXITY))
 
 
 def test_published_metrics_of_a_row_can_be_asked_for(make_row: MakeRow) -> None:
-    row = make_row(published='{"aupro_pyramidflow": 0.9}')
+    row = make_row(published={"aupro_pyramidflow": 0.9})
     assert q.quantity(row, "aupro_pyramidflow") == 0.9
     assert q.quantity(row, "aupro_cflow") is None
     assert q.show("aupro_pyramidflow", 0.9) == "90.0"

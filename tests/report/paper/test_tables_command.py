@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -164,7 +163,7 @@ def test_plot_complexity_writes_table_and_figures_and_names_the_device(
         make_row(
             method=method,
             protocol=f"p{side}",
-            protocol_fields=json.dumps({"resize": [side, side]}),
+            protocol_fields={"resize": [side, side]},
             image_auroc=0.9,
             fit_mb=1.0 * side,
             infer_mb=0.5 * side,

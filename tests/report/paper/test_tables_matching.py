@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,10 +35,10 @@ def test_missing_cells_are_named_by_row_category_and_seed(
     [
         ({"pretrained": "random"}, "random encoder weights"),
         ({"protocol": "standard"}, "protocol standard, not pyramidflow"),
-        ({"protocol_fields": '{"mask_size": 128}'}, "mask_size = 128 in place of 256"),
-        ({"dataset_params": '{"strict_masks": false}'}, "strict_masks = False in place of True"),
-        ({"params": '{"backbone": "vgg", "dimensions": 550}'}, "backbone = vgg"),
-        ({"params": "{}"}, "no parameter"),
+        ({"protocol_fields": {"mask_size": 128}}, "mask_size = 128 in place of 256"),
+        ({"dataset_params": {"strict_masks": False}}, "strict_masks = False in place of True"),
+        ({"params": {"backbone": "vgg", "dimensions": 550}}, "backbone = vgg"),
+        ({"params": {}}, "no parameter"),
     ],
 )
 def test_rows_that_do_not_belong_are_left_out_and_the_reason_is_said(
@@ -138,10 +137,10 @@ def test_parameters_that_a_row_does_not_know_had_their_default(
     table4 = spec("pyramidflow/table4")
     rows = []
     for row in rows_of(table4, image_auroc=0.9):
-        params = json.loads(row.params)
+        params = dict(row.params)
         if row.method in ("padim", "spade", "patchcore"):  # whose presets name no batch
             params.pop("batch")
-        rows.append(replace(row, params=json.dumps({**params, "of_the_future": 1})))
+        rows.append(replace(row, params={**params, "of_the_future": 1}))
     assert built(table4, rows).missing == ()
 
 
@@ -163,7 +162,7 @@ def test_nothing_is_subtracted_from_a_number_that_was_made_otherwise(
 ) -> None:
     table4 = spec("cflow/table4")
     table = built(
-        table4, rows_of(table4, image_auroc=0.9, pixel_auroc=0.9, published='{"aupro_cflow": 0.9}')
+        table4, rows_of(table4, image_auroc=0.9, pixel_auroc=0.9, published={"aupro_cflow": 0.9})
     )
     assert cell(table, "PaDiM", DIFFERENCE, "image AUROC (%)").text == ""
     assert cell(table, "PaDiM", DIFFERENCE, "pixel AUROC (%)").text

@@ -86,7 +86,7 @@ def test_two_definitions_of_a_metric_are_not_ranked_together_and_each_is_named(
     spec: Spec, rows_of: RowsOf, built: Built
 ) -> None:
     table3 = spec("pyramidflow/table3")
-    scores = {"aupro_30": 0.9, "published": '{"aupro_pyramidflow": 0.99}'}
+    scores = {"aupro_30": 0.9, "published": {"aupro_pyramidflow": 0.99}}
     table = built(table3, rows_of(table3, **scores))
     limited = {"AnoGAN", "Vanilla VAE", "AE-SSIM", "SPADE (WRN50)", "PaDiM (WRN50)"}
     notes = dict(table.footnotes)

@@ -137,8 +137,8 @@ def test_a_cell_is_made_again_with_all_that_is_no_default(make_row: Callable[...
         seed=1,
         protocol="quick",
         method_version=1,
-        params='{"dimensions": 9, "layers": [2, 3], "sigma": 4.0}',
-        dataset_params='{"categories_only": "1", "size": 64}',
+        params={"dimensions": 9, "layers": [2, 3], "sigma": 4.0},
+        dataset_params={"categories_only": "1", "size": 64},
         pretrained="random",
         precision="tf32",
         speed="brief (changed)",
@@ -154,7 +154,7 @@ def test_a_cell_is_made_again_with_all_that_is_no_default(make_row: Callable[...
 
 
 def test_folders_of_pictures_are_named_without_their_digests(make_row: Callable[..., Row]) -> None:
-    row = make_row(method="draem", params='{"textures": "dtd@0123"}', auxiliary="textures=dtd@0123")
+    row = make_row(method="draem", params={"textures": "dtd@0123"}, auxiliary="textures=dtd@0123")
     assert "--set draem.textures=dtd --force" in rerun(row)
     assert "--weights FILE" in rerun(make_row(pretrained="file:0123"))
 

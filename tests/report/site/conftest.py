@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from bench.plan.identity import plain
 from bench.report.paper.published import MEANS, PublishedNumbers
 from bench.report.site import build_site, load_site_data
 from bench.report.site.printed import Printer
@@ -37,7 +37,7 @@ def _row(count: itertools.count[int], **changes: Any) -> Row:
         "dataset": "mvtec",
         "category": "carpet",
         "protocol": protocol.name,
-        "protocol_fields": json.dumps(protocol.identity(), sort_keys=True),
+        "protocol_fields": plain(protocol.identity()),
         "pretrained": "none",
         "image_auroc": 0.9,
         "pixel_auroc": 0.95,
@@ -102,9 +102,9 @@ def hostile_rows(site_row: SiteRow) -> list[Row]:
     texts = ("category", "protocol", "weights", "data", "code", "commit", "device", "command")
     values: dict[str, Any] = dict.fromkeys((*texts, "speed"), HOSTILE)
     values |= dict.fromkeys(("method", "dataset"), HOSTILE_NAME)
-    values |= {name: json.dumps({HOSTILE: HOSTILE}) for name in ("params", "dataset_params")}
-    values |= {"undefined": json.dumps({"aupro_30": HOSTILE}), "epochs": 1}
-    return [replace(site_row(), protocol_fields=json.dumps({HOSTILE: HOSTILE}), **values)]
+    values |= {name: {HOSTILE: HOSTILE} for name in ("params", "dataset_params")}
+    values |= {"undefined": {"aupro_30": HOSTILE}, "epochs": 1}
+    return [replace(site_row(), protocol_fields={HOSTILE: HOSTILE}, **values)]
 
 
 @pytest.fixture(scope="session")

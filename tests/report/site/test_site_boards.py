@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -42,14 +41,14 @@ def test_protocols_that_share_a_name_are_kept_apart_and_named_by_what_differs(
     site_row: SiteRow,
 ) -> None:
     other = replace(PROTOCOLS["standard"], crop=224).identity()
-    rows = [site_row(), site_row(protocol_fields=json.dumps(other))]
+    rows = [site_row(), site_row(protocol_fields=other)]
     found = boards(rows)
     assert sorted(board.title for board in found) == ["standard (crop 224)", "standard (crop none)"]
     assert len({board.anchor for board in found}) == 2
 
 
 def test_options_of_a_data_set_are_kept_apart(site_row: SiteRow) -> None:
-    rows = [site_row(dataset_params=json.dumps({"size": size})) for size in (128, 256)]
+    rows = [site_row(dataset_params={"size": size}) for size in (128, 256)]
     found = [[(p.name, p.text) for p in board.options] for board in boards(rows)]
     assert found == [[("size", "128")], [("size", "256")]]
 
@@ -66,9 +65,9 @@ def test_a_row_from_before_a_field_was_added_stands_with_the_others(site_row: Si
     new = site_row(
         dataset="synthetic",
         category="weave",
-        protocol_fields=json.dumps(fields),
-        dataset_params=json.dumps(options),
-        params=json.dumps({"sigma": 4.0, "dimensions": 100}),
+        protocol_fields=fields,
+        dataset_params=options,
+        params={"sigma": 4.0, "dimensions": 100},
     )
     fields.pop("epoch")
     older = replace(
@@ -76,11 +75,11 @@ def test_a_row_from_before_a_field_was_added_stands_with_the_others(site_row: Si
         cell="f" * 12,
         schema=1,
         category="stone",
-        protocol_fields=json.dumps(fields),
-        dataset_params=json.dumps({"bad": 16}),
-        params=json.dumps({"dimensions": 100}),
+        protocol_fields=fields,
+        dataset_params={"bad": 16},
+        params={"dimensions": 100},
     )
-    other = replace(new, cell="e" * 12, params=json.dumps({"dimensions": 50}))
+    other = replace(new, cell="e" * 12, params={"dimensions": 50})
     board = one_board([new, older])
     assert [line.categories for line in board.all_lines] == [("stone", "weave")]
     (group,) = groups([new, older])
@@ -93,7 +92,7 @@ def test_a_row_from_before_a_field_was_added_stands_with_the_others(site_row: Si
 def test_options_are_at_their_default_only_where_that_version_of_the_data_set_is_known(
     site_row: SiteRow, printer: Printer
 ) -> None:
-    options = json.dumps({"size": 128, "train": 24, "keep_clean": False, "gone": 1})
+    options = {"size": 128, "train": 24, "keep_clean": False, "gone": 1}
     row = site_row(dataset="synthetic", category="weave", dataset_params=options)
     (board,) = boards([row], load_plugins([row], printer.published))
     found = {p.name: (p.text, p.default, p.is_default) for p in board.options}
@@ -125,7 +124,7 @@ def test_what_is_not_comparable_is_a_line_of_its_own(
 
 def test_parameters_set_by_category_are_one_configuration_that_says_so(site_row: SiteRow) -> None:
     rows = [
-        site_row(category=category, params=json.dumps({"levels": 8 if category == "tile" else 4}))
+        site_row(category=category, params={"levels": 8 if category == "tile" else 4})
         for category in CATEGORIES
     ]
     (line,) = one_board(rows).lines
@@ -137,7 +136,7 @@ def test_parameters_that_share_a_category_are_two_lines_named_by_what_differs(
     site_row: SiteRow,
 ) -> None:
     rows = [
-        site_row(category=c, params=json.dumps({"levels": levels, "batch": 2}))
+        site_row(category=c, params={"levels": levels, "batch": 2})
         for c in CATEGORIES
         for levels in (4, 8)
     ]
@@ -149,13 +148,11 @@ def test_a_set_of_parameters_joins_the_one_from_which_it_differs_least(site_row:
     near = {"levels": 4, "kernel": 7, "augment": "none"}
     far = {"levels": 2, "kernel": 3, "augment": "flips"}
     rows = [
-        site_row(category=c, params=json.dumps(params))
-        for c in ("carpet", "grid")
-        for params in (near, far)
+        site_row(category=c, params=params) for c in ("carpet", "grid") for params in (near, far)
     ]
-    rows.append(site_row(category="tile", params=json.dumps({**near, "levels": 8})))
+    rows.append(site_row(category="tile", params={**near, "levels": 8}))
     complete = [line for line in one_board(rows).lines if line.complete]
-    assert [json.loads(line.first.params)["kernel"] for line in complete] == [7]
+    assert [line.first.params["kernel"] for line in complete] == [7]
 
 
 def test_random_weights_of_several_seeds_are_one_line_apart_from_the_others(
@@ -264,7 +261,7 @@ def test_the_standard_protocol_comes_first(site_row: SiteRow) -> None:
 
 
 def test_a_protocol_of_a_paper_shows_aupro_as_the_paper_defines_it(site_row: SiteRow) -> None:
-    published = json.dumps({"aupro_pyramidflow": 0.875})
+    published = {"aupro_pyramidflow": 0.875}
     (line,) = one_board([site_row(protocol="pyramidflow", published=published)]).lines
     assert texts(line)["aupro_printed"] == "87.5"
     (plain,) = one_board([site_row()]).lines
@@ -319,7 +316,7 @@ def test_file_names_are_plain_and_different_for_different_texts(a: str, b: str) 
 def test_a_line_names_what_is_not_the_default_of_its_method(
     site_row: SiteRow, printer: Printer
 ) -> None:
-    params = json.dumps({"backbone": "wide_resnet50_2.tv_in1k", "sigma": 4.0})
+    params = {"backbone": "wide_resnet50_2.tv_in1k", "sigma": 4.0}
     rows = [site_row(params=params)]
     (board,) = boards(rows, load_plugins(rows, printer.published))
     assert board.lines[0].label == "backbone wide_resnet50_2.tv_in1k"
@@ -369,7 +366,7 @@ def test_categories_that_only_papers_name_are_known_too(
 def test_options_of_another_version_of_a_data_set_leave_its_categories_unknown(
     site_row: SiteRow, printer: Printer
 ) -> None:
-    row = site_row(dataset="mtd", category="tile", dataset_params='{"gone": 1}')
+    row = site_row(dataset="mtd", category="tile", dataset_params={"gone": 1})
     plugins = load_plugins([row], printer.published)
     assert plugins.categories("mtd", row.dataset_params) == frozenset()
 

@@ -12,6 +12,7 @@ import pytest
 
 from bench.errors import StoreError
 from bench.report.site import build_site, load_site_data
+from tests.row_maker import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -77,13 +78,17 @@ def test_broken_files_are_named(
             ("params", "{", "holds '{', not a JSON object"),
             ("params", "[1]", r"holds '\[1\]', not a JSON object"),
             ("dataset_params", "3", "holds '3', not"),
-            ("protocol_fields", '{"published": 3}', "holds 'published' without a list of names"),
+            (
+                "protocol_fields",
+                '{"published": 3}',
+                "holds .*, not a JSON object with a list",
+            ),
             ("published", '{"aupro_cflow": "x"}', "holds .*, not a JSON object of numbers"),
             ("undefined", "null", "holds 'null', not"),
         )
     ):
-        change: dict[str, Any] = {column: text}
-        bad = write_results(tmp_path / f"bad{index}", [replace(row, **change)])
+        bad = write_results(tmp_path / f"bad{index}", [row])
+        write_text(next(bad.glob("*/*.csv")), row, column, text)
         with pytest.raises(StoreError, match=f"{column!r} {message}"):
             load_site_data([bad])
     good = write_results(tmp_path / "b", [row])

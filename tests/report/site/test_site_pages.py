@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -186,8 +185,8 @@ def test_the_download_holds_the_rows(site: Path, rows: Sequence[Row]) -> None:
 def test_each_line_shows_its_own_parameters_and_what_is_not_the_default(
     tmp_path: Path, site_row: Callable[..., Row], write_results: WriteResults
 ) -> None:
-    params = json.dumps({"backbone": "wide_resnet50_2.tv_in1k", "sigma": 4.0})
-    rows = [site_row(params=params), site_row(method="mine", params='{"depth": 3}')]
+    params = {"backbone": "wide_resnet50_2.tv_in1k", "sigma": 4.0}
+    rows = [site_row(params=params), site_row(method="mine", params={"depth": 3})]
     build_site(load_site_data([write_results(tmp_path / "r", rows)]), tmp_path / "out")
     page = Page(tmp_path / "out" / "methods" / "padim.html")
     changed = {e.text for e in page.all("div") if e.attributes.get("class") == "changed"}
@@ -202,10 +201,10 @@ def test_options_of_a_data_set_that_are_not_its_defaults_are_named(
 ) -> None:
     defaults = {"categories_only": "", "good": 8, "size": 256}
     rows = [
-        site_row(dataset="synthetic", category="weave", protocol=name, dataset_params=text)
-        for name, text in (
-            ("standard", json.dumps({**defaults, "good": 40})),
-            ("padim", json.dumps(defaults)),
+        site_row(dataset="synthetic", category="weave", protocol=name, dataset_params=options)
+        for name, options in (
+            ("standard", {**defaults, "good": 40}),
+            ("padim", defaults),
         )
     ]
     build_site(load_site_data([write_results(tmp_path / "r", rows)]), tmp_path / "out")
