@@ -91,4 +91,4 @@ def one_swap(metric: str, row: Row) -> float:
     return 1 / swaps[metric]
 
 
-IMAGE_LEVEL = ("image_auroc", "image_ap", "image_f1max")
+IMAGE_LEVEL = tuple(name for name, column in COLUMNS.items() if column.level == "image")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import statistics
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from bench.rows.row import Row, columns
+from bench.rows.column import Column
+from bench.rows.row import COLUMNS, Row, columns
+from bench.rows.row_values import FRACTION
 from bench.rows.text import percent, three_digits
 
 if TYPE_CHECKING:
@@ -19,54 +22,55 @@ SCORES = columns("score")
 COSTS = columns("cost")
 """Columns that hold a time, a size or a rate."""
 
-_INVERSE = {
+_RATES = {
     "encoder_fps": "encoder_ms",
     "decoder_fps": "decoder_ms",
     "encoder_fps_batch": "encoder_batch_ms",
     "decoder_fps_batch": "decoder_batch_ms",
 }
-_THOUSANDTH = {
-    "latency_p50_s": "latency_p50_ms",
-    "state_gb": "state_mb",
-    "state_fitted_gb": "state_fitted_mb",
-    "fit_gb": "fit_mb",
-    "infer_gb": "infer_mb",
+_THOUSANDTHS = {
+    "latency_p50_s": ("latency_p50_ms", "s"),
+    "state_gb": ("state_mb", "GB"),
+    "state_fitted_gb": ("state_fitted_mb", "GB"),
+    "fit_gb": ("fit_mb", "GB"),
+    "infer_gb": ("infer_mb", "GB"),
 }
-DERIVED = (*_INVERSE, *_THOUSANDTH)
+DERIVED = (*_RATES, *_THOUSANDTHS)
 """Images per second of a part (encoder; encoder and decoder); seconds; gigabytes."""
 
-LABELS = {
-    "image_auroc": "image AUROC",
-    "image_ap": "image AP",
-    "image_f1max": "image F1-max",
-    "pixel_auroc": "pixel AUROC",
-    "pixel_ap": "pixel AP",
-    "pixel_f1max": "pixel F1-max",
-    "aupro_05": "AUPRO 0.05",
-    "aupro_30": "AUPRO 0.3",
-    "aupro_100": "AUPRO 1.0",
-    "region_aupro_30_median": "region AUPRO 0.3 median",
-    "region_aupro_30_worst": "region AUPRO 0.3 worst",
-    "aupimo": "AUPIMO",
+_DERIVED_NAMES = {
+    "encoder_fps": {"label": "encoder FPS"},
+    "decoder_fps": {"heading": "enc+dec FPS"},
+}
+_PUBLISHED = Column(part="score", values=FRACTION, unit="%", better="higher", level="pixel")
+"""A score of maps under the definition of a paper; column `published` holds them."""
+
+_PUBLISHED_LABELS = {
     "aupro_pyramidflow": "AUPRO (PyramidFlow's code)",
     "aupro_cflow": "AUPRO (CFLOW-AD's code)",
     "aupro_dfr": "AUPRO (DFR's code)",
-    "fps": "FPS at its batch",
-    "fps_b1": "FPS at batch 1",
-    "fps_b8": "FPS at batch 8",
-    "encoder_fps": "encoder FPS",
-    "latency_p50_ms": "p50 ms",
-    "latency_p95_ms": "p95 ms",
-    "params_m": "parameters M",
-    "gflops": "GFLOPs",
-    "state_mb": "state MB",
-    "state_backbone_mb": "encoder MB",
-    "infer_mb": "inference MB",
-    "fit_mb": "training MB",
-    "fit_s": "training s",
 }
-_LOWER = ("_ms", "_mb", "_gb", "_s", "_m", "gflops", "latency_iqr")
-_HARDWARE = ("fps", "_ms", "_s", "infer_", "fit_")
+
+
+def _derived(of: str, **changed: Any) -> Column:
+    """What follows from a column by division: of another unit, and not called as it is."""
+    return replace(COLUMNS[of], **{"label": "", "heading": "", **changed})
+
+
+_DESCRIBED: Mapping[str, Column] = {
+    **{name: COLUMNS[name] for name in (*SCORES, *COSTS)},
+    **{
+        name: _derived(of, unit="fps", better="higher", **_DERIVED_NAMES.get(name, {}))
+        for name, of in _RATES.items()
+    },
+    **{name: _derived(of, unit=unit) for name, (of, unit) in _THOUSANDTHS.items()},
+    **{name: replace(_PUBLISHED, label=label) for name, label in _PUBLISHED_LABELS.items()},
+}
+
+
+def described(name: str) -> Column:
+    """What a quantity is; what is no column and follows from none is a paper's score."""
+    return _DESCRIBED.get(name, _PUBLISHED)
 
 
 def published_metrics(protocols: Mapping[str, Protocol]) -> list[str]:
@@ -81,13 +85,13 @@ def known_quantities(protocols: Mapping[str, Protocol]) -> list[str]:
 
 def quantity(row: Row, name: str) -> float | None:
     """The value of a row, a fraction where it is a score; None where it is missing."""
-    if name in _INVERSE:
-        value = getattr(row, _INVERSE[name])
+    if name in _RATES:
+        value = getattr(row, _RATES[name])
         return 1000 / value if value else None
-    if name in _THOUSANDTH:
-        value = getattr(row, _THOUSANDTH[name])
+    if name in _THOUSANDTHS:
+        value = getattr(row, _THOUSANDTHS[name][0])
         return None if value is None else value / 1000
-    if name in SCORES or name in COSTS:
+    if name in _DESCRIBED and name not in _PUBLISHED_LABELS:
         found: float | None = getattr(row, name)
         return found
     value = row.published.get(name)
@@ -96,62 +100,32 @@ def quantity(row: Row, name: str) -> float | None:
 
 def is_score(name: str) -> bool:
     """Whether it is a fraction that tables print in percent."""
-    return name not in COSTS and name not in DERIVED
+    return described(name).part == "score"
 
 
 def is_of_pixels(name: str) -> bool:
     """Whether it is a score of maps against masks."""
-    return is_score(name) and not name.startswith("image_")
+    return described(name).level == "pixel"
 
 
 def is_lower_better(name: str) -> bool:
     """Times and sizes; scores and rates are better when higher."""
-    is_rate = "per_s" in name or "fps" in name
-    return not is_score(name) and not is_rate and name.endswith(_LOWER)
-
-
-_UNITS = {
-    "_ms": "ms",
-    "_mb": "MB",
-    "_gb": "GB",
-    "_s": "s",
-    "_m": "M",
-    "fps": "fps",
-    "fps_mean": "fps",
-    "fps_b1": "fps",
-    "fps_b8": "fps",
-    "gflops": "GFLOP",
-}
+    return described(name).better == "lower"
 
 
 def unit(name: str) -> str:
     """Unit of the value as printed; empty for a ratio."""
-    if is_score(name):
-        return "%"
-    if name.endswith("_per_s"):
-        return "1/s"
-    return next((text for end, text in _UNITS.items() if name.endswith(end)), "")
+    return described(name).unit
 
 
 def depends_on_hardware(name: str) -> bool:
     """Whether numbers of two machines must not be subtracted."""
-    if is_score(name) or name.startswith(("params", "state", "gflops")):
-        return False
-    return any(part in name for part in _HARDWARE) or name.endswith(("_ms", "_s"))
+    return described(name).machine != ""
 
 
 def is_timing(name: str) -> bool:
     """Whether it follows from a time; memory does not."""
-    return depends_on_hardware(name) and not name.endswith(("_mb", "_gb"))
-
-
-def is_step_time(name: str) -> bool:
-    """Whether it follows from the timed steps of inference."""
-    return is_timing(name) and not name.startswith("fit_")
-
-
-AT_BATCH = ("fps", "fps_mean", "infer_batch_mb")
-"""Costs that were measured at the row's `fps_batch`."""
+    return described(name).machine in ("steps", "fit", "speed")
 
 
 def conditions(name: str) -> tuple[str, ...]:
@@ -166,7 +140,7 @@ def conditions(name: str) -> tuple[str, ...]:
 
 def is_memory(name: str) -> bool:
     """Whether it depends on how memory was read."""
-    return depends_on_hardware(name) and not is_timing(name)
+    return described(name).machine == "memory"
 
 
 def is_noisy(row: Row, name: str) -> bool:
@@ -176,9 +150,10 @@ def is_noisy(row: Row, name: str) -> bool:
     10 % longer than its process time; with several threads process time says nothing, and the row's
     own mark stands for the state of the machine. Memory, sizes and process times have no noise.
     """
-    if not is_timing(name) or name in ("cpu_ms", "fit_cpu_s"):
+    machine = described(name).machine
+    if machine not in ("steps", "fit"):
         return False
-    if is_step_time(name):
+    if machine == "steps":
         return bool(row.noisy)
     if row.threads == 1 and row.device.startswith("CPU") and row.fit_s and row.fit_cpu_s:
         return row.fit_s > WAITED * row.fit_cpu_s
@@ -202,7 +177,12 @@ def is_uncertain(rows: Iterable[Row], name: str) -> bool:
 
 def label(name: str) -> str:
     """How tables call it."""
-    return LABELS.get(name, name.replace("_", " "))
+    return described(name).label or name.replace("_", " ")
+
+
+def heading(name: str) -> str:
+    """The same where space is scarce."""
+    return described(name).heading or label(name)
 
 
 def show(name: str, value: float | None, decimals: int = 1) -> str:

@@ -12,6 +12,7 @@ from bench.report.choice.groups import TIMED_ALIKE, groups, left_to_noise, marke
 from bench.report.choice.marks import NOISY, data_notes, marks, says_nothing
 from bench.report.choice.readers import Column, memory_text, split_by_reader
 from bench.report.choice.variants import variants
+from bench.rows.row import MAIN_SCORES
 from bench.rows.text import device, listed, mean_label
 
 if TYPE_CHECKING:
@@ -20,15 +21,9 @@ if TYPE_CHECKING:
     from bench.report.choice.groups import Group
     from bench.rows.row import Row
 
-COLUMNS = (
-    ("image AUROC", "image_auroc"),
-    ("pixel AUROC", "pixel_auroc"),
-    ("AUPRO 0.3", "aupro_30"),
-    ("FPS", "fps"),
-    ("p50 ms", "latency_p50_ms"),
-    ("infer MB", "infer_mb"),
-    ("fit MB", "fit_mb"),
-    ("fit s", "fit_s"),
+COLUMNS = tuple(
+    (q.heading(name), name)
+    for name in (*MAIN_SCORES, "fps", "latency_p50_ms", "infer_mb", "fit_mb", "fit_s")
 )
 
 

@@ -209,7 +209,7 @@ def _cells(
     group: Group, coverage: Coverage, metric: str, samples: Samples
 ) -> dict[tuple[str, str], Number]:
     every = [row for rows in group.variants.values() for row in rows]
-    by_batch = metric in q.AT_BATCH and len({row.fps_batch for row in every}) > 1
+    by_batch = q.described(metric).is_at_batch and len({row.fps_batch for row in every}) > 1
     cells = {}
     for name, chosen in coverage.chosen.items():
         for category, rows in chosen.rows.items():

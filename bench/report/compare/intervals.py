@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from bench.rows.row import Row
 
-IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1max")
+IMAGE_METRICS = tuple(name for name in q.SCORES if q.described(name).level == "image")
 """What follows from the scores and labels of the test images alone."""
 
-MAXIMA = ("image_f1max", "pixel_f1max")
+MAXIMA = tuple(name for name in q.SCORES if q.described(name).is_maximum)
 """Scores at the threshold that is best on the test images themselves.
 
 Each bootstrap sample has a best threshold of its own, so that resampled values lie above the score:

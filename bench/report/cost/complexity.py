@@ -26,21 +26,13 @@ if TYPE_CHECKING:
 
     from bench.rows.row import Row
 
-COLUMNS: tuple[tuple[str, str], ...] = (
-    ("params M", "params_m"),
-    ("GFLOPs", "gflops"),
-    ("state MB", "state_mb"),
-    ("encoder MB", "state_backbone_mb"),
-    ("FPS b1", "fps_b1"),
-    ("FPS b8", "fps_b8"),
-    ("FPS", "fps"),
-    ("p50 ms", "latency_p50_ms"),
-    ("p95 ms", "latency_p95_ms"),
-    ("encoder FPS", "encoder_fps"),
-    ("enc+dec FPS", "decoder_fps"),
-    ("fit MB", "fit_mb"),
-    ("infer MB", "infer_mb"),
-    ("fit s", "fit_s"),
+COLUMNS = tuple(
+    (q.heading(name), name)
+    for name in (
+        *("params_m", "gflops", "state_mb", "state_backbone_mb", "fps_b1", "fps_b8", "fps"),
+        *("latency_p50_ms", "latency_p95_ms", "encoder_fps", "decoder_fps"),
+        *("fit_mb", "infer_mb", "fit_s"),
+    )
 )
 
 _SHORT = 44

@@ -11,11 +11,13 @@ from bench.report.choice.coverage import choose, data_states
 from bench.report.choice.line_rows import single
 from bench.report.choice.marks import NOISY, NOISY_MEANING, marks
 from bench.report.choice.quantities import (
-    AT_BATCH,
     conditions,
+    described,
     group_by,
+    heading,
     is_lower_better,
     is_noisy,
+    is_timing,
     is_uncertain,
     median_cost,
     over_seeds,
@@ -23,7 +25,7 @@ from bench.report.choice.quantities import (
     show,
 )
 from bench.report.choice.variants import configurations, identity_of_weights, told_by_weights
-from bench.report.site.names import backbone, prior
+from bench.report.site.names import backbone, capital, prior
 from bench.report.site.parameters import changed, differing
 from bench.rows.row import MAIN_SCORES
 from bench.rows.settings import precision_of
@@ -43,16 +45,10 @@ PRINTED_AUPRO = "aupro_printed"
 COSTS = ("fps", "latency_p50_ms", "params_m", "infer_mb")
 COLUMNS = (*MAIN_SCORES, PRINTED_AUPRO, *COSTS)
 HEADINGS = {
-    "image_auroc": "Image AUROC",
-    "pixel_auroc": "Pixel AUROC",
-    "aupro_30": "AUPRO 0.3",
+    **{name: capital(heading(name)) for name in (*MAIN_SCORES, *COSTS)},
     PRINTED_AUPRO: "AUPRO as printed",
-    "fps": "FPS",
-    "latency_p50_ms": "p50 ms",
-    "params_m": "Params M",
-    "infer_mb": "Infer MB",
 }
-TIMED = ("fps", "latency_p50_ms")
+TIMED = tuple(name for name in COSTS if is_timing(name))
 """Costs that are speeds."""
 
 
@@ -305,7 +301,7 @@ def _cost(line: BoardLine, name: str) -> Value:
     rows = [row for row in line.rows if getattr(row, name) is not None]
     if not rows:
         return Value()
-    columns = (*conditions(name), *(["fps_batch"] if name in AT_BATCH else []))
+    columns = (*conditions(name), *(["fps_batch"] if described(name).is_at_batch else []))
     mark = NOISY if is_uncertain(rows, name) else ""
     if len({tuple(getattr(row, column) for column in columns) for row in rows}) > 1:
         return Value(f"mixed{mark}")

@@ -99,9 +99,9 @@ def venue(paper: Mapping[str, str]) -> str:
     return f"{name} {paper['year']}".strip() + comma + pages
 
 
-def heading(text: str) -> str:
-    """Text that begins with a capital."""
-    return text[:1].upper() + text[1:]
+def capital(text: str) -> str:
+    """Text that begins with a capital, but a symbol with its number, as p50."""
+    return text if text[1:2].isdigit() else text[:1].upper() + text[1:]
 
 
 def protocol_words(fields: Mapping[str, Any]) -> str:

@@ -25,7 +25,7 @@ from bench.report.site.lines import (
 )
 from bench.report.site.names import (
     PRIORS,
-    heading,
+    capital,
     protocol_words,
     slug,
     venue,
@@ -333,7 +333,7 @@ class _Site:
             mixed=mixed(line),
             others=others,
             counted=tuple((row, "") for row in line.rows),
-            scores=[(name, heading(label(name))) for name in scores],
+            scores=[(name, capital(label(name))) for name in scores],
             costs=[(name, HEADINGS[name], better(name)) for name in COSTS if has(line, name)],
             timed=TIMED,
             environments=[(key, self.data.environments.get(key)) for key in keys],

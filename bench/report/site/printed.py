@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bench.report.choice.quantities import LABELS
+from bench.report.choice.quantities import described
 from bench.report.site.lines import COLUMNS, PRINTED_AUPRO, Value, rank
 from bench.report.site.names import printed_prior
 
@@ -271,4 +271,4 @@ def _label(metric: str) -> str:
     if metric.endswith("_delta"):
         return f"change of {_label(metric.removesuffix('_delta'))}"
     plain = re.sub("_(gb|mb|ms|s|m)$", "", metric).replace("_", " ")
-    return _NAMES.get(metric) or LABELS.get(metric) or plain
+    return _NAMES.get(metric) or described(metric).label or plain
