@@ -21,6 +21,7 @@ from bench.plan.request import open_dataset
 from bench.report.choice.summary import tables
 from bench.rows import provenance
 from bench.rows.row import DEGENERATE, Row
+from bench.rows.settings import Likeness
 from bench.rows.store import ResultStore
 from bench.run.driver import command_line
 from bench.settings.config import Settings, load_settings
@@ -133,12 +134,11 @@ def score(
     typer.echo(f"\nrows: {ResultStore(settings.paths.results).file(plugin.name, name)}")
 
 
-_ALIKE = ("dataset", "dataset_params", "protocol", "protocol_fields")
-
-
 def _refuse_mixture(rows: Sequence[Row]) -> None:
     """One folder holds the maps of one method on one data set, each category once."""
-    kinds = {tuple(map(r.key, _ALIKE)) for r in rows}
+    likeness = Likeness(rows)
+    columns = ("dataset_params", "protocol_fields")
+    kinds = {(r.dataset, r.protocol, *(likeness.key(r, name) for name in columns)) for r in rows}
     methods = {row.method for row in rows}
     repeated = [r.category for r in rows if sum(r.category == o.category for o in rows) > 1]
     if len(kinds) > 1 or len(methods) > 1 or repeated:

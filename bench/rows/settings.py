@@ -1,46 +1,94 @@
-"""What two rows must share to be compared, as text that is equal where their settings are.
+"""When two rows have the same settings: the rule of a cell's identity, that defaults do not count.
 
-A row from before a field was added has the field's default: it is not told apart from others that
-name it.
+A field that a row lacks was added since, and had its default. Where nobody here knows that (a
+plugin of another machine, a field of a newer version), it counts as soon as rows differ in it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bench.plan.defaults import known_defaults, protocol_defaults
-from bench.plan.identity import settings_key
+from bench.plan.identity import canonical, settings_key
 from bench.settings.precision import FULL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from bench.plan.discovery import Kind
     from bench.rows.row import Row
 
-
-def params_key(row: Row) -> str:
-    """Of the method's parameters."""
-    return _key("methods", row.method, row.method_version, row.texts["params"], _project())
+SETTINGS = ("params", "dataset_params", "protocol_fields")
+"""Columns of settings, each with fields of its own."""
 
 
-def options_key(row: Row) -> str:
-    """Of the data set's options."""
-    text = row.texts["dataset_params"]
-    return _key("datasets", row.dataset, row.dataset_version, text, _project())
+class Likeness:
+    """The settings of some rows, each with the fields that it lacks."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        seen: dict[tuple[str, tuple[str, int]], dict[str, Row]] = {}
+        for row in rows:
+            for column in SETTINGS:
+                seen.setdefault(_owner(row, column), {})[row.texts[column]] = row
+        self._idle = {
+            (column, plugin): _idle([getattr(row, column) for row in found.values()])
+            for (column, plugin), found in seen.items()
+            if len(found) > 1
+        }
+        self._keys: dict[tuple[tuple[str, tuple[str, int]], str], str] = {}
+
+    def settings(self, row: Row, column: str) -> dict[str, Any]:
+        """Every field of a column of settings, as far as its default is known or it counts."""
+        return {**_defaults(row, column), **self._counting(row, column)}
+
+    def key(self, row: Row, column: str, without: tuple[str, ...] = ()) -> str:
+        """Text that is equal where the settings of a column are.
+
+        Args:
+            without: fields in which rows may differ.
+        """
+        known = (_owner(row, column), row.texts[column])
+        if known not in self._keys or without:
+            values = {k: v for k, v in self._counting(row, column).items() if k not in without}
+            defaults = {k: v for k, v in _defaults(row, column).items() if k not in without}
+            text = settings_key(values, defaults)
+            if without:
+                return text
+            self._keys[known] = text
+        return self._keys[known]
+
+    def _counting(self, row: Row, column: str) -> Mapping[str, Any]:
+        values: Mapping[str, Any] = getattr(row, column)
+        idle = self._idle.get(_owner(row, column), set()) - _defaults(row, column).keys()
+        return {k: v for k, v in values.items() if k not in idle} if idle else values
 
 
-def protocol_key(row: Row) -> str:
-    """Of the protocol's fields."""
-    return _protocol_key(row.texts["protocol_fields"])
+def _idle(sets: list[Mapping[str, Any]]) -> set[str]:
+    """Fields that some sets lack, and that have one value in all others."""
+    values: dict[str, list[str]] = {}
+    for each in sets:
+        for name, value in each.items():
+            values.setdefault(name, []).append(canonical(value))
+    return {n for n, found in values.items() if len(found) < len(sets) and len({*found}) == 1}
 
 
-@lru_cache(maxsize=4096)
-def _protocol_key(fields: str) -> str:
-    return settings_key(json.loads(fields), protocol_defaults())
+def _owner(row: Row, column: str) -> tuple[str, tuple[str, int]]:
+    """A column of settings, and whose fields it holds."""
+    owners = {
+        "params": (row.method, row.method_version),
+        "dataset_params": (row.dataset, row.dataset_version),
+    }
+    return column, owners.get(column, ("", 0))
+
+
+def _defaults(row: Row, column: str) -> Mapping[str, Any]:
+    """Of the fields that a column of settings holds, as far as they are known."""
+    if column == "protocol_fields":
+        return protocol_defaults()
+    kind: Kind = "methods" if column == "params" else "datasets"
+    return defaults_of(kind, *_owner(row, column)[1]) or {}
 
 
 def precision_of(row: Row) -> str:
@@ -50,19 +98,9 @@ def precision_of(row: Row) -> str:
 
 def defaults_of(kind: Kind, name: str, version: int) -> Mapping[str, Any] | None:
     """`known_defaults`, kept for each project: thousands of rows ask the same."""
-    return _known(kind, name, version, _project())
-
-
-def _project() -> str:
-    """What decides which plugins there are."""
-    return os.environ.get("BENCH_PROJECT", "")
+    return _known(kind, name, version, os.environ.get("BENCH_PROJECT", ""))
 
 
 @lru_cache(maxsize=256)
 def _known(kind: Kind, name: str, version: int, _project: str) -> Mapping[str, Any] | None:
     return known_defaults(kind, name, version)
-
-
-@lru_cache(maxsize=4096)
-def _key(kind: Kind, name: str, version: int, text: str, project: str) -> str:
-    return settings_key(json.loads(text), _known(kind, name, version, project) or {})

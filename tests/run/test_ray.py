@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import pytest
 
-from bench.rows.row import SCORE, Row, columns
+from bench.rows.column import FOUND
+from bench.rows.row import Row, columns
 from bench.rows.store import ResultStore
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def rows_in(folder: Path) -> list[Row]:
 def assert_same(found: Sequence[Row], expected: Sequence[Row]) -> None:
     assert [row.cell for row in found] == [row.cell for row in expected]
     for one, other in zip(found, expected, strict=True):
-        for column in (*columns(SCORE), "data", "code", "threads", "state_mb", "params_m"):
+        for column in (*columns(*FOUND), "data", "code", "threads", "state_mb", "params_m"):
             assert getattr(one, column) == getattr(other, column), column
 
 

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bench.plan.defaults import protocol_defaults
 from bench.plan.identity import canonical
 from bench.report.choice import quantities as q
 from bench.report.choice.coverage import data_states
 from bench.report.choice.marks import NOISY, NOISY_MEANING, ROUGH, marks
 from bench.report.choice.settings_text import options_text, settings_notes
 from bench.report.choice.variants import variants
-from bench.rows.settings import defaults_of, options_key, protocol_key
+from bench.rows.settings import Likeness
 from bench.rows.text import device, plain, some
 
 if TYPE_CHECKING:
@@ -71,8 +70,10 @@ def groups(rows: Sequence[Row], alike: Sequence[str] = ()) -> list[Group]:
     state that `data_states` puts first stays, and the others make groups of their own.
     """
 
+    likeness = Likeness(rows)
+
     def key(row: Row) -> tuple[object, ...]:
-        return (*scored_alike(row), *(getattr(row, column) for column in alike))
+        return (*scored_alike(row, likeness), *(getattr(row, column) for column in alike))
 
     together = q.group_by(rows, key)
     places = [f"{group[0].dataset}, protocol {group[0].protocol}" for group in together]
@@ -98,10 +99,10 @@ def groups(rows: Sequence[Row], alike: Sequence[str] = ()) -> list[Group]:
     return result
 
 
-def scored_alike(row: Row) -> tuple[object, ...]:
+def scored_alike(row: Row, likeness: Likeness) -> tuple[object, ...]:
     """Equal for two rows whose scores may be compared, if they are of the same data."""
-    options = (row.dataset_version, options_key(row), row.protocol)
-    return (row.dataset, *options, protocol_key(row))
+    options = (row.dataset_version, likeness.key(row, "dataset_params"), row.protocol)
+    return (row.dataset, *options, likeness.key(row, "protocol_fields"))
 
 
 def machine(row: Row, alike: Sequence[str]) -> str:
@@ -114,24 +115,20 @@ def machine(row: Row, alike: Sequence[str]) -> str:
 def options_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Of each row the parts of `scored_alike` but the names of data set and protocol, by name.
 
-    What one row does not state and another does was added since: it has its default.
+    Those that some row states; another row that lacks one has its default.
     """
-    stated = [_stated(row) for row in rows]
-    names = {name for each in stated for name in each}
+    likeness = Likeness(rows)
+    stated = {name for row in rows for name in (*row.dataset_params, *row.protocol_fields)}
     return [
-        {name: value for name, value in {**_unstated(row), **own}.items() if name in names}
-        for row, own in zip(rows, stated, strict=True)
+        {"data set version": row.dataset_version}
+        | {
+            name: value
+            for column in ("dataset_params", "protocol_fields")
+            for name, value in likeness.settings(row, column).items()
+            if name in stated
+        }
+        for row in rows
     ]
-
-
-def _stated(row: Row) -> dict[str, Any]:
-    options = {**row.dataset_params, **row.protocol_fields}
-    return {"data set version": row.dataset_version, **options}
-
-
-def _unstated(row: Row) -> dict[str, Any]:
-    known = defaults_of("datasets", row.dataset, row.dataset_version) or {}
-    return {**known, **protocol_defaults()}
 
 
 def differing(options: Sequence[Mapping[str, Any]]) -> list[str]:

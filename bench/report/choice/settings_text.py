@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from bench.rows.row_values import MEASURED
-from bench.rows.settings import defaults_of
+from bench.rows.settings import Likeness, defaults_of
 from bench.rows.text import plain
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ def _by_method(variants: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Seq
 
 def _rest(of_method: Mapping[str, Sequence[Row]]) -> dict[str, str]:
     """Of each variant the parameters that are not defaults, but those that tell it from others."""
-    firsts = [rows[0].params for rows in of_method.values()]
+    likeness = Likeness([rows[0] for rows in of_method.values()])
+    firsts = [likeness.settings(rows[0], "params") for rows in of_method.values()]
     names = {name for params in firsts for name in params}
     told = {n for n in names if len({json.dumps(params.get(n)) for params in firsts}) > 1}
     return {name: _changed(rows, told) for name, rows in of_method.items()}

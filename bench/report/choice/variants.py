@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.rows.settings import defaults_of, params_key, precision_of
+from bench.rows.settings import Likeness, precision_of
 from bench.rows.text import plain
 
 if TYPE_CHECKING:
@@ -24,9 +24,10 @@ def configurations(rows: Sequence[Row]) -> list[list[Row]]:
     Args:
         rows: of one method, on one data set under one protocol.
     """
+    likeness = Likeness(rows)
     sets: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        sets.setdefault((*_fixed(row), params_key(row)), []).append(row)
+        sets.setdefault((*_fixed(row), likeness.key(row, "params")), []).append(row)
     found: list[list[Row]] = []
     for group in sorted(sets.values(), key=lambda group: -len(_categories(group))):
         free = [
@@ -36,7 +37,7 @@ def configurations(rows: Sequence[Row]) -> list[list[Row]]:
             and _categories(other).isdisjoint(_categories(group))
         ]
         if free:
-            min(free, key=lambda other: _distance(other[0], group[0])).extend(group)
+            min(free, key=lambda other: _distance(likeness, other[0], group[0])).extend(group)
         else:
             found.append(list(group))
     place = {id(row): index for index, row in enumerate(rows)}
@@ -74,8 +75,9 @@ def told_apart(row: Row, known: Sequence[Row], without: Sequence[str] = ()) -> l
     Args:
         without: parameters that are not named.
     """
-    mine = _named(row)
-    others = [_named(other) for other in known]
+    likeness = Likeness([row, *known])
+    mine = _named(row, likeness)
+    others = [_named(other, likeness) for other in known]
     changed = [k for k in mine if k not in without and any(o.get(k) != mine[k] for o in others)]
     texts = [mine[k] if k in _OWN else f"{k}={mine[k]}" for k in changed]
     return [*texts, *told_by_weights(row, known)]
@@ -83,8 +85,10 @@ def told_apart(row: Row, known: Sequence[Row], without: Sequence[str] = ()) -> l
 
 def told_by_weights(row: Row, known: Iterable[Row]) -> list[str]:
     """The hash of a row's weights, where another row has the same settings with other weights."""
-    mine = (_named(row), identity_of_weights(row))
-    others = [(_named(other), identity_of_weights(other)) for other in known]
+    known = list(known)
+    likeness = Likeness([row, *known])
+    mine = (_named(row, likeness), identity_of_weights(row))
+    others = [(_named(other, likeness), identity_of_weights(other)) for other in known]
     is_needed = any(named == mine[0] and weights != mine[1] for named, weights in others)
     return [f"weights {row.weights}"] if is_needed else []
 
@@ -98,17 +102,18 @@ _OWN = ("method version", "encoder weights", "kind of row", "precision of produc
 """Texts that need no name before them; with spaces, as no parameter is called."""
 
 
-def _named(row: Row) -> dict[str, str]:
+def _named(row: Row, likeness: Likeness) -> dict[str, str]:
     own = (f"version {row.method_version}", row.pretrained, row.kind, precision_of(row))
     return {
         **dict(zip(_OWN, own, strict=True)),
-        **{k: plain(v) for k, v in _params(row).items()},
+        **{k: plain(v) for k, v in likeness.settings(row, "params").items()},
     }
 
 
 def is_set_by_category(configuration: Sequence[Row]) -> bool:
     """Whether the parameters of a configuration are not the same in all its rows."""
-    return len({params_key(row) for row in configuration}) > 1
+    likeness = Likeness(configuration)
+    return len({likeness.key(row, "params") for row in configuration}) > 1
 
 
 def _fixed(row: Row) -> tuple[object, ...]:
@@ -121,13 +126,7 @@ def _categories(rows: Sequence[Row]) -> set[str]:
     return {row.category for row in rows}
 
 
-def _distance(a: Row, b: Row) -> int:
+def _distance(likeness: Likeness, a: Row, b: Row) -> int:
     """How many parameters differ."""
-    left, right = _params(a), _params(b)
+    left, right = (likeness.settings(row, "params") for row in (a, b))
     return sum(left.get(name) != right.get(name) for name in {*left, *right})
-
-
-def _params(row: Row) -> dict[str, Any]:
-    """Every parameter; one that was added since the row was made has its default."""
-    known = defaults_of("methods", row.method, row.method_version) or {}
-    return {**known, **row.params}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from bench.report.choice.marks import OF_SCORES, ROUGH, marks
 from bench.report.choice.settings_text import DEFAULTS, unlike
 from bench.report.choice.variants import told_apart
 from bench.report.cost.complexity import input_side
-from bench.rows.settings import defaults_of, precision_of
+from bench.rows.settings import Likeness, defaults_of, precision_of
 from bench.rows.text import device, listed, plain, some
 
 if TYPE_CHECKING:
@@ -70,10 +69,12 @@ def memory_plots(rows: Sequence[Row]) -> list[MemoryPlot]:
         if row.memory and input_side(row) is not None and (row.fit_mb or row.infer_mb)
     ]
 
+    likeness = Likeness(sized)
+
     def place(row: Row) -> tuple[object, ...]:
-        data = (row.dataset, row.dataset_version, row.texts["dataset_params"])
-        options = json.dumps(_options(row), sort_keys=True)
-        return (*data, options, row.device, row.threads, row.memory)
+        data = (row.dataset, row.dataset_version, likeness.key(row, "dataset_params"))
+        fields = likeness.key(row, "protocol_fields", without=_SIZES)
+        return (*data, fields, row.device, row.threads, row.memory)
 
     found = [(group[0], series) for group in q.group_by(sized, place) if (series := _series(group))]
     result = []
@@ -106,10 +107,11 @@ _SIZES = ("resize", "crop", "mask_size")
 def _series(rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows by method and what tells its settings apart, of settings with two sizes or more."""
 
+    likeness = Likeness(rows)
+
     def setting(row: Row) -> tuple[object, ...]:
-        params = {k: v for k, v in row.params.items() if k != "input_size"}
         own = (row.method, row.method_version, row.pretrained, precision_of(row))
-        return (*own, json.dumps(params, sort_keys=True))
+        return (*own, likeness.key(row, "params", without=("input_size",)))
 
     several = [g for g in q.group_by(rows, setting) if len({input_side(row) for row in g}) > 1]
     result = {}
@@ -210,12 +212,13 @@ def _measured_curves(rows: Sequence[Row]) -> list[MemoryCurve]:
         row for row in rows if row.method == "pyramidflow" and row.fit_mb and "stacks" in row.params
     ]
 
+    likeness = Likeness(flows)
+
     def setting(row: Row) -> tuple[object, ...]:
-        params = {k: v for k, v in row.params.items() if k != "stacks"}
-        options = (row.texts["dataset_params"], row.texts["protocol_fields"])
-        place = (row.dataset, row.dataset_version, *options)
         own = (row.method_version, row.pretrained, precision_of(row))
-        known = (*own, json.dumps(params, sort_keys=True))
+        known = (*own, likeness.key(row, "params", without=("stacks",)))
+        options = (likeness.key(row, column) for column in ("dataset_params", "protocol_fields"))
+        place = (row.dataset, row.dataset_version, *options)
         return (*known, *place, row.device, row.threads, row.memory)
 
     several = [

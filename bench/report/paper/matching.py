@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bench.plan import discovery
 from bench.plan.auxiliary import picture_fields
 from bench.plan.cells import resolve_params
+from bench.plan.identity import differing
 from bench.report.choice.line_rows import (
     FITS,
     Step,
@@ -201,7 +202,6 @@ def _without_folders(params: Mapping[str, Any], pictures: Sequence[str]) -> dict
 def _changed(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """The first field that both have with different values; a field that one lacks says nothing:
     it is newer or older than the row, and had its default."""
-    for key in sorted(expected):
-        if key in found and expected[key] != found[key]:
-            return f"{key} = {found[key]} in place of {expected[key]}"
-    return ""
+    both = {name: value for name, value in expected.items() if name in found}
+    changed = sorted(differing(both, found))
+    return "".join(f"{n} = {found[n]} in place of {expected[n]}" for n in changed[:1])

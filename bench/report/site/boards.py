@@ -13,6 +13,7 @@ from bench.report.site.lines import BoardLine, finish, lines_of
 from bench.report.site.names import slug
 from bench.report.site.parameters import Parameter, options
 from bench.report.site.plugins import Plugins
+from bench.rows.settings import Likeness
 from bench.rows.text import plain
 
 if TYPE_CHECKING:
@@ -62,10 +63,15 @@ class Board:
 def boards(rows: Iterable[Row], plugins: Plugins | None = None) -> list[Board]:
     """Every board, by data set and protocol; the standard one first."""
     plugins = plugins or Plugins()
-    groups = group_by(rows, scored_alike)
+    rows = list(rows)
+    likeness = Likeness(rows)
+    groups = group_by(rows, lambda row: scored_alike(row, likeness))
     groups.sort(key=lambda group: _place(group[0]))
     titles = _titles([group[0] for group in groups])
-    return [_make_board(group, title, plugins) for group, title in zip(groups, titles, strict=True)]
+    return [
+        _make_board(group, title, likeness, plugins)
+        for group, title in zip(groups, titles, strict=True)
+    ]
 
 
 def _place(row: Row) -> tuple[object, ...]:
@@ -92,9 +98,9 @@ def _word(value: Any) -> str:
     return "none" if value is None else plain(value)
 
 
-def _make_board(rows: Sequence[Row], title: str, plugins: Plugins) -> Board:
+def _make_board(rows: Sequence[Row], title: str, likeness: Likeness, plugins: Plugins) -> Board:
     row = rows[0]
-    key = digest(scored_alike(row))
+    key = digest(scored_alike(row, likeness))
     lines = lines_of(key, rows)
     fair = [line for line in lines if line.first.pretrained != "random"]
     lab = [line for line in lines if line.first.pretrained == "random"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.report.choice import groups
+from bench.rows.settings import Likeness
 from bench.rows.text import plain
 
 if TYPE_CHECKING:
@@ -50,7 +51,9 @@ def options(row: Row, defaults: Mapping[str, Any]) -> tuple[Parameter, ...]:
 
 def differing(rows: Iterable[Row]) -> list[str]:
     """Names of the parameters that are not the same in all rows."""
-    return sorted(groups.differing(_sets(rows)))
+    rows = list(rows)
+    likeness = Likeness(rows)
+    return sorted(groups.differing([likeness.settings(row, "params") for row in rows]))
 
 
 def changed(rows: Iterable[Row], defaults: Mapping[str, Any]) -> list[str]:
