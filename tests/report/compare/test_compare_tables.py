@@ -299,7 +299,7 @@ def test_masks_that_are_missing_or_lost_are_named_beside_pixel_metrics(make_row:
     (group,) = groups([row])
     text = compared(tabulate_metric(group, "pixel_auroc"))
     assert "\n- weave: 6 anomalous images without a usable mask" in text
-    assert "\nweave: 8 defect regions vanish in the resize or crop, 458 are scored" in text
+    assert "\n- weave: 8 defect regions vanish in the resize or crop, 458 are scored" in text
     assert "weave:" not in compared(tabulate_metric(group, "image_auroc"))
 
 
