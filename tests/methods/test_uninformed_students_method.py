@@ -203,10 +203,10 @@ def test_the_best_teacher_is_kept_and_the_first_epoch_does_not_count(
         network = tiny(17)
         epoch = -1
 
-        def step(self, _: Tensor) -> tuple[float, float]:
+        def step(self, _: Tensor) -> Tensor:
             self.epoch += 1
             torch.nn.init.constant_(self.network.decode.bias, self.epoch)
-            return losses[self.epoch], 0.0
+            return torch.tensor([losses[self.epoch], 0.0])
 
     for keep, wanted in (("best", best), ("last", len(losses) - 1)):
         trainer: Any = Trainer()
@@ -219,8 +219,8 @@ def test_a_teacher_that_diverges_is_named() -> None:
     class Trainer:
         network = tiny(33)
 
-        def step(self, _: Tensor) -> tuple[float, float]:
-            return math.nan, 0.0
+        def step(self, _: Tensor) -> Tensor:
+            return torch.tensor([math.nan, 0.0])
 
     trainer: Any = Trainer()
     with pytest.raises(MethodError, match="for patches of 33 pixels is nan in epoch 1"):
