@@ -8,16 +8,17 @@ import math
 import re
 import sys
 from dataclasses import MISSING, dataclass, fields, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bench.disk import read_text, replace_file
 from bench.errors import StoreError
-from bench.rows.row import COLUMNS, SCHEMA, Row, newest, succeed
+from bench.rows.row import COLUMNS, JSON, SCHEMA, Row, newest, succeed
 from bench.rows.row_values import TEXT
 from bench.rows.schema import upgraded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 _FIELDS = {f.name: f for f in fields(Row) if f.name in COLUMNS}
@@ -251,7 +252,18 @@ def parse(file: Path, line: int, header: Sequence[str], values: Sequence[str]) -
                 f"{allowed.expected}; {MEND}"
             ) from error
     row = Row(**record, extra=extra)
+    # What `Row.texts` would work out for each of thousands of rows that hold the same.
+    if record.keys() >= set(JSON):
+        found = dict(zip(header, values, strict=True))
+        vars(row)["texts"] = _written(tuple(found[name] for name in JSON))
     return CsvLine(line, upgraded(row), row.cell)
+
+
+@lru_cache(maxsize=4096)
+def _written(values: tuple[str, ...]) -> Mapping[str, str]:
+    """The texts of the JSON columns as this version would write them."""
+    kinds = {name: COLUMNS[name].values for name in JSON}
+    return {n: kinds[n].write(kinds[n].read(text)) for n, text in zip(JSON, values, strict=True)}
 
 
 def shown(value: str) -> str:

@@ -291,7 +291,7 @@ def test_merging_several_machines_is_the_same_in_any_order(tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_rows_load_and_render_in_seconds(tmp_path: Path) -> None:
+def test_a_hundred_thousand_rows_render_in_less_time_than_they_are_read(tmp_path: Path) -> None:
     full: dict[str, Any] = dict.fromkeys(("aupro_30", "pixel_auroc", "latency_p50_ms"), 0.5)
     for dataset in range(10):
         for method in range(10):
@@ -313,5 +313,4 @@ def test_a_hundred_thousand_rows_load_and_render_in_seconds(tmp_path: Path) -> N
     rendered = time.process_time()
     assert len(rows) == 100_000
     assert "m9" in text
-    assert loaded - start < 30  # 6 s on a slow core
-    assert rendered - loaded < 10  # 1 s
+    assert rendered - loaded < loaded - start

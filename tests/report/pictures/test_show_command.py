@@ -100,8 +100,8 @@ def test_a_method_without_maps_has_an_empty_column(
         ({"category": "bolt"}, "category weave and bolt"),
         ({"dataset": "mtd"}, "data set synthetic and mtd"),
         ({"data": "other"}, "data feed and other"),
-        ({"protocol_fields": '{"resize": [128, 128]}'}, "protocol's resize .* and 128 x 128"),
-        ({"protocol_fields": '{"crop": 224}'}, "protocol's crop null and 224"),
+        ({"protocol_fields": {"resize": [128, 128]}}, "protocol's resize .* and 128 x 128"),
+        ({"protocol_fields": {"crop": 224}}, "protocol's crop null and 224"),
     ],
 )
 def test_cells_of_other_images_are_refused(
