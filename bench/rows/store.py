@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bench.disk import replace_file
+from bench.disk import read_text, replace_file
 from bench.errors import StoreError
 from bench.rows.column import FOUND
 from bench.rows.csv_file import MEND, CsvLine, put_rows, read_lines, shown, sort_rows, write_csv
@@ -137,7 +137,7 @@ class ResultStore:
     def shard(self) -> str:
         """The part of a plan that this folder holds, as in 3/16; empty: nobody said."""
         file = self.folder / SHARD
-        return file.read_text(encoding="ascii").strip() if file.is_file() else ""
+        return read_text(file).strip() if file.is_file() else ""
 
     def keep_to(self, shard: str) -> None:
         """Note which part of a plan this folder holds.
