@@ -122,3 +122,11 @@ def test_ruff_refuses_the_imports_that_it_can_know() -> None:
             command, input=source, cwd=ROOT, capture_output=True, text=True, check=False
         )
         assert sorted(re.findall(r"TID25\d", done.stdout)) == codes
+
+
+def test_no_file_holds_both_sides_of_a_merge() -> None:
+    folders = ("bench", "benchmarks", "datasets", "docs", "examples", "methods", "results", "tests")
+    files = [*ROOT.glob("*.*"), *(f for name in folders for f in (ROOT / name).rglob("*.*"))]
+    written = [f for f in files if f.suffix in (".md", ".py", ".toml", ".csv", ".yml", ".cff")]
+    marks = re.compile("^(<{7}|>{7}) ", re.MULTILINE)
+    assert [f for f in written if marks.search(f.read_text(encoding="utf-8"))] == []
