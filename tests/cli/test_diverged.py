@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from bench.rows.row import NOT_FINITE
 from bench.rows.store import ResultStore
 
 if TYPE_CHECKING:
@@ -35,3 +36,19 @@ def test_a_diverged_training_is_one_line_with_method_cell_and_epoch_and_no_row(
         assert "epoch 1" in message or "epoch 2" in message
         assert "nan" in message or "inf" in message
     assert ResultStore(project / "results").rows() == []
+
+
+def test_a_plugin_that_yields_nan_has_a_row_that_says_so_everywhere(
+    bench: Bench, project: Path
+) -> None:
+    file = project / "methods" / "mean.py"
+    file.write_text(file.read_text().replace('"loss": 1.0', '"loss": float("nan")'))
+    done = bench("run", "-m", "mean", "-d", "tiny", "-c", "left", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    (said,) = [line for line in done.stdout.splitlines() if "loss is nan" in line]
+    assert "mean tiny/left" in said
+    assert said.endswith("loss is nan in epoch 1; the row is marked")
+    (row,) = ResultStore(project / "results").rows()
+    assert NOT_FINITE in row.suspect
+    (line,) = [x for x in bench("status").stdout.splitlines() if x.strip().startswith("mean")]
+    assert "∞" in line.split()[0]
