@@ -15,7 +15,7 @@ from torch.nn import functional
 from bench.api import IMAGENET_MEAN, IMAGENET_STD, Images
 from bench.errors import DataError, counted
 from bench.files import opencv
-from bench.files.audit import Audit, audit
+from bench.files.audited import audited
 from bench.files.geometry import Geometry, Size, centre_box
 from bench.files.held_out import published_split, split_indices
 from bench.files.images import image_size, read_rgb
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.api import Sample
+    from bench.files.audit import Audit
     from bench.settings.protocol import Protocol
 
     Augment = Callable[[Tensor, torch.Generator], Tensor]
@@ -244,13 +245,16 @@ def check_samples(samples: Sequence[Sample]) -> list[str]:
     return [finding.text for finding in checked(samples).findings]
 
 
-def checked(samples: Sequence[Sample]) -> Audit:
+def checked(samples: Sequence[Sample], cache: Path | None = None) -> Audit:
     """The audit of samples that may be used: its findings are warnings.
+
+    Args:
+        cache: folder that remembers what unchanged files hold; None: decode them all.
 
     Raises:
         DataError: as `check_samples`.
     """
-    found = audit(samples)
+    found = audited(samples, cache)
     errors = [finding.text for finding in found.findings if finding.severity == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more; see bench data verify)" if len(errors) > 1 else ""

@@ -148,7 +148,7 @@ def read_category(
     test = list(dataset.samples(cell.category, "test"))
     check_training(cell, method, train)
     _check_test(cell, train, test)
-    found = checked([*train, *test])
+    found = checked([*train, *test], job.cache)
     leaks = _check_twins(job, train, test, found.pixels)
     for finding in found.findings:
         report({"warning": finding.text})

@@ -151,6 +151,7 @@ def make_jobs(
             weights=asked_weights(settings, request),
             speed=speed,
             artifacts=_artifacts(settings, cell.id).with_suffix(".part"),
+            cache=settings.paths.cache,
             auxiliary=part.folders.get(cell.id, {}),
             save_maps=request.save_maps,
             keep_maps=request.keep_maps,

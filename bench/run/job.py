@@ -34,6 +34,7 @@ class Job:
     weights: Weights
     speed: SpeedProtocol
     artifacts: Path  # made by the worker, moved into place by the driver
+    cache: Path | None = None  # folder that remembers audits of files
     auxiliary: Mapping[str, Path] = field(default_factory=dict)  # folders of pictures by field
     save_maps: bool = False
     keep_maps: bool = False
@@ -54,6 +55,7 @@ class Job:
         """The inverse of `to_json`."""
         values = json.loads(text)
         values |= {name: Path(values[name]) for name in ("root", "artifacts")}
+        values["cache"] = Path(cache) if (cache := values["cache"]) else None
         values["auxiliary"] = {k: Path(v) for k, v in values["auxiliary"].items()}
         weights = values["weights"]
         folders = {k: Path(v) if (v := weights[k]) else None for k in ("file", "folder")}

@@ -155,6 +155,7 @@ def _with_own_folders(job: Job, home: Home) -> Job:
     return replace(
         job,
         root=home.here(job.root),
+        cache=here(job.cache),
         auxiliary={name: home.here(folder) for name, folder in job.auxiliary.items()},
         weights=replace(job.weights, file=here(job.weights.file), folder=here(job.weights.folder)),
     )
