@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,12 @@ def pytest_configure(config: pytest.Config) -> None:
     chosen = config.getoption("golden")
     if chosen is not None:
         golden_files.session.use(config.invocation_params.dir / chosen)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays; collections of garbage need not look through it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
