@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
+from torch import nn
 
 from bench.blocks.autoencoder import AutoEncoder
 from bench.blocks.smoothing import gaussian_smooth
@@ -77,9 +78,17 @@ class Loop:
         movement = max(float((v - self.start[n]).abs().max()) for n, v in wanted.items())
         state = self.method.network.state_dict()
         for ours, theirs in self.names.items():
+            if self.is_before_a_norm(ours):
+                continue
             array = f"{self.case}/final/{theirs}"
             GOLDEN.check(array, state[ours], absolute=0.05 * movement)
         self.load("final")
+
+    def is_before_a_norm(self, name: str) -> bool:
+        """Such a bias has no gradient but rounding, which Adam makes whole steps of."""
+        half, number, kind = name.split(".")
+        after = getattr(self.method.network, half)[int(number) + 1 :][:1]
+        return kind == "bias" and any(isinstance(layer, nn.BatchNorm2d) for layer in after)
 
 
 @pytest.fixture
