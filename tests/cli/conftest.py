@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.cli.warm import WarmCommand
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import subprocess
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     Bench = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -119,16 +120,20 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def warm() -> Iterator[WarmCommand]:
+    """Runs the command without the seconds of its imports."""
+    with WarmCommand() as command:
+        yield command
+
+
 @pytest.fixture
-def bench(project: Path) -> Bench:
-    """`bench("run", ...)` in the project: the installed command, as a user would type it."""
+def bench(project: Path, warm: WarmCommand) -> Bench:
+    """`bench("run", ...)` in the project: a process of its own, as a user would start it."""
 
     def call(*arguments: str, cwd: Path = project) -> subprocess.CompletedProcess[str]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("BENCH_")}
         environment |= {"COLUMNS": "200", "OMP_NUM_THREADS": "1", "NO_COLOR": "1"}
-        command = [str(Path(sys.executable).parent / "bench"), *arguments]
-        return subprocess.run(
-            command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-        )
+        return warm.run(arguments, cwd, environment)
 
     return call
