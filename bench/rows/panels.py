@@ -219,9 +219,10 @@ def _panels(data: dict[str, Any]) -> list[Panel]:
 
 
 def epoch_note(panels: Sequence[Panel]) -> str:
-    """Which epoch's maps a picture shows, with a comma before it; empty where nobody knows."""
-    epochs = {panel.epoch for panel in panels} - {None}
-    return f", maps of epoch {', '.join(map(str, sorted(filter(None, epochs))))}" if epochs else ""
+    """Which epoch's maps, or scores, a picture shows, after a comma; empty where nobody knows."""
+    epochs = sorted({panel.epoch for panel in panels if panel.epoch is not None})
+    what = "scores" if all(panel.map is None for panel in panels) else "maps"
+    return f", {what} of epoch {', '.join(map(str, epochs))}" if epochs else ""
 
 
 def _range(panels: Sequence[Panel]) -> tuple[float, float]:

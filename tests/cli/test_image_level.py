@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench.report.choice.marks import marks
-from bench.rows.panels import load_panels
+from bench.rows.panels import epoch_note, load_panels
 from bench.rows.store import ResultStore
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ def test_metrics_without_maps_and_of_flat_maps_are_told_everywhere(
     panels, threshold = load_panels(only / "results" / "artifacts" / row.cell / "panels.npz")
     assert threshold is None
     assert {panel.map for panel in panels} == {None}
+    assert epoch_note(panels).startswith(", scores of epoch")
     assert bench("show", row.cell, "--out", "shown.png").returncode == 0
     assert (only / "shown.png").stat().st_size > 1000
     compared = bench("compare", "-m", "only,mean", "--metric", "pixel_auroc")
