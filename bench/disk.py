@@ -10,8 +10,12 @@ from pathlib import Path
 from bench.errors import StoreError
 
 
-def replace_file(file: Path, content: bytes) -> None:
-    """Write beside, flush to the disk, rename over; on failure the old file stays."""
+def replace_file(file: Path, content: bytes, *, durable: bool = True) -> None:
+    """Write beside, flush to the disk, rename over; on failure the old file stays.
+
+    Args:
+        durable: False: without the flush, so that a power cut may leave a damaged file.
+    """
     temporary: Path | None = None
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -19,11 +23,13 @@ def replace_file(file: Path, content: bytes) -> None:
         temporary = Path(name)
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
         temporary.chmod(0o644)
         temporary.replace(file)
-        flush_folder(file.parent)
+        if durable:
+            flush_folder(file.parent)
     except OSError as error:
         if temporary is not None:
             with suppress(OSError):
