@@ -14,7 +14,7 @@ from bench.blocks.taps import Taps, find_taps, gives_channels_last
 from bench.errors import MethodError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -36,12 +36,14 @@ class Backbone(nn.Module):
         strides: input pixels per cell of each requested layer; None: not known.
         scoring: the type that products and convolutions take in scoring.
         is_scoring: whether a method predicts; the harness says so.
+        cache: stands before `compute`, where the harness keeps features for later cells.
     """
 
     channels: list[int]
     strides: list[int | None]
     scoring = torch.float32
     is_scoring = False
+    cache: Callable[[Backbone, Tensor], list[Tensor]] | None = None
 
     def __init__(
         self, name: str, net: nn.Module, layers: Sequence[int | str], taps: Taps | None = None
@@ -74,6 +76,10 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) images, ImageNet-normalised -> (B, C_l, H_l, W_l) for each layer."""
+        return self.compute(images) if self.cache is None else self.cache(self, images)
+
+    def compute(self, images: Tensor) -> list[Tensor]:
+        """The same, by running the network."""
         if self._scale is not None:
             images = images * self._scale + self._shift
         images = images.contiguous(memory_format=fast_layout(images.device))

@@ -83,6 +83,15 @@ def run(
     precision: Annotated[
         str | None, typer.Option(help="float32; tf32 on a GPU; bfloat16: of encoders in scoring.")
     ] = None,
+    feature_cache: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="MB",
+            help="Disk for features of frozen networks, which later cells read; they then have no "
+            "costs of training. 0: none.",
+        ),
+    ] = None,
     save_maps: Annotated[bool, typer.Option(help="Keep every anomaly map as .npy.")] = False,
     keep_maps: Annotated[
         bool, typer.Option(help="Keep the maps in 16 bits, 2 bytes a pixel, for `bench rescore`.")
@@ -128,6 +137,7 @@ def run(
         "timeout": timeout,
         "speed": speed,
         "precision": checked_precision(precision),
+        "feature_cache_mb": feature_cache,
         "weights": "random" if random_weights else None,
         "executor": "in-process" if in_process else executor,
         "address": address,

@@ -47,6 +47,11 @@ _FILTERS = {
 }
 
 
+WHOLE = "is_whole_image"
+"""Attribute of a batch that holds images as they were read. No operation hands it on, so that what
+a method cut, turned or resized has it no more."""
+
+
 class ImageSet(Images):
     """Images of one category and split under a protocol.
 
@@ -171,7 +176,7 @@ class ImageSet(Images):
         else:
             batches = (stack.to(self.device) for stack in stacks)
         # Pixels go to the device as bytes; augmentation wants them normalised before.
-        return batches if augment is not None else map(self._normalise, batches)
+        return batches if augment is not None else map(self._whole, batches)
 
     def _read(
         self, groups: Sequence[Sequence[int]], image: Callable[[int], Tensor]
@@ -189,6 +194,12 @@ class ImageSet(Images):
                     yield [future.result() for future in ahead.popleft()]
             for futures in ahead:
                 yield [future.result() for future in futures]
+
+    def _whole(self, pixels: Tensor) -> Tensor:
+        """The same as `_normalise`, marked."""
+        images = self._normalise(pixels)
+        setattr(images, WHOLE, True)
+        return images
 
     def _normalise(self, pixels: Tensor) -> Tensor:
         """(..., 3, H, W) uint8 to ImageNet-normalised float32, contiguous."""

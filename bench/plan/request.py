@@ -164,7 +164,8 @@ def _with_folders(planned: Planned, methods: Sequence[Plugin], auxiliary: Auxili
 def _check_settings(settings: Settings) -> None:
     """Refuse what no cell could run with, and tables that no plugin would read."""
     run = settings.run
-    least = {"workers": 1, "batch": 1, "threads": 0, "loaders": 0, "timeout": 0, "map_budget_mb": 0}
+    at_least_0 = ("threads", "loaders", "timeout", "map_budget_mb", "feature_cache_mb")
+    least = {"workers": 1, "batch": 1, **dict.fromkeys(at_least_0, 0)}
     for name, value in least.items():
         if getattr(run, name) < value:
             raise ConfigError(f"[run].{name} = {getattr(run, name)}; at least {value} is needed")

@@ -165,6 +165,8 @@ class Row:
     infer_mb: float | None = _peak("inference MB", holds.NUMBER, heading="infer MB")  # batch 1
     infer_batch_mb: float | None = _peak("", holds.NUMBER, is_at_batch=True)
     infer_reserved_mb: float | None = _peak()
+    # CACHED: training was not measured, and its costs are empty.
+    features: str = _condition(holds.FEATURES, since=2, default="")
     fit_mb: float | None = _peak("training MB", holds.NUMBER, heading="fit MB")
     fit_reserved_mb: float | None = _peak()
     fit_left_mb: float | None = _peak("", holds.NUMBER)  # held after fit

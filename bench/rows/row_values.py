@@ -24,6 +24,9 @@ RESCORED = "rescored"
 SPOOLED = "spooled"
 """In `evaluator`: the maps were more than the budget, and sorted in parts from a file."""
 
+CACHED = "cached"
+"""In `features`: some of the training images' came from a cache, or were stored in one."""
+
 
 @dataclass(frozen=True)
 class Values:
@@ -160,6 +163,7 @@ THRESHOLD = Values(_number, "a number", "{:.9g}".format)
 KIND = Values(_one_of(*KINDS), " or ".join(KINDS))
 MAPS = Values(_one_of("", "none", "constant"), "none, constant or nothing")
 EVALUATOR = Values(_one_of("", SPOOLED, RESCORED), f"{SPOOLED}, {RESCORED} or nothing")
+FEATURES = Values(_one_of("", CACHED), f"{CACHED} or nothing")
 PRETRAINED = Values(_pretrained, "pretrained, random, none, unknown or file:SHA-256")
 PRECISION = Values(_one_of("", *PRECISIONS), " or ".join(PRECISIONS))
 

@@ -19,6 +19,7 @@ from bench.plan.auxiliary import picture_fields
 from bench.profile import FitMeter, profile
 from bench.rows import provenance
 from bench.rows.row import DEGENERATE, Row
+from bench.rows.row_values import CACHED
 from bench.run.artifacts import save_artifacts
 from bench.run.context import (
     CellRun,
@@ -28,6 +29,7 @@ from bench.run.context import (
     method_size,
     seed_everything,
 )
+from bench.run.feature_cache import open_cache
 from bench.run.kept_maps import keep_maps
 from bench.run.loading_back import left_out
 from bench.run.scoring import (
@@ -80,7 +82,10 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     report({"phase": "reading"})
     method = make_method(cell)
     train, test = read_category(job, method, device, report)
-    run = CellRun(cell, device, train.image_size, job.weights, job.auxiliary)
+    features = open_cache(
+        job.cache, job.feature_cache_mb, device, lambda text: report({"warning": text})
+    )
+    run = CellRun(cell, device, train.image_size, job.weights, job.auxiliary, features)
     _load_libraries(cell)
     meter = FitMeter(device)
     epochs, history = fit(job, method, run, meter, train, test, report)
@@ -90,7 +95,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     if DEGENERATE in suspicions(epochs.scored[-1].evaluation):
         report({"warning": "degenerate: all pixel scores are equal; the row is marked"})
     report({"phase": "profiling"})
-    complexity = meter.columns() | _profile(job, method, run, meter, test)
+    complexity = _costs(job, method, run, meter, test)
     if objects := left_out(method):
         text = f"{', '.join(objects)} is no tensor: state_mb cannot count it and stays empty"
         report({"warning": f"{text}, and bench fit refuses it; override state and load_state"})
@@ -268,6 +273,17 @@ def _auxiliary(cell: Cell) -> str:
 def _joined(backbones: Sequence[nn.Module], name: str) -> str:
     """An attribute of all backbones, each value once."""
     return ", ".join(dict.fromkeys(text for b in backbones if (text := getattr(b, name, ""))))
+
+
+def _costs(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test) -> dict[str, Any]:
+    """The columns of cost; those of training are empty where the feature cache had a part in it."""
+    training: dict[str, Any] = meter.columns()
+    if run.features is not None:
+        run.features.close()
+        if run.features.in_training:
+            training = {k: None if k.startswith("fit_") else v for k, v in training.items()}
+            training["features"] = CACHED
+    return training | _profile(job, method, run, meter, test)
 
 
 def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test) -> dict[str, Any]:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from bench.api import Sample, Split
     from bench.plan.cells import Cell
+    from bench.run.feature_cache import FeatureCache
     from bench.weights.choice import Weights
 
 
@@ -47,10 +48,12 @@ class CellRun(Run):
         image_size: tuple[int, int],
         weights: Weights,
         folders: Mapping[str, Path] | None = None,
+        features: FeatureCache | None = None,
     ) -> None:
         """
         Args:
             folders: of auxiliary pictures, by the field that names them.
+            features: where backbones read and store what they compute; None: nowhere.
         """
         self.cell = cell
         self.device = device
@@ -58,6 +61,7 @@ class CellRun(Run):
         self.image_size = image_size
         self.weights = weights
         self.folders = dict(folders or {})
+        self.features = features
         self.backbones: list[nn.Module] = []
         self.identities: list[str] = []
         self.fresh: list[nn.Module] = []
@@ -85,6 +89,8 @@ class CellRun(Run):
             name, layers, self.weights, seed=self.seed, device=self.device
         )
         module.scoring = self.scoring_type
+        if self.features is not None:
+            self.features.serve(module, identity)
         self.backbones.append(module)
         self.identities.append(identity)
         return module

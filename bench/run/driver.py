@@ -156,6 +156,7 @@ def make_jobs(
             save_maps=request.save_maps,
             keep_maps=request.keep_maps,
             map_budget_mb=run.map_budget_mb,
+            feature_cache_mb=run.feature_cache_mb,
             allow_leaks=request.allow_leaks,
             command=request.command,
             commit=commit,

@@ -34,11 +34,12 @@ class Job:
     weights: Weights
     speed: SpeedProtocol
     artifacts: Path  # made by the worker, moved into place by the driver
-    cache: Path | None = None  # folder that remembers audits of files
+    cache: Path | None = None  # folder of audits of files, and of features
     auxiliary: Mapping[str, Path] = field(default_factory=dict)  # folders of pictures by field
     save_maps: bool = False
     keep_maps: bool = False
     map_budget_mb: float = math.inf
+    feature_cache_mb: float = 0.0  # 0: no features are kept
     allow_leaks: bool = False
     command: str = ""
     commit: str = ""

@@ -63,6 +63,7 @@ class RunSettings:
     timeout: float = 0.0  # seconds for each cell; 0: none
     batch: int = 8  # test images at a time; no method's scores depend on it
     map_budget_mb: float = 1000.0  # of a test set's maps; above, they are scored from a file
+    feature_cache_mb: float = 0.0  # of frozen networks' features, kept for later cells; 0: none
     speed: str = "speed-1"
     weights: str = "pretrained"  # or "random"
     precision: Precision = FULL  # or "tf32"; or "bfloat16", of encoders in scoring

@@ -54,7 +54,7 @@ def job(method: str = "padim", seed: int = 0, **changes: Any) -> Job:
 
 
 def test_a_job_survives_the_way_to_a_worker() -> None:
-    first = job(save_maps=True, command="bench run")
+    first = job(save_maps=True, command="bench run", cache=Path("cache"))
     again = Job.from_json(first.to_json())
     assert again == first
     assert "\n" not in first.to_json()

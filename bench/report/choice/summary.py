@@ -104,11 +104,15 @@ def _of_rows(
 
 
 def _undefined(row: Row) -> list[str]:
-    """Which scores of the table are not defined, and why."""
+    """Which scores of the table are not defined, which costs were not measured, and why."""
+    reasons = dict(row.undefined)
+    if row.features:
+        training = [column for _, column in COLUMNS if column.startswith("fit_")]
+        reasons |= dict.fromkeys(training, "features came from a cache, or went into it")
     names: dict[str, list[str]] = {}
     for name, column in COLUMNS:
-        if column in row.undefined:
-            names.setdefault(row.undefined[column], []).append(name)
+        if column in reasons:
+            names.setdefault(reasons[column], []).append(name)
     return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
 
 
