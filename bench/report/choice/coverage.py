@@ -21,11 +21,13 @@ class Chosen:
         seeds: those that have every category in `rows`, sorted.
         rows: category -> its rows, one for each seed, in the order of `seeds`.
         dropped: every other seed, with the categories that it lacks.
+        older: rows that a newer one of their category and seed replaced.
     """
 
     seeds: tuple[int, ...]
     rows: Mapping[str, tuple[Row, ...]]
     dropped: Mapping[int, tuple[str, ...]]
+    older: tuple[Row, ...]
 
     @property
     def every_row(self) -> tuple[Row, ...]:
@@ -50,6 +52,10 @@ class Coverage:
     left_out: Mapping[str, str]
     shared: tuple[str, ...]
     missing: tuple[str, ...]
+
+    def shared_rows(self, name: str) -> list[Row]:
+        """The rows of a compared variant in the shared categories."""
+        return [row for category in self.shared for row in self.chosen[name].rows[category]]
 
     def notes(self) -> list[str]:
         """Seeds, and what was left out, one line each."""
@@ -145,23 +151,27 @@ def choose(rows: Iterable[Row]) -> Chosen:
         rows: of one method as it ran.
     """
     by_seed: dict[int, dict[str, Row]] = {}
+    older = []
     for row in sorted(rows, key=lambda row: (row.started, row.cell)):
-        by_seed.setdefault(row.seed, {})[row.category] = row
+        found = by_seed.setdefault(row.seed, {})
+        older += [found[row.category]] if row.category in found else []
+        found[row.category] = row
     if not by_seed:
-        return Chosen((), {}, {})
+        return Chosen((), {}, {}, ())
     sets: dict[frozenset[str], list[int]] = {}
-    for seed, found in sorted(by_seed.items()):
-        sets.setdefault(frozenset(found), []).append(seed)
+    for seed, of_seed in sorted(by_seed.items()):
+        sets.setdefault(frozenset(of_seed), []).append(seed)
     best = max(sets, key=lambda found: (len(found), len(sets[found]), -sets[found][0]))
     seeds = tuple(sets[best])
     return Chosen(
         seeds=seeds,
         rows={c: tuple(by_seed[seed][c] for seed in seeds) for c in sorted(best)},
         dropped={
-            seed: tuple(sorted(best - found.keys()))
-            for seed, found in sorted(by_seed.items())
+            seed: tuple(sorted(best - of_seed.keys()))
+            for seed, of_seed in sorted(by_seed.items())
             if seed not in seeds
         },
+        older=tuple(older),
     )
 
 

@@ -123,27 +123,13 @@ def of_files(rows: Iterable[Row], files: Mapping[str, str], left: dict[str, Verd
     return kept
 
 
-def single(rows: Iterable[Row], left: dict[str, Verdict]) -> list[Row]:
-    """The newest row of each category and seed."""
-    newest: dict[tuple[str, int], Row] = {}
-    for row in sorted(rows, key=lambda row: (row.started, row.cell)):
-        before = newest.get((row.category, row.seed))
-        if before is not None:
-            text = "an older row of the same category and seed"
-            left[before.cell] = Verdict(Step.OLDER, text)
-        newest[row.category, row.seed] = row
-    return [newest[key] for key in sorted(newest)]
-
-
 def of_whole_seeds(rows: Sequence[Row], left: dict[str, Verdict]) -> list[Row]:
-    """Rows of the seeds that count, so that the cells of a line and its mean come from the same.
-
-    Args:
-        rows: one for each category and seed.
-    """
+    """Rows that count, so that the cells of a line and its mean come from the same seeds."""
     chosen = choose(rows)
     for row in rows:
         if row.seed in chosen.dropped:
             lacking = ", ".join(chosen.dropped[row.seed])
             left[row.cell] = Verdict(Step.PARTIAL, f"seed {row.seed} lacks {lacking}")
-    return [row for row in rows if row.seed in chosen.seeds]
+    older = Verdict(Step.OLDER, "an older row of the same category and seed")
+    left.update((row.cell, older) for row in chosen.older)
+    return list(chosen.every_row)

@@ -198,24 +198,24 @@ def over_seeds(
     """Mean over categories within a seed, then mean and deviation over seeds; of a cost the median
     over both, of quiet rows where there are any.
 
-    A seed that lacks one of the categories does not count; with none left there is no mean, and
-    with fewer than two no deviation.
+    With no seed left there is no mean, and with fewer than two no deviation.
     """
-    by_seed: dict[int, dict[str, float]] = {}
     found = [row for row in rows if row.category in categories]
-    for row in found:
-        value = quantity(row, name)
-        if value is not None:
-            by_seed.setdefault(row.seed, {})[row.category] = value
-    whole = [v for v in by_seed.values() if len(v) == len(set(categories))]
-    if not whole or not categories:
-        return None, None
+    means = by_seed(found, name, categories)
     if not is_score(name):
-        seeds = [seed for seed, v in by_seed.items() if len(v) == len(set(categories))]
-        return median_cost((r for r in found if r.seed in seeds), name), None
-    means = [statistics.fmean(values.values()) for values in whole]
-    spread = statistics.stdev(means) if len(means) > 1 else None
-    return statistics.fmean(means), spread
+        return median_cost((row for row in found if row.seed in means), name), None
+    spread = statistics.stdev(means.values()) if len(means) > 1 else None
+    return statistics.fmean(means.values()) if means else None, spread
+
+
+def by_seed(rows: Iterable[Row], name: str, categories: Sequence[str]) -> dict[int, float]:
+    """The mean over categories of each seed; one that lacks a category does not count."""
+    found: dict[int, dict[str, float]] = {}
+    for row in rows:
+        if row.category in categories and (value := quantity(row, name)) is not None:
+            found.setdefault(row.seed, {})[row.category] = value
+    whole = len(set(categories))
+    return {s: statistics.fmean(of.values()) for s, of in found.items() if len(of) == whole}
 
 
 def median_cost(rows: Iterable[Row], name: str) -> float | None:

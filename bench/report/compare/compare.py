@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +36,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.report.choice.coverage import Chosen
     from bench.report.choice.groups import Group
     from bench.report.compare.intervals import Sampled
     from bench.rows.row import Row
@@ -145,7 +143,7 @@ def tabulate_metric(
     means = {
         name: mean
         for name in coverage.compared
-        if (mean := _mean(coverage, name, metric, samples)) is not None
+        if (mean := _mean(coverage, name, metric, samples, cells)) is not None
     }
     methods, shared = coverage.compared, coverage.shared
     scores = np.array([[cells[m, c].value for c in shared] for m in methods])
@@ -214,49 +212,39 @@ def _cells(
     for name, chosen in coverage.chosen.items():
         for category, rows in chosen.rows.items():
             drawn = samples.get((name, category))
-            values = [_value(row, metric) for row in _used(rows, metric)]
-            value, deviation = _over_seeds(values, metric)
-            cells[name, category] = Number(
-                value,
-                deviation,
-                interval=None if drawn is None else of_cell(metric, value, drawn),
+            number = _number(rows, metric, [category])
+            cells[name, category] = replace(
+                number,
+                interval=None if drawn is None else of_cell(metric, number.value, drawn),
                 batches=_batches(rows) if by_batch else (),
-                is_noisy=q.is_uncertain(rows, metric),
             )
     return cells
 
 
-def _mean(coverage: Coverage, name: str, metric: str, samples: Samples) -> Number | None:
-    """Over the shared categories within each seed, then over seeds; of costs over both at once."""
-    shared, chosen = coverage.shared, coverage.chosen[name]
+def _number(rows: Sequence[Row], metric: str, categories: Sequence[str]) -> Number:
+    value, deviation = q.over_seeds(rows, metric, categories)
+    assert value is not None, "coverage chose rows that have it"
+    return Number(value, deviation, is_noisy=q.is_uncertain(rows, metric))
+
+
+def _mean(
+    coverage: Coverage,
+    name: str,
+    metric: str,
+    samples: Samples,
+    cells: Mapping[tuple[str, str], Number],
+) -> Number | None:
+    shared, rows = coverage.shared, coverage.shared_rows(name)
     if not shared:
         return None
-    if not q.is_score(metric):
-        rows = _used([r for c in shared for r in chosen.rows[c]], metric)
-        median = statistics.median(_value(row, metric) for row in rows)
-        return Number(median, is_noisy=q.is_uncertain(rows, metric))
-    by_seed = _by_seed(chosen, metric, shared)
+    number = _number(rows, metric, shared)
     drawn = [samples[name, c] for c in shared if (name, c) in samples]
-    interval = None
     if len(drawn) == len(shared):
-        cells = [statistics.fmean(_value(r, metric) for r in chosen.rows[c]) for c in shared]
-        interval = of_mean(metric, cells, drawn)
-    elif not samples and len(by_seed) > 1 and metric not in MAXIMA:
-        interval = t_interval(by_seed)
-    return Number(*_over_seeds(by_seed, metric), interval=interval)
-
-
-def _used(rows: Sequence[Row], metric: str) -> Sequence[Row]:
-    """Of a cost the quiet rows, where there are any."""
-    return rows if q.is_score(metric) else q.quiet(rows, metric)
-
-
-def _by_seed(chosen: Chosen, metric: str, shared: Sequence[str]) -> list[float]:
-    """The mean over categories of each seed."""
-    return [
-        statistics.fmean(_value(chosen.rows[c][index], metric) for c in shared)
-        for index in range(len(chosen.seeds))
-    ]
+        values = [cells[name, c].value for c in shared]
+        return replace(number, interval=of_mean(metric, values, drawn))
+    if samples or number.deviation is None or metric in MAXIMA:
+        return number
+    return replace(number, interval=t_interval([*q.by_seed(rows, metric, shared).values()]))
 
 
 def _differences(coverage: Coverage, metric: str, samples: Samples) -> tuple[Difference, ...]:
@@ -268,20 +256,9 @@ def _differences(coverage: Coverage, metric: str, samples: Samples) -> tuple[Dif
     for name in coverage.compared:
         drawn = [samples[name, c].values for c in shared if (name, c) in samples]
         mean = np.mean(drawn, axis=0) if len(drawn) == len(shared) else None
-        measured.append(Measured(_by_seed(coverage.chosen[name], metric, shared), mean))
+        of_seeds = q.by_seed(coverage.shared_rows(name), metric, shared)
+        measured.append(Measured([*of_seeds.values()], mean))
     return tuple(differences(measured))
-
-
-def _over_seeds(values: Sequence[float], metric: str) -> tuple[float, float | None]:
-    if not q.is_score(metric):
-        return statistics.median(values), None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
-
-
-def _value(row: Row, metric: str) -> float:
-    value = q.quantity(row, metric)
-    assert value is not None, "coverage chose rows that have it"
-    return value
 
 
 def _batches(rows: Sequence[Row]) -> tuple[int, ...]:

@@ -99,8 +99,7 @@ def _names(columns: Sequence[tuple[str, str]]) -> list[str]:
 def _cost(
     group: Group, coverage: Coverage, columns: Sequence[Column], name: str, metric: str | None
 ) -> Cost:
-    shared = coverage.shared if name in coverage.compared else ()
-    rows = [row for category in shared for row in coverage.chosen[name].rows[category]]
+    rows = coverage.shared_rows(name) if name in coverage.compared else []
     label = marked(group, name, *_names(COLUMNS))
     told = group.settings.get(name, "")
     method = group.variants[name][0].method
@@ -110,7 +109,7 @@ def _cost(
         legend=short if told and len(told) <= _SHORT else label,
         costs={c.heading: q.median_cost(c.rows(rows), c.name) for c in columns},
         rows=tuple(rows),
-        score=_score(rows, metric, shared) if metric else None,
+        score=_score(rows, metric, coverage.shared) if metric else None,
         batches=tuple(sorted({row.fps_batch for row in rows if row.fps_batch})),
     )
 

@@ -20,7 +20,6 @@ from bench.report.choice.line_rows import (
     of_seeds,
     of_whole_seeds,
     one_kind,
-    single,
 )
 from bench.rows.text import counted
 
@@ -160,7 +159,7 @@ class Matcher:
         found = {}
         for spec_row in self.spec.rows:
             why = left[spec_row.label]
-            usable = single(of_files(kept[spec_row.label], files, why), why)
+            usable = of_files(kept[spec_row.label], files, why)
             missing = (
                 self._missing(usable, self.spec.seeds_of(spec_row, seeds))
                 if spec_row.method

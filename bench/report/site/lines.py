@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from bench.plan.identity import digest
 from bench.report.best import places
 from bench.report.choice.coverage import choose, data_states
-from bench.report.choice.line_rows import single
 from bench.report.choice.marks import NOISY, NOISY_MEANING, marks
 from bench.report.choice.quantities import (
     conditions,
@@ -35,7 +34,6 @@ from bench.settings.precision import FULL
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from bench.report.choice.line_rows import Verdict
     from bench.report.site.plugins import Plugins
     from bench.rows.row import Row
 
@@ -171,16 +169,16 @@ def _lines(
     board: str, rows: Sequence[Row], line: Callable[[Row], tuple[object, ...]]
 ) -> Iterable[BoardLine]:
     for group in configurations(rows):
-        replaced: dict[str, Verdict] = {}
-        kept = single(group, replaced)
-        chosen = choose(kept)
+        chosen = choose(group)
+        replaced = {row.cell for row in chosen.older}
+        kept = [row for row in group if row.cell not in replaced]
         yield BoardLine(
             key=digest([board, line(kept[0]), sorted({row.texts["params"] for row in kept})]),
             rows=chosen.every_row,
             older=tuple(row for row in group if row.cell in replaced),
             uncounted=tuple(
                 (row, f"does not count: seed {row.seed} lacks {some(chosen.dropped[row.seed])}")
-                for row in kept
+                for row in sorted(kept, key=lambda row: (row.category, row.seed))
                 if row.seed in chosen.dropped
             ),
             categories=tuple(chosen.rows),
