@@ -7,14 +7,13 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from bench.rows.row_values import MEASURED
-from bench.rows.settings import defaults_of, precision_of
+from bench.rows.settings import changed, precision_of
 from bench.settings.config import parse_value
 from bench.settings.precision import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from bench.plan.discovery import Kind
     from bench.rows.row import Row
 
 
@@ -41,8 +40,8 @@ def rerun(row: Row, results: str = "", categories: Sequence[str] = ()) -> str:
 
 def _options(row: Row) -> Iterator[str]:
     yield from ("--protocol", row.protocol)
-    yield from _changed("methods", row.method, row.method_version, _params(row))
-    yield from _changed("datasets", row.dataset, row.dataset_version, row.dataset_params)
+    yield from _set(row.method, _named(row, changed(row, "params")))
+    yield from _set(row.dataset, changed(row, "dataset_params"))
     if row.pretrained == "random":
         yield "--random-weights"
     elif row.pretrained.startswith("file:"):
@@ -57,18 +56,15 @@ def _options(row: Row) -> Iterator[str]:
         yield "--allow-leaks"
 
 
-def _params(row: Row) -> dict[str, Any]:
+def _named(row: Row, params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters; a folder of auxiliary pictures by its name, without its digest."""
     names = dict(part.split("=", 1) for part in row.auxiliary.split(", ") if part)
     folders = {field: name.partition("@")[0] for field, name in names.items() if "@" in name}
-    return {**row.params, **folders}
+    return {**params, **folders}
 
 
-def _changed(kind: Kind, name: str, version: int, values: Mapping[str, Any]) -> Iterator[str]:
-    """`--set` for each value that is not the plugin's default, as far as that is known."""
-    defaults = defaults_of(kind, name, version) or {}
+def _set(name: str, values: Mapping[str, Any]) -> Iterator[str]:
     for key, value in sorted(values.items()):
-        if key not in defaults or defaults[key] != value:
-            is_text = isinstance(value, str) and parse_value(value) == value
-            text = value if is_text else json.dumps(value)
-            yield from ("--set", f"{name}.{key}={text}")
+        is_text = isinstance(value, str) and parse_value(value) == value
+        text = value if is_text else json.dumps(value)
+        yield from ("--set", f"{name}.{key}={text}")

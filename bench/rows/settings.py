@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from bench.plan.defaults import known_defaults, protocol_defaults
-from bench.plan.identity import canonical, settings_key
+from bench.plan.identity import canonical, differing, settings_key
 from bench.settings.precision import FULL
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Likeness:
 
     def settings(self, row: Row, column: str) -> dict[str, Any]:
         """Every field of a column of settings, as far as its default is known or it counts."""
-        return {**_defaults(row, column), **self._counting(row, column)}
+        return {**defaults_in(row, column), **self._counting(row, column)}
 
     def key(self, row: Row, column: str, without: tuple[str, ...] = ()) -> str:
         """Text that is equal where the settings of a column are.
@@ -52,7 +52,7 @@ class Likeness:
         known = (_owner(row, column), row.texts[column])
         if known not in self._keys or without:
             values = {k: v for k, v in self._counting(row, column).items() if k not in without}
-            defaults = {k: v for k, v in _defaults(row, column).items() if k not in without}
+            defaults = {k: v for k, v in defaults_in(row, column).items() if k not in without}
             text = settings_key(values, defaults)
             if without:
                 return text
@@ -61,7 +61,7 @@ class Likeness:
 
     def _counting(self, row: Row, column: str) -> Mapping[str, Any]:
         values: Mapping[str, Any] = getattr(row, column)
-        idle = self._idle.get(_owner(row, column), set()) - _defaults(row, column).keys()
+        idle = self._idle.get(_owner(row, column), set()) - defaults_in(row, column).keys()
         return {k: v for k, v in values.items() if k not in idle} if idle else values
 
 
@@ -83,7 +83,12 @@ def _owner(row: Row, column: str) -> tuple[str, tuple[str, int]]:
     return column, owners.get(column, ("", 0))
 
 
-def _defaults(row: Row, column: str) -> Mapping[str, Any]:
+def changed(row: Row, column: str) -> dict[str, Any]:
+    """The settings of a column that are not at their defaults, as far as these are known."""
+    return differing(getattr(row, column), defaults_in(row, column))
+
+
+def defaults_in(row: Row, column: str) -> Mapping[str, Any]:
     """Of the fields that a column of settings holds, as far as they are known."""
     if column == "protocol_fields":
         return protocol_defaults()

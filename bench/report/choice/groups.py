@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from bench.plan.identity import canonical
 from bench.report.choice import quantities as q
 from bench.report.choice.coverage import data_states
 from bench.report.choice.marks import NOISY, NOISY_MEANING, ROUGH, marks
-from bench.report.choice.settings_text import options_text, settings_notes
+from bench.report.choice.settings_text import not_shared, options_text, settings_notes
 from bench.report.choice.variants import variants
 from bench.rows.settings import Likeness
 from bench.rows.text import device, plain, some
@@ -81,7 +80,7 @@ def groups(rows: Sequence[Row], alike: Sequence[str] = ()) -> list[Group]:
     for group, place in zip(together, places, strict=True):
         near = [other[0] for other, name in zip(together, places, strict=True) if name == place]
         options = options_of(near)
-        told = differing(options)
+        told = not_shared(options)
         own = options[[row is group[0] for row in near].index(True)]
         named = [*_named(own, told), options_text(group[0], told)]
         name = "; ".join(filter(None, [place, *named]))
@@ -129,12 +128,6 @@ def options_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def differing(options: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Keys whose values are not the same in all."""
-    keys = dict.fromkeys(key for each in options for key in each)
-    return [k for k in keys if len({canonical(each.get(k)) for each in options}) > 1]
 
 
 def _named(options: Mapping[str, Any], keys: Sequence[str]) -> list[str]:

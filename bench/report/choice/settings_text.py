@@ -1,16 +1,16 @@
-"""In what rows differ from the defaults of their method and of their data set, in words."""
+"""In what rows differ from each other, and from the defaults of method and data set; in words."""
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from bench.plan.identity import canonical
 from bench.rows.row_values import MEASURED
-from bench.rows.settings import Likeness, defaults_of
+from bench.rows.settings import Likeness, changed, defaults_of
 from bench.rows.text import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from bench.rows.row import Row
 
@@ -55,18 +55,11 @@ def options_text(row: Row, without: Collection[str] = ()) -> str:
     Args:
         without: options that are named elsewhere.
     """
-    defaults = defaults_of("datasets", row.dataset, row.dataset_version)
-    options = sorted(row.dataset_params.items())
-    others = {name: value for name, value in options if name not in without}
-    changed = [
-        f"{name} = {plain(value)}"
-        for name, value in others.items()
-        if defaults is None or name not in defaults or defaults[name] != value
-    ]
-    if not changed:
-        return ""
-    rest = [OTHERS] if len(changed) < len(others) else []
-    return f"data set options: {', '.join([*changed, *rest])}"
+    others = row.dataset_params.keys() - set(without)
+    found = sorted((k, v) for k, v in changed(row, "dataset_params").items() if k in others)
+    parts = [f"{name} = {plain(value)}" for name, value in found]
+    rest = [OTHERS] if len(parts) < len(others) else []
+    return f"data set options: {', '.join([*parts, *rest])}" if parts else ""
 
 
 def _by_method(variants: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Sequence[Row]]]:
@@ -78,48 +71,60 @@ def _by_method(variants: Mapping[str, Sequence[Row]]) -> dict[str, dict[str, Seq
 
 def _rest(of_method: Mapping[str, Sequence[Row]]) -> dict[str, str]:
     """Of each variant the parameters that are not defaults, but those that tell it from others."""
-    likeness = Likeness([rows[0] for rows in of_method.values()])
-    firsts = [likeness.settings(rows[0], "params") for rows in of_method.values()]
-    names = {name for params in firsts for name in params}
-    told = {n for n in names if len({json.dumps(params.get(n)) for params in firsts}) > 1}
+    told = varying([rows[0] for rows in of_method.values()])
     return {name: _changed(rows, told) for name, rows in of_method.items()}
 
 
 def _changed(rows: Sequence[Row], told: Collection[str]) -> str:
-    first = rows[0]
-    defaults = defaults_of("methods", first.method, first.method_version)
-    parts = unlike(rows, defaults or {}, told)
+    first, parts = rows[0], unlike(rows, told)
     if not parts:
         return ""
-    if defaults is None:
+    if defaults_of("methods", first.method, first.method_version) is None:
         unknown = f"defaults of {first.method} version {first.method_version} are not known here"
         return f"{', '.join(parts)}; {unknown}"
     names = {name for row in rows for name in row.params} - set(told)
     return "; ".join([", ".join(parts), *([OTHERS] if len(parts) < len(names) else [])])
 
 
-def unlike(
-    rows: Sequence[Row], values: Mapping[str, Any], without: Collection[str] = ()
-) -> list[str]:
-    """Parameters that are not these values, each with its own; by category where they differ.
+def in_words(rows: Sequence[Row], without: Collection[str] = ()) -> str:
+    """`backbone resnet18, d 50`; says it where all are the method's defaults."""
+    return ", ".join(unlike(rows, without)) or DEFAULTS
+
+
+def unlike(rows: Sequence[Row], without: Collection[str] = ()) -> list[str]:
+    """Parameters that are not the method's defaults; by category where they differ.
 
     Args:
+        rows: of one version of one method.
         without: parameters that are not named.
     """
-    defaults = {k: json.dumps(v) for k, v in values.items()}
+    names = {name for row in rows for name in changed(row, "params")} - set(without)
+    parts = []
+    for name, values in sorted(by_value(rows, "params").items()):
+        if name in names:
+            usual, *others = sorted(values, key=lambda text: -len(values[text]))
+            special = "; ".join(f"{text}: {', '.join(values[text])}" for text in others)
+            parts.append(f"{name} {usual}" + (f" ({special})" if special else ""))
+    return parts
+
+
+def by_value(rows: Iterable[Row], column: str) -> dict[str, dict[str, list[str]]]:
+    """Of each setting of a column its values as text, each with the categories that have it."""
     found: dict[str, dict[str, list[str]]] = {}
     for row in rows:
-        for name, value in row.params.items():
-            if name in without:
-                continue
-            categories = found.setdefault(name, {}).setdefault(json.dumps(value), [])
+        for name, value in getattr(row, column).items():
+            categories = found.setdefault(name, {}).setdefault(plain(value), [])
             categories += [row.category] if row.category not in categories else []
-    parts = []
-    for name, by_value in sorted(found.items()):
-        usual, *others = sorted(by_value, key=lambda value: -len(by_value[value]))
-        if others or defaults.get(name) != usual:
-            special = "; ".join(f"{plain(json.loads(v))}: {', '.join(by_value[v])}" for v in others)
-            parts.append(
-                f"{name} {plain(json.loads(usual))}" + (f" ({special})" if special else "")
-            )
-    return parts
+    return found
+
+
+def varying(rows: Sequence[Row]) -> list[str]:
+    """Parameters that are not the same in all rows."""
+    likeness = Likeness(rows)
+    return not_shared([likeness.settings(row, "params") for row in rows])
+
+
+def not_shared(sets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys whose values are not the same in all."""
+    keys = dict.fromkeys(key for each in sets for key in each)
+    return [k for k in keys if len({canonical(each.get(k)) for each in sets}) > 1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.report.choice.settings_text import not_shared
 from bench.rows.settings import Likeness, precision_of
 from bench.rows.text import plain
 
@@ -77,9 +78,9 @@ def told_apart(row: Row, known: Sequence[Row], without: Sequence[str] = ()) -> l
     """
     likeness = Likeness([row, *known])
     mine = _named(row, likeness)
-    others = [_named(other, likeness) for other in known]
-    changed = [k for k in mine if k not in without and any(o.get(k) != mine[k] for o in others)]
-    texts = [mine[k] if k in _OWN else f"{k}={mine[k]}" for k in changed]
+    told = not_shared([mine, *(_named(other, likeness) for other in known)])
+    names = [name for name in told if name in mine and name not in without]
+    texts = [mine[k] if k in _OWN else f"{k}={mine[k]}" for k in names]
     return [*texts, *told_by_weights(row, known)]
 
 

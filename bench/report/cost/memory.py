@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.report.choice import quantities as q
-from bench.report.choice.groups import differing
 from bench.report.choice.marks import OF_SCORES, ROUGH, marks
-from bench.report.choice.settings_text import DEFAULTS, unlike
+from bench.report.choice.settings_text import in_words, not_shared
 from bench.report.choice.variants import told_apart
 from bench.report.cost.complexity import input_side
-from bench.rows.settings import Likeness, defaults_of, precision_of
+from bench.rows.settings import Likeness, defaults_in, precision_of
 from bench.rows.text import device, listed, plain, some
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def memory_plots(rows: Sequence[Row]) -> list[MemoryPlot]:
     found = [(group[0], series) for group in q.group_by(sized, place) if (series := _series(group))]
     result = []
     for row, series in found:
-        told = differing([_options(other) for other, _ in found if other.dataset == row.dataset])
+        told = not_shared([_options(other) for other, _ in found if other.dataset == row.dataset])
         mine = _options(row)
         options = [f"{key}={plain(mine[key])}" for key in told if key in mine]
         protocols = sorted({each.protocol for rows in series.values() for each in rows})
@@ -133,7 +132,9 @@ def _notes(series: Mapping[str, Sequence[Row]]) -> list[str]:
     """What the numbers of a panel come from, and what the marks of its methods mean."""
     rows = [row for found in series.values() for row in found]
     settings = {
-        name: text for name, found in series.items() if (text := _settings(found, "input_size"))
+        name: in_words(found[:1], ["input_size"])
+        for name, found in series.items()
+        if defaults_in(found[0], "params")
     }
     return [
         f"{_measured_on(rows)}; median over rows",
@@ -151,14 +152,6 @@ def _measured_on(rows: Sequence[Row]) -> str:
     ]
     speeds = sorted({row.speed for row in rows if row.speed})
     return ", ".join([*parts, f"speed protocol {some(speeds)}" if speeds else "not timed"])
-
-
-def _settings(rows: Sequence[Row], *without: str) -> str:
-    """Parameters that are not the method's defaults, as far as those of its version are known."""
-    defaults = defaults_of("methods", rows[0].method, rows[0].method_version)
-    if defaults is None:
-        return ""
-    return ", ".join(unlike(rows[:1], defaults, without)) or DEFAULTS
 
 
 def _points(rows: Sequence[Row]) -> tuple[Point, ...]:
@@ -227,7 +220,7 @@ def _measured_curves(rows: Sequence[Row]) -> list[MemoryCurve]:
         if len({row.params["stacks"] for row in group}) > 1
     ]
     firsts = [group[0] for group in several]
-    places = differing([_options(row) for row in firsts])
+    places = not_shared([_options(row) for row in firsts])
     curves = []
     for group in several:
         by_stacks: dict[int, list[Row]] = {}

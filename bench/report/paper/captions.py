@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.report.choice.marks import MEANINGS
-from bench.report.choice.settings_text import unlike
+from bench.report.choice.settings_text import in_words
 from bench.report.paper.ranking import Origin
 from bench.rows.text import device, listed, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from bench.plan.discovery import Plugin
     from bench.report.paper.matching import Match, Matcher
     from bench.report.paper.published import PublishedNumbers
     from bench.report.paper.ranking import Section
@@ -38,7 +37,7 @@ def caption(spec: TableSpec, matcher: Matcher, matched: Mapping[str, Match]) -> 
         yield f"Measured: {place}; {_seeds(found)}"
         for row in spec.rows:
             if matched[row.label].rows:
-                yield _settings(matched[row.label], matcher.plugin(row), row.label, len(found) > 1)
+                yield _settings(matched[row.label], row.label, len(found) > 1)
     if spec.rank:
         yield (
             "Best (bold) and second best (underlined or italic) of each block are marked, "
@@ -55,21 +54,16 @@ def _seeds(found: Sequence[tuple[int, ...]]) -> str:
     return "seeds by line" if len(found) > 1 else listed("seed", found[0])
 
 
-def _settings(match: Match, plugin: Plugin, label: str, with_seeds: bool) -> str:
+def _settings(match: Match, label: str, with_seeds: bool) -> str:
     """One line on a measured row: its parameters, weights of a file, seeds."""
-    parts = [parameters(match.rows, plugin)]
+    parts = [in_words(match.rows)]
     weights = {row.pretrained for row in match.rows}
     parts += [f"weights {name}" for name in sorted(weights) if name.startswith("file:")]
     parts += [listed("seed", match.seeds)] if with_seeds else []
     return f"Measured {label}: {'; '.join(parts)}"
 
 
-def parameters(rows: Sequence[Row], plugin: Plugin) -> str:
-    """Parameters that are not the method's defaults; by category where categories differ."""
-    return ", ".join(unlike(rows, plugin.defaults())) or "the method's defaults"
-
-
-def origin(rows: Sequence[Row], plugin: Plugin) -> Origin:
+def origin(rows: Sequence[Row]) -> Origin:
     """Where the numbers of a measured line come from."""
 
     def joined(column: str) -> str:
@@ -78,7 +72,7 @@ def origin(rows: Sequence[Row], plugin: Plugin) -> Origin:
 
     return Origin(
         seeds=joined("seed"),
-        settings=parameters(rows, plugin),
+        settings=in_words(rows),
         weights=joined("pretrained"),
         device=joined("device"),
         threads=joined("threads"),

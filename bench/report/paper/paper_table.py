@@ -186,7 +186,7 @@ class _Builder:
             for (metric, _), name in zip(pairs, names, strict=True)
         ]
         own, entries = self._apart(entries, definitions)
-        origin = captions.origin(group, self.matcher.plugin(row)) if group else None
+        origin = captions.origin(group) if group else None
         yield PaperLine(row.label, f"{MEASURED}{letter}", row.block, entries, text, own, origin)
         gaps = tuple(
             Entry()

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from bench.plan.identity import digest
-from bench.report.choice.groups import differing, options_of, scored_alike
+from bench.report.choice.groups import options_of, scored_alike
 from bench.report.choice.quantities import group_by
+from bench.report.choice.settings_text import not_shared
 from bench.report.site.lines import BoardLine, finish, lines_of
 from bench.report.site.names import slug
-from bench.report.site.parameters import Parameter, options
+from bench.report.site.parameters import Parameter, parameters
 from bench.report.site.plugins import Plugins
 from bench.rows.settings import Likeness
 from bench.rows.text import plain
@@ -88,7 +89,7 @@ def _titles(rows: Sequence[Row]) -> list[str]:
         own = options[[other is row for other in shared].index(True)]
         differ = [
             f"{name} {_word(own[name]) if name in own else 'not stated'}"
-            for name in sorted(differing(options))
+            for name in sorted(not_shared(options))
         ]
         titles.append(f"{row.protocol} ({', '.join(differ)})" if differ else row.protocol)
     return titles
@@ -112,8 +113,8 @@ def _make_board(rows: Sequence[Row], title: str, likeness: Likeness, plugins: Pl
         anchor=f"{slug(row.protocol)}-{key[:4]}",
         title=title,
         protocol_fields=row.protocol_fields,
-        options=options(row, plugins.option_defaults(row)),
+        options=parameters([row], "dataset_params"),
         categories=tuple(sorted(every)),
-        lines=tuple(finish(fair, every, plugins)),
-        random=tuple(finish(lab, every, plugins)),
+        lines=tuple(finish(fair, every)),
+        random=tuple(finish(lab, every)),
     )

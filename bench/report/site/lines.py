@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench.plan.identity import digest
 from bench.report.best import places
@@ -23,18 +23,18 @@ from bench.report.choice.quantities import (
     quantity,
     show,
 )
+from bench.report.choice.settings_text import varying
 from bench.report.choice.variants import configurations, identity_of_weights, told_by_weights
 from bench.report.site.names import backbone, capital, prior
-from bench.report.site.parameters import changed, differing
+from bench.report.site.parameters import parameters
 from bench.rows.row import MAIN_SCORES
 from bench.rows.settings import precision_of
 from bench.rows.text import fixed, plain, some
 from bench.settings.precision import FULL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
-    from bench.report.site.plugins import Plugins
     from bench.rows.row import Row
 
 PRINTED_AUPRO = "aupro_printed"
@@ -187,9 +187,7 @@ def _lines(
         )
 
 
-def finish(
-    lines: Sequence[BoardLine], categories: Collection[str], plugins: Plugins
-) -> list[BoardLine]:
+def finish(lines: Sequence[BoardLine], categories: Collection[str]) -> list[BoardLine]:
     """Lines with their values and labels, best first, marked where they are best.
 
     Args:
@@ -208,10 +206,7 @@ def finish(
     siblings: dict[str, list[BoardLine]] = {}
     for line in full:
         siblings.setdefault(line.first.method, []).append(line)
-    labelled = [
-        replace(x, label=_label(x, siblings[x.first.method], plugins.defaults(x.first)))
-        for x in full
-    ]
+    labelled = [replace(x, label=_label(x, siblings[x.first.method])) for x in full]
     labelled.sort(key=lambda x: (not x.is_comparable, *rank(x.values[0]), x.first.method, x.key))
     return _mark_best(labelled)
 
@@ -244,7 +239,7 @@ def _mark_best(lines: list[BoardLine]) -> list[BoardLine]:
     ]
 
 
-def _label(line: BoardLine, siblings: Sequence[BoardLine], defaults: Mapping[str, Any]) -> str:
+def _label(line: BoardLine, siblings: Sequence[BoardLine]) -> str:
     """What tells a line from its method's other lines on the same board and from its defaults."""
     parts = []
     if line.first.kind != "measured":
@@ -258,12 +253,12 @@ def _label(line: BoardLine, siblings: Sequence[BoardLine], defaults: Mapping[str
     parts += told_by_weights(line.first, [other.first for other in siblings])
     if line.is_other_data:
         parts.append("other test data")
-    own = set(differing(line.rows))
-    among = differing([row for other in siblings for row in other.rows])
-    params = line.first.params
+    own = varying(line.rows)
+    among = varying([row for other in siblings for row in other.rows])
+    unlike = [each.name for each in parameters(line.rows) if each.is_changed]
     parts += [
-        f"{name} by category" if name in own else f"{name} {plain(params.get(name))}"
-        for name in sorted({*among, *changed(line.rows, defaults)})
+        f"{name} by category" if name in own else f"{name} {plain(line.first.params.get(name))}"
+        for name in sorted({*among, *unlike})
     ]
     return ", ".join(parts)
 

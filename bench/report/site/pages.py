@@ -283,12 +283,11 @@ class _Site:
     def _shown_line(self, board: Board, line: BoardLine) -> ShownLine:
         pictures = self._pictures(line)
         self.damaged += [error for p in pictures for error in p.errors]
-        params = parameters(line.rows, self.data.plugins.defaults(line.first))
         return ShownLine(
             board,
             line,
             self._cells(line),
-            params,
+            parameters(line.rows),
             [p for p in pictures if p.plots or p.gallery],
             [f"artifacts/{p.row.cell}/{name}" for p in pictures for name in p.damaged],
             absent(
@@ -328,7 +327,7 @@ class _Site:
             "runs.html",
             board=board,
             line=line,
-            params=parameters(line.rows, self.data.plugins.defaults(line.first)),
+            params=parameters(line.rows),
             notes=[text for text in notes(line.rows) if text and text[0] not in line.marks],
             mixed=mixed(line),
             others=others,

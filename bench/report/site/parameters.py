@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.report.choice import groups
-from bench.rows.settings import Likeness
+from bench.report.choice.settings_text import by_value
+from bench.rows.settings import changed, defaults_in
 from bench.rows.text import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from bench.rows.row import Row
 
@@ -36,62 +36,23 @@ class Parameter:
         return self.default is not None and not self.is_changed
 
 
-def options(row: Row, defaults: Mapping[str, Any]) -> tuple[Parameter, ...]:
-    """The options of the data set of a row, in the order of their names."""
+def parameters(rows: Sequence[Row], column: str = "params") -> tuple[Parameter, ...]:
+    """Every setting of a column, in the order of their names.
+
+    Args:
+        rows: of one version of one method, or data set.
+    """
+    defaults = defaults_in(rows[0], column)
+    unlike = {name for row in rows for name in changed(row, column)}
     return tuple(
-        Parameter(
-            name,
-            plain(value),
-            plain(defaults[name]) if name in defaults else None,
-            name in defaults and value != defaults[name],
-        )
-        for name, value in sorted(row.dataset_params.items())
-    )
-
-
-def differing(rows: Iterable[Row]) -> list[str]:
-    """Names of the parameters that are not the same in all rows."""
-    rows = list(rows)
-    likeness = Likeness(rows)
-    return sorted(groups.differing([likeness.settings(row, "params") for row in rows]))
-
-
-def changed(rows: Iterable[Row], defaults: Mapping[str, Any]) -> list[str]:
-    """Names of the parameters that are not the default in some row."""
-    return sorted(
-        {
-            name
-            for values in _sets(rows)
-            for name, value in values.items()
-            if name in defaults and value != defaults[name]
-        }
-    )
-
-
-def parameters(rows: Sequence[Row], defaults: Mapping[str, Any]) -> list[Parameter]:
-    """Every parameter of the rows, in the order of their names."""
-    places: dict[str, dict[str, list[str]]] = {}
-    for row in rows:
-        for name, value in row.params.items():
-            found = places.setdefault(name, {}).setdefault(plain(value), [])
-            if row.category not in found:
-                found.append(row.category)
-    unlike = set(changed(rows, defaults))
-    return [
         Parameter(
             name,
             _by_category(values),
             plain(defaults[name]) if name in defaults else None,
-            name in unlike,
+            name in unlike and name in defaults,
         )
-        for name, values in sorted(places.items())
-    ]
-
-
-def _sets(rows: Iterable[Row]) -> list[Mapping[str, Any]]:
-    """The different sets of parameters."""
-    first = {row.texts["params"]: row for row in rows}
-    return [row.params for row in first.values()]
+        for name, values in sorted(by_value(rows, column).items())
+    )
 
 
 def _by_category(found: Mapping[str, Sequence[str]]) -> str:

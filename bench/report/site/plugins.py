@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError, PluginError
 from bench.plan import discovery
-from bench.plan.identity import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -31,20 +30,6 @@ class Plugins:
     datasets: Mapping[str, Plugin] = field(default_factory=dict)
     printed: Mapping[str, frozenset[str]] = field(default_factory=dict)
     runnable: tuple[str, ...] = ()
-
-    def defaults(self, row: Row) -> dict[str, Any]:
-        """Default of each parameter; empty where the version that made the row is not here."""
-        plugin = self.methods.get(row.method)
-        if plugin is None or plugin.version != row.method_version:
-            return {}
-        return plain(plugin.defaults())
-
-    def option_defaults(self, row: Row) -> dict[str, Any]:
-        """Default of each option of the data set; empty where that version is not here."""
-        plugin = self.datasets.get(row.dataset)
-        if plugin is None or plugin.version != row.dataset_version:
-            return {}
-        return plain(plugin.defaults())
 
     def shows_people(self, dataset: str) -> bool:
         """Whether the images of a data set are personal data, which no page shows."""

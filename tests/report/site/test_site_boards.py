@@ -136,7 +136,7 @@ def test_parameters_that_share_a_category_are_two_lines_named_by_what_differs(
     site_row: SiteRow,
 ) -> None:
     rows = [
-        site_row(category=c, params={"levels": levels, "batch": 2})
+        site_row(category=c, params={"levels": levels, "batch": 32})
         for c in CATEGORIES
         for levels in (4, 8)
     ]
