@@ -13,6 +13,7 @@ from bench.disk import replace_file
 from bench.errors import ConfigError, StoreError, nearest
 from bench.report.choice.quantities import SCORES, published_metrics
 from bench.report.choice.selection import Selection, results_option
+from bench.report.formats import render
 from bench.report.paper.published import load_published
 from bench.report.pictures.figures import save
 from bench.report.rerun import rerun
@@ -84,8 +85,8 @@ def complexity(
     found = cost_groups(rows)
     scores = {g.title: None if g.first.protocol in skipped else metric for g in found}
     empty = settings.without_scores()
-    text = "\n\n".join(complexity_table(group, scores[group.title], empty) for group in found)
-    typer.echo(f"{text}\n")
+    text = render([complexity_table(group, scores[group.title], empty) for group in found], "md")
+    typer.echo(text)
     where = results_option(folder, settings)
     figures = {}
     for group, name in zip(found, _names(found), strict=True):
@@ -105,7 +106,7 @@ def complexity(
         command = RUN_STACKS.format(results=where)
         typer.echo(f"memory_saving: published curves only; run: {command}")
     table = out / "complexity.md"
-    replace_file(table.absolute(), f"{text}\n".encode())
+    replace_file(table.absolute(), text.encode())
     patterns = ("score_against_speed*", "memory_against_size", "memory_saving")
     typer.echo("\n".join(map(str, [table, *_write(figures, out, format, patterns)])))
 

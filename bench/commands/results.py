@@ -11,6 +11,7 @@ from tabulate import tabulate
 from bench.errors import PluginError, StoreError
 from bench.plan import discovery
 from bench.report.choice.summary import tables
+from bench.report.formats import render
 from bench.rows.store import ResultStore
 from bench.rows.store import merge as merge_stores
 from bench.rows.text import counted
@@ -41,7 +42,7 @@ def status(
         lines = [[r.cell, r.method, f"{r.dataset}/{r.category}", r.seed, r.protocol] for r in rows]
         typer.echo(tabulate(lines, ["cell", "method", "category", "seed", "protocol"]))
     elif rows:
-        typer.echo(tables(rows, settings.without_scores()))
+        typer.echo(render(tables(rows, settings.without_scores()), "txt"), nl=False)
     if old and not stale:
         typer.echo(
             f"\n{len(old)} of {len(rows)} rows were made by other code: bench status --stale"

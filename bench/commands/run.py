@@ -24,6 +24,7 @@ from bench.plan.request import Planned, Request, plan_request
 from bench.plan.shard import Shard
 from bench.report.choice.selection import results_option
 from bench.report.choice.summary import tables
+from bench.report.formats import render
 from bench.rows.store import ResultStore
 from bench.rows.text import counted
 from bench.run.driver import Result, cells_of_other_code, command_line, run_request
@@ -250,8 +251,8 @@ def _parameters(cells: list[Cell]) -> list[str]:
 def _print_result(settings: Settings, result: Result, console: Console) -> None:
     if result.rows:
         console.print()
-        text = tables(result.rows, settings.without_scores())
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        text = render(tables(result.rows, settings.without_scores()), "txt")
+        console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
         store = ResultStore(settings.paths.results)
         files = dict.fromkeys(store.file(r.dataset, r.method) for r in result.rows)
         console.print("\nrows: " + ", ".join(map(_short, files)), highlight=False, soft_wrap=True)

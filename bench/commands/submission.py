@@ -19,6 +19,7 @@ from bench.plan import discovery
 from bench.plan.cells import Cell, split_overrides
 from bench.plan.request import open_dataset
 from bench.report.choice.summary import tables
+from bench.report.formats import render
 from bench.rows import provenance
 from bench.rows.row import DEGENERATE, Row
 from bench.rows.settings import Likeness
@@ -130,8 +131,8 @@ def score(
         data="",
     )
     rows = _store(settings, source, cell, parts)
-    typer.echo(tables(rows, settings.without_scores()))
-    typer.echo(f"\nrows: {ResultStore(settings.paths.results).file(plugin.name, name)}")
+    typer.echo(render(tables(rows, settings.without_scores()), "txt"))
+    typer.echo(f"rows: {ResultStore(settings.paths.results).file(plugin.name, name)}")
 
 
 def _refuse_mixture(rows: Sequence[Row]) -> None:

@@ -108,7 +108,7 @@ class Document:
     style: str
     title: str
     grids: tuple[Grid, ...]
-    record_columns: tuple[str, ...]
+    record_columns: tuple[str, ...] = ()
     name: str = ""
     caption: tuple[str, ...] = ()
     footnotes: tuple[tuple[str, str], ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bench.report.compare import document as comparison
+from bench.report.cost.complexity import complexity_table
 from bench.report.formats import render
 from bench.report.paper import document as paper
 from bench.report.paper.paper_table import PaperTable
@@ -13,6 +14,7 @@ from bench.report.paper.table_spec import TableSpec
 from bench.rows.row import Row
 
 if TYPE_CHECKING:
+    from bench.report.choice.groups import Group
     from bench.report.compare.compare import Table
     from bench.report.paper.ranking import Entry, PaperLine
 
@@ -36,3 +38,7 @@ def written(table: PaperTable, format: str = "md") -> str:
 
 def compared(table: Table, format: str = "md", transpose: bool | None = None) -> str:
     return render([comparison.document(table, transpose)], format)
+
+
+def complexity(group: Group, metric: str | None) -> str:
+    return render([complexity_table(group, metric)], "md")

@@ -63,7 +63,7 @@ def test_an_unknown_format_is_refused_with_those_that_there_are() -> None:
         render([TWO], "mdd")
 
 
-@pytest.mark.parametrize("format", ["md", "tex", "html"])
+@pytest.mark.parametrize("format", ["md", "txt", "tex", "html"])
 def test_every_text_of_a_document_stands_in_it(format: str) -> None:
     text = render([TWO], format)
     for part in ("Title", "caption", "part", "measured A", "1.5", "note", "remark"):
@@ -76,6 +76,16 @@ def test_markdown_escapes_what_would_end_a_cell() -> None:
     assert r"one\|1" in text
     assert "_-0.5_" in text
     assert "| **second** " in text
+
+
+def test_plain_text_has_no_marks_of_its_own() -> None:
+    lines = render([TWO], "txt").splitlines()
+    assert lines[:2] == ["Title", "caption"]
+    assert [line.split() for line in lines if "1.5" in line] == [
+        ["one|1", "measured", "A", "1.5", "±", "0.1", "[a]", "–"]
+    ]
+    assert "first" in [line.strip() for line in lines]
+    assert lines[-2:] == ["a: note", "remark"]
 
 
 def test_latex_raises_notes_and_rules_between_blocks() -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tabulate import tabulate
-
 from bench.report.choice import quantities as q
 from bench.report.choice.coverage import Chosen, choose, dropped
 from bench.report.choice.groups import TIMED_ALIKE, groups, left_to_noise, marked, meanings
 from bench.report.choice.marks import NOISY, data_notes, marks, says_nothing
 from bench.report.choice.readers import Column, memory_text, split_by_reader
 from bench.report.choice.variants import variants
+from bench.report.grid import Cell, Document, Grid, Line
 from bench.rows.row import MAIN_SCORES
 from bench.rows.text import device, listed, mean_label
 
@@ -27,33 +26,32 @@ COLUMNS = tuple(
 )
 
 
-def tables(rows: Iterable[Row], skip_scores: Collection[str] = ()) -> str:
+def tables(rows: Iterable[Row], skip_scores: Collection[str] = ()) -> list[Document]:
     """One table for each data set, protocol and machine; never mixed.
 
     Args:
         skip_scores: protocols whose scores say nothing: left out, and it is said.
     """
-    return "\n\n".join(table(group, skip_scores) for group in groups(list(rows), TIMED_ALIKE))
+    return [table(group, skip_scores) for group in groups(list(rows), TIMED_ALIKE)]
 
 
-def table(group: Group, skip_scores: Collection[str] = ()) -> str:
+def table(group: Group, skip_scores: Collection[str] = ()) -> Document:
     """The table of one data set under one protocol on one machine."""
     is_skipped = group.first.protocol in skip_scores
     every = [row for of_method in group.variants.values() for row in of_method]
     wanted = [(n, c) for n, c in COLUMNS if not (is_skipped and q.is_score(c))]
     columns = split_by_reader(wanted, every)
     names = [column.name for column in columns]
-    lines: list[list[str]] = []
+    lines: list[Line] = []
     for name, of_method in group.variants.items():
         label = marked(group, name, *names)
         categories = list(dict.fromkeys(row.category for row in of_method))
         for category in categories:
             chosen = [row for row in of_method if row.category == category]
-            lines.append([label, category, *_cells(chosen, columns)])
+            lines.append(_line(label, category, chosen, columns))
         if len(categories) > 1:
-            lines.append([label, mean_label("mean", categories), *_cells(of_method, columns)])
-    headers = ["method", "category", *(column.heading for column in columns)]
-    body = tabulate(lines, headers, tablefmt="simple", disable_numparse=True, stralign="right")
+            lines.append(_line(label, mean_label("mean", categories), of_method, columns))
+    heads = ("category", *(column.heading for column in columns))
     below = [
         line
         for name, of_method in group.variants.items()
@@ -62,7 +60,8 @@ def table(group: Group, skip_scores: Collection[str] = ()) -> str:
     below += meanings(group, *names)
     below += [says_nothing(group.first.protocol) + ": left out"] if is_skipped else []
     below += _of_rows(group.variants, group.legend, with_scores=not is_skipped)
-    return "\n".join([caption(group), "", body, *(["", *below] if below else [])])
+    grid = Grid("method", heads, tuple(lines))
+    return Document("summary", caption(group), (grid,), remarks=tuple(below))
 
 
 def caption(group: Group) -> str:
@@ -116,9 +115,10 @@ def _undefined(row: Row) -> list[str]:
     return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
 
 
-def _cells(rows: Sequence[Row], columns: Sequence[Column]) -> list[str]:
+def _line(label: str, category: str, rows: Sequence[Row], columns: Sequence[Column]) -> Line:
     counting = choose(rows)
-    return [_text(counting, column) for column in columns]
+    texts = [category, *(_text(counting, column) for column in columns)]
+    return Line(Cell(label), tuple(map(Cell, texts)))
 
 
 def _text(counting: Chosen, column: Column) -> str:

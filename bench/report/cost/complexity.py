@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tabulate import tabulate
-
 from bench.report.choice import quantities as q
 from bench.report.choice.coverage import Coverage, cover
 from bench.report.choice.groups import (
@@ -19,6 +17,7 @@ from bench.report.choice.groups import (
 )
 from bench.report.choice.marks import NOISY, mask_notes, says_nothing
 from bench.report.choice.readers import Column, memory_text, split_by_reader
+from bench.report.grid import Cell, Document, Grid, Line
 from bench.rows.text import of_categories
 
 if TYPE_CHECKING:
@@ -146,7 +145,9 @@ def input_side(row: Row) -> float | None:
     return float(resize) if isinstance(resize, (int, float)) else None
 
 
-def complexity_table(group: Group, metric: str | None, skip_scores: Collection[str] = ()) -> str:
+def complexity_table(
+    group: Group, metric: str | None, skip_scores: Collection[str] = ()
+) -> Document:
     """Title with device and protocols, costs, notes; without a metric no scores.
 
     Args:
@@ -158,10 +159,11 @@ def complexity_table(group: Group, metric: str | None, skip_scores: Collection[s
         batch = ", ".join(map(str, cost.batches)) or "n/a"
         values = [_text(cost, column) for column in found.columns]
         score = [q.show(metric, cost.score) or "n/a"] if metric else []
-        lines.append([cost.label, *score, *values, batch])
-    head = ["method", *([q.label(metric)] if metric else []), *(c.heading for c in found.columns)]
-    body = tabulate(lines, [*head, "batch"], "pipe", disable_numparse=True, stralign="right")
-    return "\n".join([_title(group), "", body, "", *_notes(found, metric, skip_scores)])
+        lines.append(Line(Cell(cost.label), tuple(map(Cell, [*score, *values, batch]))))
+    heads = [*([q.label(metric)] if metric else []), *(c.heading for c in found.columns), "batch"]
+    grid = Grid("method", tuple(heads), tuple(lines))
+    notes = tuple(_notes(found, metric, skip_scores))
+    return Document("complexity", _title(group), (grid,), remarks=notes)
 
 
 def _title(group: Group) -> str:

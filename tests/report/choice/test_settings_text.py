@@ -8,8 +8,7 @@ import pytest
 
 from bench.report.choice.groups import TIMED_ALIKE, groups
 from bench.report.compare.compare import tabulate_metric
-from bench.report.cost.complexity import complexity_table
-from tests.report.shown import compared
+from tests.report.shown import compared, complexity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +33,7 @@ def test_settings_that_are_not_the_defaults_stand_below_the_table(make_row: Make
     assert f"<p>{LINE}</p>" in compared(table, "html")
     assert LINE.replace("_", r"\_") in compared(table, "tex")
     assert f'"{LINE.removeprefix("cflow: ")}"' in compared(table, "csv")
-    assert LINE in complexity_table(group, "image_auroc").splitlines()
+    assert f"- {LINE}" in complexity(group, "image_auroc").splitlines()
     assert group.legend == [LINE]
 
 

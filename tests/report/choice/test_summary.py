@@ -2,14 +2,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from bench.report.choice.summary import tables
+from bench.report.choice import summary
+from bench.report.formats import render
 from tests.row_maker import make_row
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from bench.rows.row import Row
+
 row = partial(make_row, image_auroc=0.75, speed="speed-1", fps=12.5, fps_batch=8, device="CPU test")
+
+
+def tables(rows: Iterable[Row], skip_scores: Collection[str] = ()) -> str:
+    return render(summary.tables(rows, skip_scores), "txt")
 
 
 def test_a_mean_stands_below_several_categories() -> None:

@@ -15,12 +15,13 @@ from bench.report.choice import quantities as q
 from bench.report.choice.groups import groups
 from bench.report.compare.compare import tabulate_metric
 from bench.report.compare.diagram import critical_difference
-from bench.report.cost.complexity import complexity_table, cost_groups, costs, input_side
+from bench.report.cost.complexity import cost_groups, costs, input_side
 from bench.report.cost.memory import memory_plots, memory_saving_curves
 from bench.report.cost.plots import memory_against_size, memory_saving, score_against_speed
 from bench.report.pictures.figures import COLOURS, check_suffix, style, wrapped
 from bench.rows.column import COMPLEXITY
 from bench.rows.row import columns
+from tests.report.shown import complexity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +45,7 @@ def test_a_cost_that_only_some_rows_have_says_from_how_many_it_comes(make_row: M
         for c, fps in (("a", 5.0), ("b", None), ("c", 7.0))
     ]
     (group,) = cost_groups(rows)
-    assert "FPS b8, FPS: from 2 of 3 rows of padim" in complexity_table(group, None).splitlines()
+    assert "- FPS b8, FPS: from 2 of 3 rows of padim" in complexity(group, None).splitlines()
 
 
 def test_costs_are_medians_and_the_score_a_mean(make_row: MakeRow) -> None:
@@ -68,7 +69,7 @@ def test_devices_threads_and_speed_protocols_are_apart_and_named(make_row: MakeR
     titles = [group.title for group in cost_groups(rows)]
     assert len(titles) == 4
     assert all("threads" in title for title in titles)
-    text = complexity_table(cost_groups(rows)[0], "image_auroc")
+    text = complexity(cost_groups(rows)[0], "image_auroc")
     assert "CPU test, 2 threads" in text
     assert "memory by sampled" in text.splitlines()[0]
 
@@ -84,7 +85,7 @@ def test_memory_read_in_two_ways_splits_its_columns_and_no_score(make_row: MakeR
     (cost,) = costs(group, "image_auroc").lines
     assert cost.score == pytest.approx(0.7)
     assert (cost.costs["infer MB (1)"], cost.costs["infer MB (2)"]) == (130, 171)
-    text = complexity_table(group, "image_auroc")
+    text = complexity(group, "image_auroc")
     assert "memory (1) by anonymous, (2) by resident" in text.splitlines()[0]
     assert len([line for line in text.splitlines() if line.strip().startswith("|")]) == 3
 
@@ -103,10 +104,10 @@ def test_costs_come_from_quiet_rows_where_there_are_any(make_row: MakeRow) -> No
     ]
     (cost,) = costs(cost_groups(rows)[0], None).lines
     assert (cost.costs["p95 ms"], cost.costs["fit s"]) == (70, 102)
-    text = complexity_table(cost_groups(rows)[0], None)
+    text = complexity(cost_groups(rows)[0], None)
     assert "FPS b1, p95 ms: from 1 of 3 rows of padim, the others are noisy" in text
     assert "fit s: from 2 of 3 rows of padim, the others are noisy" in text
-    noisy = complexity_table(cost_groups(rows[2:])[0], None)
+    noisy = complexity(cost_groups(rows[2:])[0], None)
     assert " 300* |" in noisy
     assert " 190* |" in noisy
     assert "padim*" in noisy
@@ -114,7 +115,7 @@ def test_costs_come_from_quiet_rows_where_there_are_any(make_row: MakeRow) -> No
 
 def test_noisy_and_rough_timings_are_marked(make_row: MakeRow) -> None:
     (group,) = cost_groups([timed(make_row, speed="brief", noisy=True, fps_b1=3.0)])
-    text = complexity_table(group, "image_auroc")
+    text = complexity(group, "image_auroc")
     assert "padim¶*" in text
     assert "speed is uncertain" in text
 
@@ -184,7 +185,7 @@ def test_scores_and_costs_are_over_the_categories_that_all_methods_share(
     padim, cflow = costs(group, "image_auroc").lines
     assert (padim.score, padim.costs["FPS b1"]) == (0.9, 90.0)
     assert (cflow.score, cflow.costs["FPS b1"]) == (0.8, 20.0)
-    text = complexity_table(group, "image_auroc")
+    text = complexity(group, "image_auroc")
     assert "score: mean; costs: median; over 1 category" in text
     assert "over 1 category, without hard: not measured for every method" in text
 
@@ -203,7 +204,7 @@ def test_methods_that_share_no_category_have_no_numbers_and_no_point(make_row: M
 
 def test_without_a_metric_the_table_has_no_scores(make_row: MakeRow) -> None:
     (group,) = cost_groups([timed(make_row, protocol="costs", image_auroc=0.9, fps_b1=3.0)])
-    text = complexity_table(group, None)
+    text = complexity(group, None)
     assert "scores of protocol costs say nothing: left out" in text
     assert "90.0" not in text
 
