@@ -15,6 +15,7 @@ from bench.report.choice.quantities import SCORES, published_metrics
 from bench.report.choice.selection import Selection, results_option
 from bench.report.formats import render
 from bench.report.paper.published import load_published
+from bench.report.paper.table_files import tables_with_figures
 from bench.report.pictures.figures import save
 from bench.report.rerun import rerun
 from bench.rows.store import ResultStore
@@ -60,7 +61,7 @@ def complexity(
     format: Format = "png",
     results: Results = None,
 ) -> None:
-    """Table of costs; score against speed; memory against input size; PyramidFlow's memory saving.
+    """Table of costs; score against speed; memory against input size; figures of papers' tables.
 
     Devices and speed protocols are never mixed: one table and one figure for each. Figures of this
     command that the folder holds in the same format are replaced or removed.
@@ -79,8 +80,9 @@ def complexity(
     if not any(row.speed for row in rows):
         raise StoreError(f"{folder} holds no row with timings to plot; run: {wanted}")
     from bench.report.cost.complexity import complexity_table, cost_groups
-    from bench.report.cost.memory import RUN_SIZES, RUN_STACKS, memory_saving_curves
-    from bench.report.cost.plots import memory_against_size, memory_saving, score_against_speed
+    from bench.report.cost.curves import measured, printed
+    from bench.report.cost.memory import RUN_SIZES
+    from bench.report.cost.plots import along, memory_against_size, score_against_speed
 
     found = cost_groups(rows)
     scores = {g.title: None if g.first.protocol in skipped else metric for g in found}
@@ -100,14 +102,18 @@ def complexity(
             "no memory_against_size: no method was measured at two input sizes; "
             f"run: {RUN_SIZES.format(results=where)}"
         )
-    curves = memory_saving_curves(load_published(), rows)
-    figures["memory_saving"] = memory_saving(curves)
-    if all(curve.is_published for curve in curves):
-        command = RUN_STACKS.format(results=where)
-        typer.echo(f"memory_saving: published curves only; run: {command}")
+    published = load_published()
+    patterns = ["score_against_speed*", "memory_against_size"]
+    for spec, of_table in tables_with_figures(settings, published):
+        found_rows = list(measured(spec, of_table, rows))
+        curves = [*printed(spec, of_table, published), *found_rows]
+        figures[of_table.file] = along(of_table, curves)
+        patterns.append(of_table.file)
+        if not found_rows:
+            command = f"bench table {spec.name} --run{where}"
+            typer.echo(f"{of_table.file}: published curves only; run: {command}")
     table = out / "complexity.md"
     replace_file(table.absolute(), text.encode())
-    patterns = ("score_against_speed*", "memory_against_size", "memory_saving")
     typer.echo("\n".join(map(str, [table, *_write(figures, out, format, patterns)])))
 
 

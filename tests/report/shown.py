@@ -40,5 +40,10 @@ def compared(table: Table, format: str = "md", transpose: bool | None = None) ->
     return render([comparison.document(table, transpose)], format)
 
 
+def timed(make_row: Callable[..., Row], **changes: object) -> Row:
+    values = {"speed": "speed-1", "device": "CPU test", "threads": 2, "memory": "sampled"}
+    return make_row(**{**values, **changes})
+
+
 def complexity(group: Group, metric: str | None) -> str:
     return render([complexity_table(group, metric)], "md")

@@ -1,7 +1,8 @@
-"""Figures of cost: score against speed, memory against input size, PyramidFlow's memory saving."""
+"""Figures of cost: score against speed, memory against input size, those of papers' tables."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from bench.report.choice import quantities as q
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from bench.report.choice.groups import Group
     from bench.report.cost.complexity import Cost
-    from bench.report.cost.memory import MemoryCurve, MemoryPlot
+    from bench.report.cost.curves import Curve
+    from bench.report.cost.memory import MemoryPlot
+    from bench.report.paper.table_spec import FigureSpec
     from bench.rows.row import Row
 
 _LARGEST = 900  # area of the largest marker, in square points
@@ -159,24 +162,23 @@ def _draw_memory(
     axis.grid(True, which="both", alpha=0.25)
 
 
-def memory_saving(curves: Sequence[MemoryCurve]) -> Figure:
-    """Training memory of PyramidFlow against stacked blocks, published and measured.
+def along(figure: FigureSpec, curves: Sequence[Curve]) -> Figure:
+    """The figure of a paper's table.
 
-    Colour and shape tell the two ways of training, published lines are dashed and hollow.
+    Colour and shape tell its curves apart, published lines are dashed and hollow.
     """
     labels = [wrapped([curve.label], 7.0, 8) for curve in curves]
     lines = sum(label.count("\n") + 1 for label in labels)
-    figure, (axis,) = new_figure(1, 1, 7.2, 4.0 + _LINE * lines)
-    measured = {True: 0, False: 0}
+    drawn, (axis,) = new_figure(1, 1, 7.2, 4.0 + _LINE * lines)
+    turns: Counter[int] = Counter()
     for curve, label in zip(curves, labels, strict=True):
-        colour, marker = style(0 if curve.saves_memory else 1)
+        colour, marker = style(curve.kind)
         if not curve.is_published:
-            measured[curve.saves_memory] += 1
-            # Lines of one way that differ otherwise keep its colour.
-            _, marker = style(2 * measured[curve.saves_memory] - 2 + (not curve.saves_memory))
+            # Lines of one kind that differ otherwise keep its colour.
+            _, marker = style(len(figure.curves) * turns[curve.kind] + curve.kind)
+            turns[curve.kind] += 1
         axis.plot(
-            curve.stacks,
-            curve.gigabytes,
+            *zip(*curve.points, strict=True),
             color=colour,
             marker=marker,
             markerfacecolor="white" if curve.is_published else colour,
@@ -187,12 +189,10 @@ def memory_saving(curves: Sequence[MemoryCurve]) -> Figure:
     axis.set_yscale("log")
     plain_ticks(axis.yaxis)
     plain_ticks(axis.xaxis)
-    axis.set_xticks(sorted({stack for curve in curves for stack in curve.stacks}))
-    axis.set_xlabel("stacked blocks D")
-    axis.set_ylabel("peak training memory in GB (log)")
+    axis.set_xticks(sorted({x for curve in curves for x, _ in curve.points}))
+    axis.set_xlabel(figure.x_label)
+    axis.set_ylabel(figure.y_label)
     axis.grid(True, which="both", alpha=0.25)
-    _legend(figure, 1)
-    title = "PyramidFlow, memory of a training step"
-    origin = "published: Figure 5, 8 levels, 24 channels, 256 px, read off the drawing"
-    figure.suptitle(wrapped([title, f"{origin}; GPU and batch not stated"], 7.2), fontsize=9)
-    return figure
+    _legend(drawn, 1)
+    drawn.suptitle(wrapped([figure.title, figure.origin], 7.2), fontsize=9)
+    return drawn

@@ -205,8 +205,7 @@ class _Builder:
     def _find(
         self, row: RowSpec, metric: MetricSpec, name: str, column: str
     ) -> PublishedNumber | None:
-        selector = {"metric": name, "dataset": self.spec.dataset, "category": column}
-        selector |= {**metric.where, **row.published}
+        selector = {"category": column, **self.spec.selector(row, metric, name)}
         found = self.published.find(self.spec.paper, self.spec.table, selector)
         return found[0] if found else None
 

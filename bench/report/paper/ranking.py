@@ -114,10 +114,8 @@ def rank(lines: Sequence[PaperLine], lower: Sequence[bool]) -> list[PaperLine]:
         members = [i for i, x in enumerate(lines) if (x.block, _family(x.kind)) == (block, family)]
         for column, is_lower in enumerate(lower):
             column_of = [lines[i].entries[column] for i in members]
-            numbers = [
-                float(e.text) if e.ranked and e.number is not None else None for e in column_of
-            ]
-            for i, place in zip(members, places(numbers, is_lower), strict=True):
+            numbers = map(_printed, column_of)
+            for i, place in zip(members, places([*numbers], is_lower), strict=True):
                 entries = list(result[i].entries)
                 entries[column] = replace(entries[column], place=place)
                 result[i] = replace(result[i], entries=tuple(entries))

@@ -10,7 +10,7 @@ from bench.plan.request import open_dataset
 from bench.report.choice.marks import NAMED
 from bench.report.paper.published import KEY, MEANS, PublishedNumbers
 from bench.report.paper.ranking import WORST
-from bench.report.paper.table_spec import ANY, RowSpec, TableSpec
+from bench.report.paper.table_spec import ANY, FigureSpec, RowSpec, TableSpec
 from bench.settings.tables import misfit
 
 if TYPE_CHECKING:
@@ -83,9 +83,19 @@ class Checker:
                 self.known(metric.measured, quantities, "metric", place)
             for column in metric.where:
                 self.known(column, KEY, "column", place)
+        if spec.figure is not None:
+            self._figure(spec, spec.figure)
         for row in spec.rows:
             self._row(spec, row, settings, quantities)
             self._numbers(spec, row, published)
+
+    def _figure(self, spec: TableSpec, figure: FigureSpec) -> None:
+        place = "[figure]: "
+        self.known(figure.metric, [metric.id for metric in spec.metrics], "metric", place)
+        for method in {row.method for row in spec.rows if row.method}:
+            fields = discovery.describe("methods", method).fields
+            for name in (figure.x, *figure.told):
+                self.known(name, fields, f"field of {method}", place)
 
     def _lists(self, spec: TableSpec) -> None:
         """Refuse columns and seeds that are empty or stand twice."""
@@ -175,8 +185,7 @@ class Checker:
         place = place_of("row", row.label)
         seen: dict[tuple[str, str], int] = {}
         for metric in spec.metrics:
-            selector = {"metric": metric.published, "dataset": spec.dataset}
-            selector |= {**metric.where, **row.published}
+            selector = spec.selector(row, metric)
             for number in published.find(spec.paper, spec.table, selector):
                 key = (metric.id, number.category)
                 seen[key] = seen.get(key, 0) + 1

@@ -12,7 +12,13 @@ from bench.disk import read_text
 from bench.errors import ConfigError, nearest
 from bench.report.choice.quantities import known_quantities
 from bench.report.paper.table_check import Checker, place_of
-from bench.report.paper.table_spec import MOST_DECIMALS, MetricSpec, RowSpec, TableSpec
+from bench.report.paper.table_spec import (
+    MOST_DECIMALS,
+    FigureSpec,
+    MetricSpec,
+    RowSpec,
+    TableSpec,
+)
 from bench.settings.shipped import builtin_root
 from bench.settings.tables import checked, types_of
 
@@ -27,8 +33,8 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_TABLE = types_of(TableSpec, without=("name", "file", "metrics", "rows"))
-_REQUIRED = [f.name for f in fields(TableSpec) if f.name in _TABLE and f.default is MISSING]
+_TABLE = types_of(TableSpec, without=("name", "file", "metrics", "rows", "figure"))
+_FIGURE = types_of(FigureSpec)
 _METRIC = types_of(MetricSpec)
 _ROW = types_of(RowSpec) | {"marks": "tuple[str, ...]"}  # which marks, the checker says better
 
@@ -67,25 +73,55 @@ def load_table(name: str, settings: Settings, published: PublishedNumbers) -> Ta
 
 def read_table(file: Path, settings: Settings, published: PublishedNumbers) -> TableSpec:
     """A table from its file, checked."""
-    try:
-        values = tomllib.loads(read_text(file))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"{file}: {error}") from error
+    values = parsed(file)
     check = Checker(file)
     metrics, rows = check.tables(values, "metric"), check.tables(values, "row")
+    drawn = values.pop("figure", None)
     top = checked(values, _TABLE, file)
-    for key in _REQUIRED:
-        if key not in values:
-            check.fail(f"key {key!r} is missing")
+    _complete(TableSpec, values, _TABLE, check)
     spec = TableSpec(
         name=f"{file.parent.name}/{file.stem}",
         file=file,
         metrics=tuple(_metrics(metrics, check)),
         rows=tuple(RowSpec(**entry) for entry in _labelled(rows, check, _ROW, "row")),
+        figure=None if drawn is None else _figure(drawn, check),
         **top,
     )
     check.table(spec, settings, published, known_quantities(settings.protocols))
     return spec
+
+
+def parsed(file: Path) -> dict[str, Any]:
+    """What the file of a table holds, unchecked."""
+    try:
+        values: dict[str, Any] = tomllib.loads(read_text(file))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return values
+
+
+def tables_with_figures(
+    settings: Settings, published: PublishedNumbers
+) -> Iterable[tuple[TableSpec, FigureSpec]]:
+    """Those whose file describes a figure, and that."""
+    files = table_files(settings.project).values()
+    for spec in (read_table(f, settings, published) for f in files if "figure" in parsed(f)):
+        if spec.figure is not None:
+            yield spec, spec.figure
+
+
+def _complete(kind: type, values: Mapping[str, Any], types: Iterable[str], check: Checker) -> None:
+    needed = [f.name for f in fields(kind) if f.name in types and f.default is MISSING]
+    if missing := [key for key in needed if key not in values]:
+        check.fail(f"key {missing[0]!r} is missing")
+
+
+def _figure(values: Any, check: Checker) -> FigureSpec:
+    if not isinstance(values, dict):
+        check.fail("figure is not a table; write [figure] above it")
+    found = checked(values, _FIGURE, check.file, "[figure]")
+    _complete(FigureSpec, values, _FIGURE, check)
+    return FigureSpec(**found)
 
 
 def _metrics(entries: list[dict[str, Any]], check: Checker) -> Iterable[MetricSpec]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,11 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-
-if sys.version_info >= (3, 11):
-    pass
-else:
-    pass
+    from bench.report.paper.published import Selector
 
 ANY = "any"
 """The category of numbers that belong to none, such as speed."""
@@ -78,6 +73,44 @@ class RowSpec:
 
 
 @dataclass(frozen=True)
+class FigureSpec:
+    """A figure of the table: a metric against a parameter, on logarithmic axes.
+
+    Attributes:
+        file: its name, without suffix.
+        title, origin: above it; what the printed numbers come from.
+        published: how labels call the printed numbers.
+        x: parameter of the rows' methods, of powers of two.
+        metric: id of one of the table's.
+        curves: by name, the parameters that the rows of a curve have.
+        named: further parameters that the label of a measured curve names.
+    """
+
+    file: str
+    title: str
+    origin: str
+    published: str
+    x: str
+    x_label: str
+    metric: str
+    y_label: str
+    curves: Mapping[str, Mapping[str, Any]]
+    named: tuple[str, ...] = ()
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Parameters that labels name."""
+        return (*self.named, *(name for params in self.curves.values() for name in params))
+
+    def kind(self, params: Mapping[str, Any]) -> int | None:
+        """Index of the curve of a row with these parameters, if it is of one."""
+        for index, of_curve in enumerate(self.curves.values()):
+            if all(params.get(name) == value for name, value in of_curve.items()):
+                return index
+        return None
+
+
+@dataclass(frozen=True)
 class TableSpec:
     """A table of a paper. `docs/tables.md` describes the keys."""
 
@@ -98,8 +131,22 @@ class TableSpec:
     column: str = ""
     seeds: tuple[int, ...] = (0,)
     rank: bool = True
+    figure: FigureSpec | None = None
     change_from: str = ""  # label of the row that the paper's changes are against, or "worst"
     note: str = ""
+
+    def metric(self, id: str) -> MetricSpec:
+        """The metric of that id."""
+        return next(metric for metric in self.metrics if metric.id == id)
+
+    def selector(self, row: RowSpec, metric: MetricSpec, name: str = "") -> Selector:
+        """Of the numbers that are printed for a row.
+
+        Args:
+            name: in place of the metric's.
+        """
+        metric_of = {"metric": name or metric.published, "dataset": self.dataset}
+        return {**metric_of, **metric.where, **row.published}
 
     def members(self, column: str) -> tuple[str, ...]:
         """The categories that a column stands for: itself, or those of a mean."""

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.disk import read_text
 from bench.errors import ConfigError
 from bench.report.choice.marks import MEANINGS, NAMED
 from bench.report.paper.published import Selector, matches
-from bench.report.paper.table_files import table_files
+from bench.report.paper.table_files import parsed, table_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
     from bench.report.paper.published import PublishedNumber
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 
 @dataclass(frozen=True)
@@ -55,8 +48,8 @@ def load_marks(project: Path) -> PrintedMarks:
     """
     found: dict[tuple[str, str], list[tuple[Selector, tuple[str, ...]]]] = {}
     for file in table_files(project).values():
+        values = parsed(file)
         try:
-            values = tomllib.loads(read_text(file))
             for row in values.get("row", ()):
                 if row.get("marks") and row.get("published"):
                     selector = {"dataset": values["dataset"], **row["published"]}
@@ -64,7 +57,7 @@ def load_marks(project: Path) -> PrintedMarks:
                     found.setdefault((values["paper"], values["table"]), []).append(
                         (selector, names)
                     )
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, KeyError) as error:
+        except KeyError as error:
             raise ConfigError(
                 f"{file}: {error}; `bench table {file.parent.name}/{file.stem}` says more"
             ) from error

@@ -165,8 +165,8 @@ def test_plot_leaves_out_scores_that_say_nothing_and_says_what_to_run(
     assert not list(out.glob("score_against_speed*"))
     assert "no memory_against_size: no method was measured at two input sizes" in text
     assert f"--preset costs --results {results} --set input_size=256" in text
-    assert "memory_saving: published curves only; run: bench run -m pyramidflow" in text
-    assert "bench table pyramidflow/figure5 --run" in text
+    run = "bench table pyramidflow/figure5 --run"
+    assert f"memory_saving: published curves only; run: {run} --results {results}" in text
 
 
 def test_scores_of_protocols_that_say_nothing_are_left_out_unless_named(

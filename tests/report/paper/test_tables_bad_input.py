@@ -270,3 +270,40 @@ def test_an_unknown_table_names_the_nearest(
 ) -> None:
     with pytest.raises(ConfigError, match="did you mean 'pyramidflow/table4'"):
         load_table("pyramidflow/tabel4", settings, published)
+
+
+FIGURE = """
+[figure]
+file = "batches"
+title = "AUROC against the batch"
+origin = "Table 4"
+published = "printed"
+x = "batch"
+x_label = "batch"
+metric = "image_auroc"
+y_label = "image AUROC"
+curves = { wide = { dimensions = 550 } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("image_auroc", "image_aurok", r"\[figure\]: unknown metric 'image_aurok'; did you mean"),
+        ('x = "batch"', 'x = "bach"', r"\[figure\]: unknown field of padim 'bach'; did you mean"),
+        ("dimensions", "dimension", r"unknown field of padim 'dimension'; did you mean"),
+        ('origin = "Table 4"', "", r"key 'origin' is missing"),
+        ("x_label", "xlabel", r"unknown key \[figure\].xlabel; did you mean 'x_label'"),
+    ],
+)
+def test_a_figure_with_something_unknown_is_refused(
+    old: str,
+    new: str,
+    message: str,
+    tmp_path: Path,
+    settings: Settings,
+    published: PublishedNumbers,
+) -> None:
+    read(TABLE + FIGURE, tmp_path, settings, published)
+    with pytest.raises(ConfigError, match=message):
+        read(TABLE + FIGURE.replace(old, new), tmp_path, settings, published)

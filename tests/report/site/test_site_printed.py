@@ -91,7 +91,7 @@ def test_a_table_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     file = tmp_path / "results" / "tables" / "mine" / "table1.toml"
     file.parent.mkdir(parents=True)
     file.write_text('paper = "mine"\n[[row]]\nmarks = ["oracle"]\npublished = {}x\n')
-    with pytest.raises(ConfigError, match=r"table1\.toml.*bench table mine/table1"):
+    with pytest.raises(ConfigError, match=r"table1\.toml: "):
         load_marks(tmp_path)
 
 
