@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bench.errors import StoreError
+from bench.rows.column import ORIGINS
+from bench.rows.row import COLUMNS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from bench.rows.column import Origin
     from bench.rows.row import Row
-
-PARTS = ("code", "weights", "data", "environment", "protocol")
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Change:
     """One part that may differ between two rows.
 
     Attributes:
-        part: one of `PARTS`.
+        part: one of `ORIGINS`.
         details: what differs, "NAME OLD -> NEW" each; empty: the same.
     """
 
@@ -53,46 +54,38 @@ class Environments:
 
 
 def changes(old: Row, new: Row, environments: Environments) -> list[Change]:
-    """Every part of `PARTS`, in order, with what differs in it."""
-    found = {
-        "code": _code(old, new),
-        "weights": _named(old, new, {"weights": "", "pretrained": ""}),
-        "data": _named(old, new, {"data": "files", "dataset_version": "adapter version"}),
-        "environment": _environment(old, new, environments),
-        "protocol": _named(old, new, {"protocol_fields": "", "speed": "speed"}),
-    }
-    return [Change(part, found[part]) for part in PARTS]
+    """Each of `ORIGINS`, with what differs in it."""
+    more = {"code": _commit(old, new), "environment": _packages(old, new, environments)}
+    return [
+        Change(origin, (*_named(old, new, origin), *more.get(origin, ()))) for origin in ORIGINS
+    ]
 
 
-def _named(old: Row, new: Row, names: dict[str, str]) -> tuple[str, ...]:
-    return tuple(
-        f"{label or name} {old.key(name)} -> {new.key(name)}"
-        for name, label in names.items()
-        if old.key(name) != new.key(name)
-    )
+def _named(old: Row, new: Row, origin: Origin) -> list[str]:
+    return [
+        f"{column.label or name} {old.key(name)} -> {new.key(name)}"
+        for name, column in COLUMNS.items()
+        if column.origin == origin and old.key(name) != new.key(name)
+    ]
 
 
-def _code(old: Row, new: Row) -> tuple[str, ...]:
-    names = {"method_version": "method version", "code": f"files of {new.method}", "bench": "bench"}
-    details = list(_named(old, new, names))
+def _commit(old: Row, new: Row) -> list[str]:
     if old.commit != new.commit or not new.commit:
-        details.append(f"commit {old.commit or 'unknown'} -> {new.commit or 'unknown'}")
-    elif new.commit.endswith("-dirty"):
+        return [f"commit {old.commit or 'unknown'} -> {new.commit or 'unknown'}"]
+    if new.commit.endswith("-dirty"):
         # Two dirty trees of one commit may hold different code.
-        details.append(f"both from {new.commit}: uncommitted changes, which may differ")
-    return tuple(details)
+        return [f"both from {new.commit}: uncommitted changes, which may differ"]
+    return []
 
 
-def _environment(old: Row, new: Row, environments: Environments) -> tuple[str, ...]:
-    details = list(_named(old, new, {"device": "", "threads": ""}))
-    if old.env != new.env:
-        before, after = environments.find(old.env), environments.find(new.env)
-        if before is None or after is None:
-            details.append(f"env {old.env or 'unknown'} -> {new.env or 'unknown'}")
-        else:
-            details += [
-                f"{key} {before.get(key, 'none')} -> {after.get(key, 'none')}"
-                for key in sorted(before.keys() | after.keys())
-                if before.get(key) != after.get(key) and key != "device"
-            ]
-    return tuple(details)
+def _packages(old: Row, new: Row, environments: Environments) -> list[str]:
+    if old.env == new.env:
+        return []
+    before, after = environments.find(old.env), environments.find(new.env)
+    if before is None or after is None:
+        return [f"env {old.env or 'unknown'} -> {new.env or 'unknown'}"]
+    return [
+        f"{key} {before.get(key, 'none')} -> {after.get(key, 'none')}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key) and key != "device"
+    ]

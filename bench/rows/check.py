@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from bench.errors import StoreError
 from bench.rows.changes import Change, Environments, changes
 from bench.rows.drawn_again import two_means
 from bench.rows.row import newest
-from bench.rows.settings import precision_of
+from bench.rows.settings import Likeness, precision_of
 from bench.rows.store import ResultStore
 from bench.rows.tolerances import COUNTS, SIZES, Tolerances, figures_of
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from bench.rows.row import Row
 
-IDENTITY = ("kind", "method", "dataset", "category", "protocol", "params", "dataset_params")
 EPSILON = 1e-9
 """Rounding of a difference of two stored decimals; far below the sixth decimal of a score."""
 
@@ -79,17 +79,12 @@ class Comparison:
     means: list[Compared]  # of seeds that were drawn again, where they were asked for
     missing: list[Row]  # in the baseline, not now
     new: list[Row]  # now, not in the baseline
+    other_seeds: int = 0  # missing rows that have one of another seed among the new ones
 
     @property
     def changed(self) -> list[Compared]:
         """Cells and means with a figure beyond its tolerance."""
         return [c for c in [*self.cells, *self.means] if c.changed]
-
-    @property
-    def other_seeds(self) -> int:
-        """How many missing rows have one of another seed among the new ones."""
-        there = {_group(row) for row in self.new}
-        return sum(_group(row) in there for row in self.missing)
 
     def exit_code(self, complete: bool = False) -> int:
         """0: all agree. 1: something changed, or is missing though all is asked. 3: no pair."""
@@ -129,7 +124,8 @@ def compare(
     nothing of the spread between seeds. Rows of seeds that only one side has are compared by their
     means, if `new_seeds`, with a tolerance from that spread.
     """
-    pairs, missing, new = pair(baseline, current)
+    groups = _groups([*baseline, *current])
+    pairs, missing, new = pair(baseline, current, groups)
     cells = [
         Compared(
             old,
@@ -141,34 +137,36 @@ def compare(
         )
         for old, now in pairs
     ]
-    means = _means(missing, new, tolerances, environments) if new_seeds else []
-    used = {_group(mean.baseline) for mean in means}
-    return Comparison(
-        cells,
-        means,
-        [row for row in missing if _group(row) not in used],
-        [row for row in new if _group(row) not in used],
-    )
+    means = _means(missing, new, groups, tolerances, environments) if new_seeds else []
+    used = {groups[id(mean.baseline)] for mean in means}
+    missing, new = ([r for r in rows if groups[id(r)] not in used] for rows in (missing, new))
+    there = {groups[id(row)] for row in new}
+    other_seeds = sum(groups[id(row)] in there for row in missing)
+    return Comparison(cells, means, missing, new, other_seeds)
+
+
+Groups = Mapping[int, tuple[object, ...]]
+"""By the identity of a row, what names its cell to a person, without the seed."""
 
 
 def pair(
-    baseline: Sequence[Row], current: Sequence[Row]
+    baseline: Sequence[Row], current: Sequence[Row], groups: Groups
 ) -> tuple[list[tuple[Row, Row]], list[Row], list[Row]]:
-    """Rows of one cell; where its data, weights or version changed, by its names instead.
+    """Rows of one cell; where its data, weights or version changed, by its group and seed instead.
 
     Returns:
         pairs (baseline, current), the rows only in the baseline, the rows only in the current.
     """
     by_id = {row.cell: row for row in current}
     known = {row.cell for row in baseline}
-    by_name: dict[tuple[str, ...], Row] = {}
+    by_name: dict[tuple[object, ...], Row] = {}
     for row in current:
         if row.cell not in known:
-            key = (*_group(row), str(row.seed))
+            key = (groups[id(row)], row.seed)
             by_name[key] = newest(by_name[key], row) if key in by_name else row
     pairs, missing = [], []
     for row in baseline:
-        found = by_id.get(row.cell) or by_name.pop((*_group(row), str(row.seed)), None)
+        found = by_id.get(row.cell) or by_name.pop((groups[id(row)], row.seed), None)
         if found is None:
             missing.append(row)
         else:
@@ -177,10 +175,24 @@ def pair(
     return pairs, missing, [row for row in current if row.cell not in used]
 
 
-def _group(row: Row) -> tuple[str, ...]:
-    """What names a cell to a person, without its seed."""
-    names = (row.key(name) for name in IDENTITY)
-    return (*names, row.pretrained.partition(":")[0], precision_of(row))
+def _groups(rows: Sequence[Row]) -> Groups:
+    """Settings of an older version of a method or data set count as those of the newest."""
+    methods, datasets = (
+        dict(sorted((getattr(row, name), getattr(row, f"{name}_version")) for row in rows))
+        for name in ("method", "dataset")
+    )
+    alike = [
+        replace(row, method_version=methods[row.method], dataset_version=datasets[row.dataset])
+        for row in rows
+    ]
+    likeness = Likeness(alike)
+    return {id(row): _group(of, likeness) for row, of in zip(rows, alike, strict=True)}
+
+
+def _group(row: Row, likeness: Likeness) -> tuple[object, ...]:
+    names = (row.kind, row.method, row.dataset, row.category, row.protocol)
+    settings = (likeness.key(row, column) for column in ("params", "dataset_params"))
+    return (*names, *settings, row.pretrained.partition(":")[0], precision_of(row))
 
 
 def _differences(old: Row, now: Row, tolerances: Tolerances) -> Iterator[Difference]:
@@ -192,14 +204,15 @@ def _differences(old: Row, now: Row, tolerances: Tolerances) -> Iterator[Differe
 def _means(
     baseline: Sequence[Row],
     current: Sequence[Row],
+    groups_of: Groups,
     tolerances: Tolerances,
     environments: Environments,
 ) -> list[Compared]:
     """Means over the seeds of each side, of cells with three rows or more on both together."""
-    sides: dict[tuple[str, ...], tuple[list[Row], list[Row]]] = {}
+    sides: dict[tuple[object, ...], tuple[list[Row], list[Row]]] = {}
     for rows, side in ((baseline, 0), (current, 1)):
         for row in sorted(rows, key=lambda row: row.seed):
-            sides.setdefault(_group(row), ([], []))[side].append(row)
+            sides.setdefault(groups_of[id(row)], ([], []))[side].append(row)
     groups = [(old, now) for old, now in sides.values() if old and now and len(old + now) > 2]
     found = [{name: _samples(old, now, name) for name in _names(old + now)} for old, now in groups]
     uncertain = sum(_varies(name, *sample) for of in found for name, sample in of.items())

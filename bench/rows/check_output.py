@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from bench.errors import counted
+from bench.rows.row import MAIN_COSTS
 
 if TYPE_CHECKING:
     from bench.rows.check import Compared, Comparison, Difference
     from bench.rows.row import Row
 
-SPEED = ("fps", "latency_p50_ms", "fit_s", "infer_mb", "fit_mb")
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -105,7 +105,7 @@ def speed(outcome: Comparison) -> dict[str, dict[str, float]]:
         old, now = cell.baseline, cell.current
         if (old.device, old.threads, old.speed) != (now.device, now.threads, now.speed):
             continue
-        for name in SPEED:
+        for name in MAIN_COSTS:
             before, after = getattr(old, name), getattr(now, name)
             if before and after:
                 found.setdefault(now.method, {}).setdefault(name, []).append(after / before)

@@ -22,6 +22,12 @@ Machine = Literal["", "steps", "fit", "speed", "memory"]
 inference and of training, that are noisy where the machine is busy; `speed` is without noise."""
 
 
+Origin = Literal["", "code", "weights", "data", "environment", "protocol"]
+"""What a row comes from and a column tells of; "": it does not."""
+
+ORIGINS: tuple[Origin, ...] = ("code", "weights", "data", "environment", "protocol")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Column:
     """What a column holds, and what reports do with it.
@@ -37,6 +43,9 @@ class Column:
         is_maximum: whether the threshold is the one that is best on the test images themselves.
         machine: what of it the number depends on.
         is_at_batch: whether a cost was measured at the row's `fps_batch`.
+        is_main: whether short tables show it.
+        has_epoch: whether the protocol `oracle-per-metric` chooses an epoch for it.
+        origin: what two rows of one cell may differ in, beside their numbers.
         is_gated: whether the regression gate compares it though it is no score and no count.
         since: the schema that it came with; a file without it is older.
     """
@@ -51,5 +60,8 @@ class Column:
     is_maximum: bool = False
     machine: Machine = ""
     is_at_batch: bool = False
+    is_main: bool = False
+    has_epoch: bool = False
+    origin: Origin = ""
     is_gated: bool = False
     since: int = 1

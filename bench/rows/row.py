@@ -55,6 +55,11 @@ def _score(label: str, **described: Any) -> Any:
     return _of("score")(holds.FRACTION, default=None, **described)
 
 
+def _main(label: str, **described: Any) -> Any:
+    """A score of every table."""
+    return _score(label, is_main=True, has_epoch=True, **described)
+
+
 def _count(**changed: Any) -> Any:
     return _of("count")(holds.COUNT, **{"default": None, **changed})
 
@@ -92,30 +97,30 @@ class Row:
     schema: int = _identity(holds.COUNT, default=SCHEMA)
     cell: str = _identity(holds.TEXT)
     method: str = _identity(holds.TEXT)
-    method_version: int = _identity(holds.COUNT)
+    method_version: int = _identity(holds.COUNT, label="method version", origin="code")
     dataset: str = _identity(holds.TEXT)
-    dataset_version: int = _identity(holds.COUNT)
+    dataset_version: int = _identity(holds.COUNT, label="adapter version", origin="data")
     category: str = _identity(holds.TEXT)
     seed: int = _identity(holds.COUNT)
     protocol: str = _setting(holds.TEXT)
-    protocol_fields: Mapping[str, Any] = _setting(holds.PROTOCOL, default={})
-    pretrained: str = _setting(holds.PRETRAINED)
+    protocol_fields: Mapping[str, Any] = _setting(holds.PROTOCOL, origin="protocol", default={})
+    pretrained: str = _setting(holds.PRETRAINED, origin="weights")
     params: Mapping[str, Any] = _setting(holds.OBJECT, default={})
     dataset_params: Mapping[str, Any] = _setting(holds.OBJECT, default={})
     # Empty: from before it was recorded (on a GPU then a mixture), or made elsewhere.
     precision: str = _setting(holds.PRECISION, since=2, default="")
 
-    image_auroc: float | None = _score("image AUROC", level="image")
+    image_auroc: float | None = _main("image AUROC", level="image")
     image_ap: float | None = _score("image AP", level="image")
     image_f1max: float | None = _score("image F1-max", level="image", is_maximum=True)
-    pixel_auroc: float | None = _score("pixel AUROC", level="pixel")
+    pixel_auroc: float | None = _main("pixel AUROC", level="pixel")
     pixel_ap: float | None = _score("pixel AP", level="pixel")
     pixel_f1max: float | None = _score("pixel F1-max", level="pixel", is_maximum=True)
     # Of pixel F1-max, in units of the maps.
     pixel_f1max_threshold: float | None = _finding(holds.THRESHOLD, is_gated=True, default=None)
     aupro_05: float | None = _score("AUPRO 0.05", level="pixel")
-    aupro_30: float | None = _score("AUPRO 0.3", level="pixel")
-    aupro_100: float | None = _score("AUPRO 1.0", level="pixel")
+    aupro_30: float | None = _main("AUPRO 0.3", level="pixel")
+    aupro_100: float | None = _score("AUPRO 1.0", level="pixel", has_epoch=True)
     region_aupro_30_median: float | None = _score("region AUPRO 0.3 median", level="pixel")
     region_aupro_30_worst: float | None = _score("region AUPRO 0.3 worst", level="pixel")
     aupimo: float | None = _score("AUPIMO", level="pixel")
@@ -142,13 +147,13 @@ class Row:
     regions_lost: int | None = _count()
 
     # The speed protocol of docs/speed.md.
-    speed: str = _condition(holds.TEXT, default="")
-    fps: float | None = _rate("FPS at its batch", heading="FPS", is_at_batch=True)
+    speed: str = _condition(holds.TEXT, origin="protocol", default="")
+    fps: float | None = _rate("FPS at its batch", heading="FPS", is_at_batch=True, is_main=True)
     fps_batch: int | None = _condition(holds.COUNT, default=None)
     fps_mean: float | None = _rate(is_at_batch=True)  # images / total time
     fps_b1: float | None = _rate("FPS at batch 1", heading="FPS b1")
     fps_b8: float | None = _rate("FPS at batch 8", heading="FPS b8")
-    latency_p50_ms: float | None = _steps("ms", "p50 ms")  # batch 1
+    latency_p50_ms: float | None = _steps("ms", "p50 ms", is_main=True)  # batch 1
     latency_p90_ms: float | None = _steps("ms")
     latency_p95_ms: float | None = _steps("ms", "p95 ms")
     latency_p99_ms: float | None = _steps("ms")
@@ -162,15 +167,17 @@ class Row:
     encoder_batch_ms: float | None = _steps("ms", is_at_batch=True, since=2)  # an image
     decoder_batch_ms: float | None = _steps("ms", is_at_batch=True, since=2)
     memory: str = _condition(holds.TEXT, default="")  # how peaks were measured
-    infer_mb: float | None = _peak("inference MB", holds.NUMBER, heading="infer MB")  # batch 1
+    infer_mb: float | None = _peak(
+        "inference MB", holds.NUMBER, heading="infer MB", is_main=True
+    )  # batch 1
     infer_batch_mb: float | None = _peak("", holds.NUMBER, is_at_batch=True)
     infer_reserved_mb: float | None = _peak()
     # CACHED: training was not measured, and its costs are empty.
     features: str = _condition(holds.FEATURES, since=2, default="")
-    fit_mb: float | None = _peak("training MB", holds.NUMBER, heading="fit MB")
+    fit_mb: float | None = _peak("training MB", holds.NUMBER, heading="fit MB", is_main=True)
     fit_reserved_mb: float | None = _peak()
     fit_left_mb: float | None = _peak("", holds.NUMBER)  # held after fit
-    fit_s: float | None = _cost("s", "training s", heading="fit s", machine="fit")
+    fit_s: float | None = _cost("s", "training s", heading="fit s", machine="fit", is_main=True)
     fit_cpu_s: float | None = _cost("s", machine="speed")
     fit_images_per_s: float | None = _cost("1/s", machine="fit", better="higher")
     params_m: float | None = _cost("M", "parameters M", heading="params M", is_gated=True)
@@ -183,17 +190,17 @@ class Row:
     unit_ms: float | None = _steps("ms")  # ResNet18 forward
 
     kind: str = _provenance(holds.KIND, default=holds.MEASURED)
-    weights: str = _provenance(holds.TEXT, default="none")
+    weights: str = _provenance(holds.TEXT, origin="weights", default="none")
     auxiliary: str = _provenance(holds.TEXT, default="")  # textures=dtd@<12 hex>, or =none
     weights_source: str = _provenance(holds.TEXT, default="")
     weights_statistics: str = _provenance(holds.TEXT, default="")  # of the images in training
-    data: str = _provenance(holds.TEXT)
-    code: str = _provenance(holds.TEXT)
+    data: str = _provenance(holds.TEXT, label="files", origin="data")
+    code: str = _provenance(holds.TEXT, label="files of the method", origin="code")
     commit: str = _provenance(holds.TEXT, default="")
-    bench: str = _provenance(holds.TEXT, default="")
+    bench: str = _provenance(holds.TEXT, origin="code", default="")
     env: str = _provenance(holds.TEXT, default="")
-    device: str = _provenance(holds.TEXT, default="")
-    threads: int | None = _provenance(holds.COUNT, default=None)
+    device: str = _provenance(holds.TEXT, origin="environment", default="")
+    threads: int | None = _provenance(holds.COUNT, origin="environment", default=None)
     command: str = _provenance(holds.TEXT, default="")
     started: str = _provenance(holds.TIME, default="")
     formerly: str = _provenance(holds.TEXT, since=2, default="")  # older ids of the cell
@@ -247,6 +254,11 @@ def columns(*parts: Part) -> tuple[str, ...]:
     return tuple(n for n, column in COLUMNS.items() if column.part in parts or not parts)
 
 
+MAIN_SCORES, MAIN_COSTS = (
+    tuple(name for name in columns(part) if COLUMNS[name].is_main) for part in ("score", "cost")
+)
+"""What a short table shows."""
+
 UNSTORED = ("image_f1max_threshold", "region_aupro_30_mean")
 """Of an evaluation, without a column: the first follows from the image scores beside the rows, the
 second is `aupro_30`."""
@@ -284,7 +296,3 @@ def succeed(row: Row, older: Row) -> Row:
     """The row, known by the former ids of the one that it replaces too."""
     ids = dict.fromkeys([*row.formerly.split(), *older.formerly.split()])
     return replace(row, formerly=" ".join(ids))
-
-
-MAIN_SCORES = ("image_auroc", "pixel_auroc", "aupro_30")
-"""What a short table shows."""

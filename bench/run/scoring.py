@@ -12,7 +12,7 @@ from bench.evaluate import Evaluation, evaluate
 from bench.evaluate.large import evaluate_large
 from bench.evaluate.result import VERSION
 from bench.files.tensors import ImageSet, TestMasks, fit_maps
-from bench.rows.row import DEGENERATE, NOT_FINITE, map_kind, stored
+from bench.rows.row import COLUMNS, DEGENERATE, NOT_FINITE, map_kind, stored
 from bench.rows.row_values import SPOOLED
 from bench.run.predicting import predict, predict_in_parts
 from bench.run.spool import MapSpool
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 MB = 10**6
 
-BETTER = ("image_auroc", "pixel_auroc", "aupro_30", "aupro_100")
+BETTER = tuple(name for name, column in COLUMNS.items() if column.has_epoch)
 """Metrics of which `oracle-per-metric` takes the best epoch each; the others follow the best pixel
 AUROC, as does `oracle` (image AUROC where the method gives no maps)."""
 

@@ -18,9 +18,10 @@ from scipy import stats
 
 from bench.errors import ConfigError, StoreError
 from bench.report.compare.intervals import image_score
-from bench.rows.changes import PARTS, Environments
+from bench.rows.changes import Environments
 from bench.rows.check import Comparison, check, compare
 from bench.rows.check_output import as_json, as_junit, as_text, speed
+from bench.rows.column import ORIGINS
 from bench.rows.drawn_again import two_means
 from bench.rows.store import ResultStore
 from bench.rows.tolerances import (
@@ -187,6 +188,14 @@ def test_a_cell_whose_data_or_version_changed_is_still_compared_by_its_names() -
     }
 
 
+def test_a_parameter_that_was_added_since_with_its_default_parts_no_cells() -> None:
+    old = row(params={"dimensions": 100})
+    now = row(cell="f" * 12, data="other", params={"dimensions": 100, "batch": 32})
+    assert (outcome([old], [now]).missing, outcome([old], [now]).new) == ([], [])
+    other = row(cell="f" * 12, data="other", params={"dimensions": 100, "batch": 2})
+    assert outcome([old], [other]).missing == [old]
+
+
 def test_of_several_rows_with_a_cells_names_the_newest_is_compared() -> None:
     older = row(cell="e" * 12, data="a", aupro_30=0.1)
     newer = row(cell="f" * 12, data="b", started="2026-02-01T00:00:00+00:00")
@@ -198,7 +207,7 @@ def test_of_several_rows_with_a_cells_names_the_newest_is_compared() -> None:
 @pytest.mark.parametrize(
     ("changes", "part", "text"),
     [
-        ({"code": "dead"}, "code", "files of padim beef -> dead"),
+        ({"code": "dead"}, "code", "files of the method beef -> dead"),
         ({"commit": "def"}, "code", "commit abc -> def"),
         ({"weights": "sha 1"}, "weights", "weights random resnet18 -> sha 1"),
         ({"data": "d00d"}, "data", "files feed -> d00d"),
@@ -211,7 +220,7 @@ def test_the_part_that_changed_is_named(changes: dict[str, Any], part: str, text
     found = outcome([row()], [row(aupro_30=0.1, **changes)])
     (cell,) = found.changed
     assert [(c.part, c.details) for c in cell.changes if c.details] == [(part, (text,))]
-    same = ", ".join(p for p in PARTS if p != part)
+    same = ", ".join(p for p in ORIGINS if p != part)
     assert f"differs: {part} ({text})" in as_text(found, False)
     assert f"the same: {same}" in as_text(found, False)
 
@@ -365,7 +374,7 @@ def test_json_holds_every_figure_with_its_tolerance() -> None:
     (aupro,) = [d for d in cell["differences"] if d["metric"] == "aupro_30"]
     assert aupro["delta"] == pytest.approx(0.1)
     assert (aupro["passed"], aupro["tolerance"]) == (False, 0.002)
-    assert set(cell["differs"]) == set(PARTS)
+    assert set(cell["differs"]) == set(ORIGINS)
     assert [r["seed"] for r in values["missing"]] == [1]
     assert [r["seed"] for r in values["new"]] == [2]
 

@@ -11,7 +11,7 @@ from bench.report.choice.marks import NOISY, data_notes, marks, says_nothing
 from bench.report.choice.readers import Column, memory_text, split_by_reader
 from bench.report.choice.variants import variants
 from bench.report.grid import Cell, Document, Grid, Line
-from bench.rows.row import MAIN_SCORES
+from bench.rows.row import MAIN_COSTS, MAIN_SCORES
 from bench.rows.text import device, listed, mean_label
 
 if TYPE_CHECKING:
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
     from bench.report.choice.groups import Group
     from bench.rows.row import Row
 
-COLUMNS = tuple(
-    (q.heading(name), name)
-    for name in (*MAIN_SCORES, "fps", "latency_p50_ms", "infer_mb", "fit_mb", "fit_s")
-)
+COLUMNS = tuple((q.heading(name), name) for name in (*MAIN_SCORES, *MAIN_COSTS))
 
 
 def tables(rows: Iterable[Row], skip_scores: Collection[str] = ()) -> list[Document]:
