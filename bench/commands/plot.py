@@ -42,7 +42,7 @@ app = typer.Typer(rich_markup_mode=None, help="Figures from rows.", no_args_is_h
 
 Figures = Literal["png", "pdf", "svg"]
 """How a figure is written."""
-Kinds = Literal["images", "pixels"]
+ScoreOf = Literal["images", "pixels"]
 """What has a score."""
 Format = Annotated[Figures, typer.Option(help="How to write the figures.")]
 
@@ -80,9 +80,9 @@ def complexity(
     if not any(row.speed for row in rows):
         raise StoreError(f"{folder} holds no row with timings to plot; run: {wanted}")
     from bench.report.cost.complexity import complexity_table, cost_groups
-    from bench.report.cost.curves import measured, printed
     from bench.report.cost.memory import RUN_SIZES
     from bench.report.cost.plots import along, memory_against_size, score_against_speed
+    from bench.report.cost.series import measured, printed
 
     found = cost_groups(rows)
     scores = {g.title: None if g.first.protocol in skipped else metric for g in found}
@@ -121,7 +121,7 @@ def complexity(
 def scores(
     out: Out = Path("plots"),
     of: Annotated[
-        Kinds, typer.Option(help="What has a score; pixels of images that `bench show` draws.")
+        ScoreOf, typer.Option(help="What has a score; pixels of images that `bench show` draws.")
     ] = "images",
     methods: Annotated[
         list[str] | None, typer.Option("--methods", "--method", "-m", help="All if none.")

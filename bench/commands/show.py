@@ -73,12 +73,12 @@ def _one(row: Row, store: ResultStore, target: Path) -> None:
 
 
 def _several(rows: Sequence[Row], store: ResultStore, target: Path, results: str) -> None:
-    from bench.report.pictures.side_by_side import Column, common, render_side_by_side
+    from bench.report.pictures.side_by_side import MapColumn, common, render_side_by_side
     from bench.rows.panels import load_panels
 
     methods = [row.method for row in rows]
     columns = [
-        Column(
+        MapColumn(
             row.method if methods.count(row.method) == 1 else f"{row.method} {row.cell}",
             load_panels(store.artifacts(row) / "panels.npz")[0],
         )

@@ -19,7 +19,7 @@ from bench.evaluate.samples import Piece, as_numpy
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bench.evaluate.inputs import Binarize, Nonfinite, TestSet
+    from bench.evaluate.inputs import Binarize, EvaluationSet, Nonfinite
     from bench.evaluate.regions import Regions
 
 __all__ = ["evaluate"]
@@ -126,7 +126,7 @@ def _without_maps(
     )
 
 
-def _counts(test: TestSet, regions: Regions) -> dict[str, int]:
+def _counts(test: EvaluationSet, regions: Regions) -> dict[str, int]:
     pixels = sum(math.prod(test.maps[i].shape) for i in test.scored)
     return {
         "n_test": len(test.maps),
@@ -142,7 +142,7 @@ def _counts(test: TestSet, regions: Regions) -> dict[str, int]:
 
 def _pixel_metrics(
     found: Found,
-    test: TestSet,
+    test: EvaluationSet,
     regions: Regions,
     limits: Sequence[float],
     nonfinite: Nonfinite,
@@ -159,7 +159,7 @@ def _pixel_metrics(
     enter_ranks(found, ranks, regions.sizes, limits)
 
 
-def _pixel_auroc_per_image(test: TestSet) -> list[float | None]:
+def _pixel_auroc_per_image(test: EvaluationSet) -> list[float | None]:
     """AUROC within every image; None where an image has one class only."""
     values: list[float | None] = []
     for anomaly_map, mask in zip(test.maps, test.masks, strict=True):
@@ -174,7 +174,7 @@ def _pixel_auroc_per_image(test: TestSet) -> list[float | None]:
     return values
 
 
-def _published(test: TestSet, names: Sequence[str]) -> dict[str, float | None]:
+def _published(test: EvaluationSet, names: Sequence[str]) -> dict[str, float | None]:
     """Numbers under the rules of papers; their code runs on the host."""
     if not names:
         return {}

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bench.evaluate.binary import BinaryValues
-    from bench.evaluate.inputs import Nonfinite, TestSet
+    from bench.evaluate.inputs import EvaluationSet, Nonfinite
     from bench.evaluate.samples import Ranks
 
 REGION_LIMIT = 0.3
@@ -130,7 +130,7 @@ def region_keys(limits: Sequence[float]) -> tuple[list[str], list[str]]:
     return [aupro_key(limit) for limit in limits], views if REGION_LIMIT in limits else []
 
 
-def enter_aupimo(found: Found, test: TestSet, bounds: tuple[float, float]) -> None:
+def enter_aupimo(found: Found, test: EvaluationSet, bounds: tuple[float, float]) -> None:
     """Note AUPIMO, and how few pixels it rests on."""
     normal = np.flatnonzero(test.labels == 0).tolist()
     if not normal or not test.has_defects:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Array",
     "Binarize",
+    "EvaluationSet",
     "Nonfinite",
-    "TestSet",
     "as_array",
     "is_tensor",
     "on_host",
@@ -47,7 +47,7 @@ _NO_LABELS = "no labels were given; 0 (normal) or 1 (anomalous) is needed for ea
 
 
 @dataclass(frozen=True)
-class TestSet:
+class EvaluationSet:
     """One category's test images, checked.
 
     Attributes:
@@ -58,8 +58,6 @@ class TestSet:
             no metric.
         names: how messages call the images.
     """
-
-    __test__ = False  # not a test, whatever pytest makes of the name
 
     maps: Sequence[Array]
     masks: Sequence[NDArray[np.bool_] | None]
@@ -150,7 +148,7 @@ def read_set(
     labels: Any,
     names: Sequence[str] | None,
     binarize: Binarize | None,
-) -> TestSet:
+) -> EvaluationSet:
     """Check the inputs of `evaluate`, which documents them.
 
     Raises:
@@ -164,7 +162,7 @@ def read_set(
     for index, mask in enumerate(found):
         _refuse_marked(mask, int(wanted[index]), called[index])
     unmasked = frozenset(i for i in range(count) if wanted[i] == 1 and found[i] is None)
-    return TestSet(images, found, wanted, unmasked, called)
+    return EvaluationSet(images, found, wanted, unmasked, called)
 
 
 def read_one(
@@ -203,7 +201,7 @@ def read_unmapped(labels: Any, names: Sequence[str] | None) -> tuple[NDArray[np.
     return flags.astype(np.int64), _names(names, len(flags))
 
 
-def read_masked(maps: Any, masks: Any, binarize: Binarize | None) -> TestSet:
+def read_masked(maps: Any, masks: Any, binarize: Binarize | None) -> EvaluationSet:
     """The same for metrics that no label enters: the images with anomalous pixels are labelled 1.
 
     Raises:
@@ -212,7 +210,7 @@ def read_masked(maps: Any, masks: Any, binarize: Binarize | None) -> TestSet:
     """
     called, images, found = _images(maps, masks, None, binarize)
     labels = np.array([mask is not None for mask in found], np.int64)
-    return TestSet(images, found, labels, frozenset(), called)
+    return EvaluationSet(images, found, labels, frozenset(), called)
 
 
 def _images(

@@ -12,7 +12,7 @@ from bench.errors import DataError
 from bench.evaluate.cells import exact_cast, score_dtype
 from bench.evaluate.coding import Coding
 from bench.evaluate.found import Found, enter_aupimo, enter_images, enter_ranks
-from bench.evaluate.inputs import TestSet, on_host, read_one, read_unmapped, refuse_nonfinite
+from bench.evaluate.inputs import EvaluationSet, on_host, read_one, read_unmapped, refuse_nonfinite
 from bench.evaluate.lazy import Lazy
 from bench.evaluate.pimo import BOUNDS
 from bench.evaluate.pro import LIMITS
@@ -148,7 +148,7 @@ def _lazy(
     labels: NDArray[np.int64],
     names: Sequence[str],
     unmasked: frozenset[int],
-) -> TestSet:
+) -> EvaluationSet:
     """The images, which were checked, each read when it is asked for."""
 
     def scores(index: int) -> NDArray[Any]:
@@ -160,10 +160,10 @@ def _lazy(
         found: NDArray[np.bool_] | None = None if mask is None else on_host(mask, names[index]) != 0
         return None if found is None or not found.any() else found
 
-    return TestSet(Lazy(scores, len(maps)), Lazy(flags, len(maps)), labels, unmasked, names)
+    return EvaluationSet(Lazy(scores, len(maps)), Lazy(flags, len(maps)), labels, unmasked, names)
 
 
-def _labelled(test: TestSet) -> Iterator[Labelled]:
+def _labelled(test: EvaluationSet) -> Iterator[Labelled]:
     """The pixels that count, image by image, with the regions numbered through all of them."""
     regions = 0
     for index in test.scored:

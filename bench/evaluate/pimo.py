@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from bench.evaluate.inputs import Array, Binarize, Nonfinite, TestSet
+    from bench.evaluate.inputs import Array, Binarize, EvaluationSet, Nonfinite
 
 __all__ = ["BOUNDS", "aupimo", "aupimo_per_image", "check_bounds"]
 
@@ -43,7 +43,9 @@ def check_bounds(bounds: tuple[float, float]) -> None:
         raise ConfigError(f"AUPIMO bounds {bounds} are not rates with 0 < lower < upper <= 1")
 
 
-def aupimo_per_image(test: TestSet, bounds: tuple[float, float] = BOUNDS) -> list[float | None]:
+def aupimo_per_image(
+    test: EvaluationSet, bounds: tuple[float, float] = BOUNDS
+) -> list[float | None]:
     """AUPIMO of every anomalous image; None for normal and unmasked ones.
 
     Args:

@@ -20,7 +20,7 @@ from bench.evaluate.tally import Tally, region_weights
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from bench.evaluate.inputs import TestSet
+    from bench.evaluate.inputs import EvaluationSet
 
 __all__ = ["StreamEvaluation", "StreamEvaluator"]
 
@@ -144,7 +144,7 @@ class StreamEvaluator:
         self.image_scores += scores
         self.image_labels += test.labels.tolist()
 
-    def _read_image_scores(self, image_scores: Any, test: TestSet) -> list[float]:
+    def _read_image_scores(self, image_scores: Any, test: EvaluationSet) -> list[float]:
         scored_before = len(self.image_scores) > 0
         if self.counts["n_test"] and scored_before != (image_scores is not None):
             raise DataError("image_scores were given for some batches only; give them for all")
@@ -161,7 +161,7 @@ class StreamEvaluator:
             _refuse_nonfinite(what, given[index : index + 1], self.nonfinite)
         return list(given.tolist())
 
-    def _add_counts(self, test: TestSet, regions: int, anomalous_pixels: int) -> None:
+    def _add_counts(self, test: EvaluationSet, regions: int, anomalous_pixels: int) -> None:
         pixels = sum(test.maps[i].size for i in test.scored)
         anomalous = int(test.labels.sum())
         numbers = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -31,7 +31,7 @@ _ASPECT = 0.01
 
 
 @dataclass(frozen=True)
-class TestMasks:
+class MaskSet:
     """The ground truth of a test set.
 
     Attributes:
@@ -44,8 +44,6 @@ class TestMasks:
         out_of_view: anomalous images whose whole defect the crop removed; their mask is empty.
         resized: files of another size than their image, brought to it by nearest neighbour.
     """
-
-    __test__: ClassVar[bool] = False
 
     masks: PackedMasks
     unmasked: tuple[int, ...]
@@ -61,7 +59,7 @@ def load_masks(
     protocol: Protocol,
     image_size: tuple[int, int],
     method_size: tuple[int, int] | int | None = None,
-) -> TestMasks:
+) -> MaskSet:
     """The masks of a test set at the protocol's `mask_size`, made binary on the file, resized once.
 
     "input": exactly like the images, crop included. "native": the file's own size; an int: its
@@ -78,7 +76,7 @@ def load_masks(
     geometry = Geometry(protocol, method_size)
     tally = _Tally()
     masks = PackedMasks(_sample_mask(sample, geometry, image_size, tally) for sample in samples)
-    return TestMasks(
+    return MaskSet(
         masks=masks,
         unmasked=tuple(i for i, shape in enumerate(masks.shapes) if shape is None),
         regions=tally.regions,

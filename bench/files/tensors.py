@@ -19,7 +19,7 @@ from bench.files.audited import audited
 from bench.files.geometry import Geometry, Size, centre_box
 from bench.files.held_out import published_split, split_indices
 from bench.files.images import image_size, read_rgb
-from bench.files.masks import TestMasks, load_masks
+from bench.files.masks import MaskSet, load_masks
 from bench.files.prefetch import prefetched
 from bench.seeds import seed_of
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     Augment = Callable[[Tensor, torch.Generator], Tensor]
 
-__all__ = ["ImageSet", "TestMasks", "check_samples", "checked", "fit_maps", "load_masks"]
+__all__ = ["ImageSet", "MaskSet", "check_samples", "checked", "fit_maps", "load_masks"]
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,

@@ -16,7 +16,7 @@ from bench.rows.panels import SHARED, Panel, save_panels, select, shared
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from bench.run.scoring import Epochs, Test
+    from bench.run.scoring import CellTest, Epochs
 
 
 def history_text(history: Sequence[Mapping[str, float]]) -> str:
@@ -25,7 +25,7 @@ def history_text(history: Sequence[Mapping[str, float]]) -> str:
     return json.dumps(finite, allow_nan=False)
 
 
-def write_images(file: Path, test: Test, epochs: Epochs) -> None:
+def write_images(file: Path, test: CellTest, epochs: Epochs) -> None:
     """A line for each test image: its score, the maximum of its map, and its AUPIMO."""
     shown = epochs.shown
     columns: dict[str, Sequence[object]] = {
@@ -45,7 +45,7 @@ def write_images(file: Path, test: Test, epochs: Epochs) -> None:
 
 def save_artifacts(
     folder: Path,
-    test: Test,
+    test: CellTest,
     epochs: Epochs,
     history: Sequence[Mapping[str, float]],
     save_maps: bool = False,

@@ -33,9 +33,9 @@ from bench.run.feature_cache import open_cache
 from bench.run.kept_maps import keep_maps
 from bench.run.loading_back import left_out
 from bench.run.scoring import (
+    CellTest,
     Epochs,
     Scored,
-    Test,
     score,
     score_columns,
     suspicions,
@@ -123,7 +123,7 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     return row, environment
 
 
-def _keep_maps(job: Job, test: Test, shown: Scored, report: Report) -> None:
+def _keep_maps(job: Job, test: CellTest, shown: Scored, report: Report) -> None:
     if shown.maps is None:
         report({"warning": f"{job.cell.method} gives no maps; there are none to keep"})
         return
@@ -140,7 +140,7 @@ def _packages(cell: Cell) -> list[tuple[str, str] | None]:
 
 def read_category(
     job: Job, method: Method, device: torch.device, report: Report
-) -> tuple[ImageSet, Test]:
+) -> tuple[ImageSet, CellTest]:
     """The training images, and the test half with its masks; every file is checked first.
 
     Raises:
@@ -164,7 +164,7 @@ def read_category(
             f"{cell.dataset}/{cell.category}: training images become {train_images.image_size}, "
             f"test images {test_images.image_size}; use a protocol with a fixed (height, width)"
         )
-    half = Test(
+    half = CellTest(
         samples=test,
         images=test_images,
         masks=load_masks(test, protocol, test_images.image_size, method_size(method)),
@@ -184,7 +184,7 @@ def fit(
     run: CellRun,
     meter: FitMeter,
     train: ImageSet,
-    test: Test,
+    test: CellTest,
     report: Report,
 ) -> tuple[Epochs, list[dict[str, float]]]:
     """Train; score the last epoch, or each one where the protocol chooses among them.
@@ -275,7 +275,9 @@ def _joined(backbones: Sequence[nn.Module], name: str) -> str:
     return ", ".join(dict.fromkeys(text for b in backbones if (text := getattr(b, name, ""))))
 
 
-def _costs(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test) -> dict[str, Any]:
+def _costs(
+    job: Job, method: Method, run: CellRun, meter: FitMeter, test: CellTest
+) -> dict[str, Any]:
     """The columns of cost; those of training are empty where the feature cache had a part in it."""
     training: dict[str, Any] = meter.columns()
     if run.features is not None:
@@ -286,7 +288,9 @@ def _costs(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test) 
     return training | _profile(job, method, run, meter, test)
 
 
-def _profile(job: Job, method: Method, run: CellRun, meter: FitMeter, test: Test) -> dict[str, Any]:
+def _profile(
+    job: Job, method: Method, run: CellRun, meter: FitMeter, test: CellTest
+) -> dict[str, Any]:
     height, width = test.images.image_size
     count = min(len(test.images), PROFILED_IMAGES, max(1, PROFILED_BYTES // (12 * height * width)))
     # One batch more than needed is never read: the generator is lazy.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from bench.evaluate import Evaluation, evaluate
 from bench.evaluate.large import evaluate_large
 from bench.evaluate.result import VERSION
-from bench.files.tensors import ImageSet, TestMasks, fit_maps
+from bench.files.tensors import ImageSet, MaskSet, fit_maps
 from bench.rows.row import COLUMNS, DEGENERATE, NOT_FINITE, map_kind, stored
 from bench.rows.row_values import SPOOLED
 from bench.run.predicting import predict, predict_in_parts
@@ -109,18 +109,16 @@ def _chosen(scored: Sequence[Scored], protocol: Protocol) -> Scored:
 
 
 @dataclass
-class Test:
+class CellTest:
     """The test half of a cell.
 
     Attributes:
         budget_mb: MB of maps up to which they are evaluated in memory.
     """
 
-    __test__: ClassVar[bool] = False
-
     samples: Sequence[Sample]
     images: ImageSet
-    masks: TestMasks
+    masks: MaskSet
     labels: list[int]
     names: list[str]
     leaked: int = 0
@@ -143,7 +141,7 @@ class Test:
         return [shape or self.images.image_size for shape in self.masks.masks.shapes]
 
 
-def score(method: Method, test: Test, protocol: Protocol, batch: int, epoch: int) -> Scored:
+def score(method: Method, test: CellTest, protocol: Protocol, batch: int, epoch: int) -> Scored:
     """Predict the whole test set and evaluate it under the protocol."""
     scores, maps, kind = _predicted(method, test, protocol, batch)
     names, published = test.names, protocol.published
@@ -167,7 +165,7 @@ def score(method: Method, test: Test, protocol: Protocol, batch: int, epoch: int
 
 
 def _predicted(
-    method: Method, test: Test, protocol: Protocol, batch: int
+    method: Method, test: CellTest, protocol: Protocol, batch: int
 ) -> tuple[Tensor, Maps | None, str]:
     """Image scores; maps at the sizes of their masks, in memory or in a file; and their kind."""
     if test.is_large and not method.is_transductive:
@@ -209,7 +207,7 @@ def score_columns(
     scored: Sequence[Scored],
     history: Sequence[Mapping[str, float]],
     train: ImageSet,
-    test: Test,
+    test: CellTest,
 ) -> dict[str, Any]:
     """The score columns: of the last epoch, or of the best by the protocol's rule.
 
@@ -245,7 +243,7 @@ def score_columns(
     }
 
 
-def too_large(test: Test, method: Method) -> str:
+def too_large(test: CellTest, method: Method) -> str:
     """What a user reads about maps beyond the budget."""
     size = f"{len(test.samples)} maps of {test.map_bytes / MB:,.0f} MB"
     text = f"{size} are more than [run].map_budget_mb = {test.budget_mb:g}: they go to a file"

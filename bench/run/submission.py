@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from bench.api import Dataset, Sample
-    from bench.files.masks import Mask, TestMasks
+    from bench.files.masks import Mask, MaskSet
     from bench.plan.cells import Cell
     from bench.settings.protocol import Protocol
 
@@ -74,7 +74,7 @@ class Submitted:
     category: str
     samples: Sequence[Sample]
     files: Sequence[Path]
-    masks: TestMasks
+    masks: MaskSet
     scores: Sequence[float] | None
     resized: int
     digests: Sequence[str]

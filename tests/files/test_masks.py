@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from bench.api import Sample
 from bench.errors import ConfigError, DataError
-from bench.files.masks import TestMasks, load_masks, softness
+from bench.files.masks import MaskSet, load_masks, softness
 from bench.files.tensors import check_samples
 from bench.settings.protocol import PROTOCOLS, Protocol
 
@@ -43,7 +43,7 @@ def blocks(size: tuple[int, int], *boxes: tuple[int, int, int, int]) -> NDArray[
     return mask
 
 
-def only(found: TestMasks) -> NDArray[np.uint8]:
+def only(found: MaskSet) -> NDArray[np.uint8]:
     (mask,) = found.masks
     assert mask is not None
     return mask

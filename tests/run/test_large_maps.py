@@ -14,7 +14,7 @@ from PIL import Image
 
 from bench.api import Method, MethodError, Prediction, Sample
 from bench.files.tensors import ImageSet, load_masks
-from bench.run.scoring import Epochs, Test, score, too_large
+from bench.run.scoring import CellTest, Epochs, score, too_large
 from bench.run.spool import MapSpool
 from bench.settings.protocol import Protocol
 
@@ -57,7 +57,7 @@ class Brightness(Method):
 
 
 @pytest.fixture
-def test(tmp_path: Path) -> Test:
+def test(tmp_path: Path) -> CellTest:
     """Seven images of 24 x 20 pixels, three of them with a bright square."""
     rng = np.random.default_rng(0)
     samples = []
@@ -74,13 +74,13 @@ def test(tmp_path: Path) -> Test:
     images = ImageSet(samples, PROTOCOL, method_size=None, device=torch.device("cpu"), seed=0)
     masks = load_masks(samples, PROTOCOL, images.image_size)
     labels, names = [s.label for s in samples], [s.image.name for s in samples]
-    return Test(samples, images, masks, labels, names)
+    return CellTest(samples, images, masks, labels, names)
 
 
 @pytest.mark.parametrize("rule", ["max", "method"])
 @pytest.mark.parametrize("transductive", [False, True])
 def test_scores_and_maps_from_a_file_are_those_from_memory(
-    test: Test, transductive: bool, rule: str
+    test: CellTest, transductive: bool, rule: str
 ) -> None:
     protocol = replace(PROTOCOL, image_score=rule)  # type: ignore[arg-type]
     method = Brightness(transductive)
@@ -96,7 +96,7 @@ def test_scores_and_maps_from_a_file_are_those_from_memory(
     assert outside.kind == inside.kind == ""
 
 
-def test_only_a_transductive_method_sees_the_whole_test_set_at_once(test: Test) -> None:
+def test_only_a_transductive_method_sees_the_whole_test_set_at_once(test: CellTest) -> None:
     large = replace(test, budget_mb=0.01)
     for transductive, seen in ((False, [3, 3, 1]), (True, [7])):
         method = Brightness(transductive)
@@ -105,13 +105,13 @@ def test_only_a_transductive_method_sees_the_whole_test_set_at_once(test: Test) 
         assert ("all predictions at once" in too_large(large, method)) == transductive
 
 
-def test_image_scores_alone_need_no_file(test: Test) -> None:
+def test_image_scores_alone_need_no_file(test: CellTest) -> None:
     found = score(Brightness(gives_maps=False), replace(test, budget_mb=0.01), PROTOCOL, 3, 1)
     assert (found.maps, found.kind) == (None, "none")
     assert found.evaluation.values["image_auroc"] is not None
 
 
-def test_the_file_of_an_epoch_that_is_not_shown_is_given_back(test: Test) -> None:
+def test_the_file_of_an_epoch_that_is_not_shown_is_given_back(test: CellTest) -> None:
     epochs = Epochs(replace(PROTOCOL, epoch="oracle"))
     large = replace(test, budget_mb=0.01)
     for number in (1, 2):

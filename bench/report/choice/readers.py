@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Column:
+class CostColumn:
     """One column.
 
     Attributes:
@@ -30,7 +30,7 @@ class Column:
         return [row for row in rows if self.reader in (None, row.memory)]
 
 
-def split_by_reader(columns: Sequence[tuple[str, str]], rows: Iterable[Row]) -> list[Column]:
+def split_by_reader(columns: Sequence[tuple[str, str]], rows: Iterable[Row]) -> list[CostColumn]:
     """Columns of headings and quantities; memory as `fit MB (1)`, `fit MB (2)` where read so.
 
     Nothing else of a method depends on how its memory was read, so that its rows stand together.
@@ -40,11 +40,11 @@ def split_by_reader(columns: Sequence[tuple[str, str]], rows: Iterable[Row]) -> 
     for heading, name in columns:
         if q.is_memory(name) and len(known) > 1:
             found += [
-                Column(f"{heading} ({number})", name, reader)
+                CostColumn(f"{heading} ({number})", name, reader)
                 for number, reader in enumerate(known, 1)
             ]
         else:
-            found.append(Column(heading, name))
+            found.append(CostColumn(heading, name))
     return found
 
 

@@ -8,7 +8,7 @@ from bench.report.choice import quantities as q
 from bench.report.choice.coverage import Chosen, choose, dropped
 from bench.report.choice.groups import TIMED_ALIKE, groups, left_to_noise, marked, meanings
 from bench.report.choice.marks import NOISY, data_notes, marks, says_nothing
-from bench.report.choice.readers import Column, memory_text, split_by_reader
+from bench.report.choice.readers import CostColumn, memory_text, split_by_reader
 from bench.report.choice.variants import variants
 from bench.report.grid import Cell, Document, Grid, Line
 from bench.rows.row import MAIN_COSTS, MAIN_SCORES
@@ -112,13 +112,13 @@ def _undefined(row: Row) -> list[str]:
     return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
 
 
-def _line(label: str, category: str, rows: Sequence[Row], columns: Sequence[Column]) -> Line:
+def _line(label: str, category: str, rows: Sequence[Row], columns: Sequence[CostColumn]) -> Line:
     counting = choose(rows)
     texts = [category, *(_text(counting, column) for column in columns)]
     return Line(Cell(label), tuple(map(Cell, texts)))
 
 
-def _text(counting: Chosen, column: Column) -> str:
+def _text(counting: Chosen, column: CostColumn) -> str:
     """Mean ± standard deviation of a score, median of a cost; n/a where one is missing."""
     rows = column.rows(counting.every_row)
     if not rows or any(q.quantity(row, column.name) is None for row in rows):

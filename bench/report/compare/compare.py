@@ -12,7 +12,7 @@ from bench.report.choice import quantities as q
 from bench.report.choice.coverage import Coverage, cover
 from bench.report.choice.groups import left_to_noise
 from bench.report.choice.marks import NOISY, mask_notes, says_nothing
-from bench.report.compare.differences import Difference, Measured, differences
+from bench.report.compare.differences import MeanDifference, Measured, differences
 from bench.report.compare.intervals import (
     IMAGE_METRICS,
     IMAGES,
@@ -96,7 +96,7 @@ class Table:
     scores: NDArray[np.float64]
     ranks: NDArray[np.float64]
     comparison: CategoryTests | None
-    differences: tuple[Difference, ...]
+    differences: tuple[MeanDifference, ...]
     brackets: str
     intervals: tuple[str, ...]
     remarks: tuple[str, ...] = ()
@@ -247,7 +247,7 @@ def _mean(
     return replace(number, interval=t_interval([*q.by_seed(rows, metric, shared).values()]))
 
 
-def _differences(coverage: Coverage, metric: str, samples: Samples) -> tuple[Difference, ...]:
+def _differences(coverage: Coverage, metric: str, samples: Samples) -> tuple[MeanDifference, ...]:
     """Between the means of all compared variants; none of maxima over thresholds."""
     shared = coverage.shared
     if not shared or not q.is_score(metric) or metric in MAXIMA:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bench.report.compare.compare import Table
-    from bench.report.compare.differences import Difference
+    from bench.report.compare.differences import MeanDifference
     from bench.report.compare.significance import Pair
 
 
@@ -70,7 +70,7 @@ def _on_these(table: Table, names: Sequence[str]) -> list[str]:
     return [*lines, f"on these categories: {tail}"]
 
 
-def _difference(metric: str, each: Difference, names: Sequence[str]) -> str:
+def _difference(metric: str, each: MeanDifference, names: Sequence[str]) -> str:
     low, high = (q.show(metric, end) for end in each.interval)
     better, worse = names[each.better], names[each.worse]
     gap = f"{q.show(metric, each.value)} points (from {low} to {high}), {p_text(each.p)}"

@@ -30,7 +30,7 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Difference:
+class MeanDifference:
     """Of two methods' means, by number; `better` has the higher one.
 
     Attributes:
@@ -48,7 +48,7 @@ class Difference:
     over: tuple[str, ...]
 
 
-def differences(methods: Sequence[Measured]) -> list[Difference]:
+def differences(methods: Sequence[Measured]) -> list[MeanDifference]:
     """Every pair whose difference has a standard error."""
     from statsmodels.stats.multitest import multipletests
 
@@ -60,7 +60,7 @@ def differences(methods: Sequence[Measured]) -> list[Difference]:
     return [replace(each, p=float(p)) for each, p in zip(found, corrected, strict=True)]
 
 
-def _difference(methods: Sequence[Measured], a: int, b: int) -> Difference | None:
+def _difference(methods: Sequence[Measured], a: int, b: int) -> MeanDifference | None:
     """Student's t with the variances of images and of each method's seeds added.
 
     Freedom by Satterthwaite; the bootstrap of the paired images counts as known. The part that
@@ -94,4 +94,4 @@ def _difference(methods: Sequence[Measured], a: int, b: int) -> Difference | Non
     half = float(stats.t.ppf(0.975, freedom)) * error
     p = 2 * float(stats.t.sf(abs(value) / error, freedom))
     interval = (abs(value) - half, abs(value) + half)
-    return Difference(better, worse, abs(value), interval, p, tuple(over))
+    return MeanDifference(better, worse, abs(value), interval, p, tuple(over))

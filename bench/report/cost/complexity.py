@@ -16,7 +16,7 @@ from bench.report.choice.groups import (
     meanings,
 )
 from bench.report.choice.marks import NOISY, mask_notes, says_nothing
-from bench.report.choice.readers import Column, memory_text, split_by_reader
+from bench.report.choice.readers import CostColumn, memory_text, split_by_reader
 from bench.report.grid import Cell, Document, Grid, Line
 from bench.rows.text import of_categories
 
@@ -66,7 +66,7 @@ class Costs:
 
     group: Group
     coverage: Coverage
-    columns: tuple[Column, ...]
+    columns: tuple[CostColumn, ...]
     lines: tuple[Cost, ...]
 
     def notes(self, shown: Sequence[tuple[str, str]] = COLUMNS) -> list[str]:
@@ -96,7 +96,7 @@ def _names(columns: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _cost(
-    group: Group, coverage: Coverage, columns: Sequence[Column], name: str, metric: str | None
+    group: Group, coverage: Coverage, columns: Sequence[CostColumn], name: str, metric: str | None
 ) -> Cost:
     rows = coverage.shared_rows(name) if name in coverage.compared else []
     label = marked(group, name, *_names(COLUMNS))
@@ -113,7 +113,7 @@ def _cost(
     )
 
 
-def _partial(cost: Cost, shown: Sequence[Column]) -> list[str]:
+def _partial(cost: Cost, shown: Sequence[CostColumn]) -> list[str]:
     """Columns that only some of a method's rows have: `FPS b8: from 14 of 18 rows of padim`."""
     found: dict[int, list[str]] = {}
     for column in shown:
@@ -171,7 +171,7 @@ def _title(group: Group) -> str:
     return f"Complexity on {group.title}{', ' if memory else ''}{memory}"
 
 
-def _text(cost: Cost, column: Column) -> str:
+def _text(cost: Cost, column: CostColumn) -> str:
     """With the mark of noise where no row is quiet."""
     noisy = NOISY if q.is_uncertain(column.rows(cost.rows), column.name) else ""
     value = q.show(column.name, cost.costs[column.heading])

@@ -64,12 +64,14 @@ def memory_plots(rows: Sequence[Row]) -> list[MemoryPlot]:
 
     likeness = Likeness(sized)
 
-    together = q.group_by(sized, lambda row: place_of(row, likeness, without=_SIZES))
+    together = q.group_by(sized, lambda row: place_and_machine(row, likeness, without=_SIZES))
     found = [(group[0], series) for group in together if (series := _series(group))]
     result = []
     for row, series in found:
-        told = not_shared([options(other) for other, _ in found if other.dataset == row.dataset])
-        mine = options(row)
+        told = not_shared(
+            [options_but_size(other) for other, _ in found if other.dataset == row.dataset]
+        )
+        mine = options_but_size(row)
         named = [f"{key}={plain(mine[key])}" for key in told if key in mine]
         protocols = sorted({each.protocol for rows in series.values() for each in rows})
         under = f"protocol{'s' * (len(protocols) > 1)} {some(protocols)}"
@@ -84,7 +86,9 @@ def memory_plots(rows: Sequence[Row]) -> list[MemoryPlot]:
     return result
 
 
-def place_of(row: Row, likeness: Likeness, without: tuple[str, ...] = ()) -> tuple[object, ...]:
+def place_and_machine(
+    row: Row, likeness: Likeness, without: tuple[str, ...] = ()
+) -> tuple[object, ...]:
     """Equal for rows whose memory may be compared.
 
     Args:
@@ -101,7 +105,7 @@ def setting_of(row: Row, likeness: Likeness, x: str) -> tuple[object, ...]:
     return (*own, likeness.key(row, "params", without=(x,)))
 
 
-def options(row: Row) -> dict[str, Any]:
+def options_but_size(row: Row) -> dict[str, Any]:
     """Of data set and protocol, without the size of the input."""
     fields = {k: v for k, v in row.protocol_fields.items() if k not in _SIZES}
     return {**row.dataset_params, **fields}

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from bench.report.choice.groups import Group
     from bench.report.cost.complexity import Cost
-    from bench.report.cost.curves import Curve
     from bench.report.cost.memory import MemoryPlot
+    from bench.report.cost.series import Series
     from bench.report.paper.table_spec import FigureSpec
     from bench.rows.row import Row
 
@@ -162,7 +162,7 @@ def _draw_memory(
     axis.grid(True, which="both", alpha=0.25)
 
 
-def along(figure: FigureSpec, curves: Sequence[Curve]) -> Figure:
+def along(figure: FigureSpec, curves: Sequence[Series]) -> Figure:
     """The figure of a paper's table.
 
     Colour and shape tell its curves apart, published lines are dashed and hollow.

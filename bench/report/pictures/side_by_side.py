@@ -30,7 +30,7 @@ MOST = 12
 
 
 @dataclass(frozen=True)
-class Column:
+class MapColumn:
     """What one method says of images.
 
     Attributes:
@@ -42,14 +42,14 @@ class Column:
     panels: Sequence[Panel]
 
 
-def common(columns: Sequence[Column]) -> list[str]:
+def common(columns: Sequence[MapColumn]) -> list[str]:
     """Names of the images that every column has, in the order of the first."""
     names = [{panel.name for panel in column.panels} for column in columns[1:]]
     return [p.name for p in columns[0].panels if all(p.name in each for each in names)]
 
 
 def render_side_by_side(
-    columns: Sequence[Column], path: Path, title: str, caption: str = ""
+    columns: Sequence[MapColumn], path: Path, title: str, caption: str = ""
 ) -> tuple[int, int]:
     """Draw image, truth and the map of each column; images are those that all have.
 

@@ -13,9 +13,9 @@ from bench.report.choice.groups import groups
 from bench.report.compare.compare import tabulate_metric
 from bench.report.compare.diagram import critical_difference
 from bench.report.cost.complexity import cost_groups
-from bench.report.cost.curves import measured, printed
 from bench.report.cost.memory import memory_plots
 from bench.report.cost.plots import along, memory_against_size, score_against_speed
+from bench.report.cost.series import measured, printed
 from bench.report.paper.table_files import tables_with_figures
 from bench.report.pictures.figures import COLOURS, check_suffix, style, wrapped
 from tests.report.shown import timed
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from bench.report.cost.curves import Curve
+    from bench.report.cost.series import Series
     from bench.report.paper.published import PublishedNumbers
     from bench.report.paper.table_spec import FigureSpec
     from bench.rows.row import Row
     from bench.settings.config import Settings
 
     MakeRow = Callable[..., Row]
-    Drawn = Callable[..., tuple[FigureSpec, list[Curve], list[Curve]]]
+    Drawn = Callable[..., tuple[FigureSpec, list[Series], list[Series]]]
 
 
 @pytest.fixture

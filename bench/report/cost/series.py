@@ -13,8 +13,8 @@ from bench.report.cost.memory import (
     SIZE,
     marks_of_memory,
     measured_on,
-    options,
-    place_of,
+    options_but_size,
+    place_and_machine,
     setting_of,
 )
 from bench.rows.settings import Likeness, defaults_in
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Curve:
+class Series:
     """Numbers of one metric against a parameter, by which they are sorted.
 
     Attributes:
@@ -42,7 +42,7 @@ class Curve:
     is_published: bool
 
 
-def printed(spec: TableSpec, figure: FigureSpec, published: PublishedNumbers) -> Iterable[Curve]:
+def printed(spec: TableSpec, figure: FigureSpec, published: PublishedNumbers) -> Iterable[Series]:
     """The numbers of the table."""
     for kind, name in enumerate(figure.curves):
         points = [
@@ -54,10 +54,10 @@ def printed(spec: TableSpec, figure: FigureSpec, published: PublishedNumbers) ->
             )
         ]
         label = f"{name}, {figure.published}"
-        yield Curve(label, tuple(sorted(points)), kind, is_published=True)
+        yield Series(label, tuple(sorted(points)), kind, is_published=True)
 
 
-def measured(spec: TableSpec, figure: FigureSpec, rows: Iterable[Row]) -> Iterable[Curve]:
+def measured(spec: TableSpec, figure: FigureSpec, rows: Iterable[Row]) -> Iterable[Series]:
     """Rows of the table's methods that differ in the parameter alone, on one machine."""
     methods = {row.method for row in spec.rows if row.method}
     metric = spec.metric(figure.metric).measured
@@ -65,20 +65,21 @@ def measured(spec: TableSpec, figure: FigureSpec, rows: Iterable[Row]) -> Iterab
     having = [row for row in having if q.quantity(row, metric)]
     likeness = Likeness(having)
     groups = q.group_by(
-        having, lambda row: (*setting_of(row, likeness, figure.x), *place_of(row, likeness))
+        having,
+        lambda row: (*setting_of(row, likeness, figure.x), *place_and_machine(row, likeness)),
     )
     several = [group for group in groups if len({row.params[figure.x] for row in group}) > 1]
     firsts = [group[0] for group in several]
-    places = not_shared([options(row) for row in firsts])
+    places = not_shared([options_but_size(row) for row in firsts])
     for group in several:
         params = {**defaults_in(group[0], "params"), **group[0].params}
         told = told_apart(group[0], firsts, without=(figure.x, SIZE, *figure.told))
-        mine = options(group[0])
+        mine = options_but_size(group[0])
         told += [f"{key}={plain(mine[key])}" for key in places if key in mine]
         if (kind := figure.kind(params)) is not None:
             named = [f"{plain(params.get(name))} {name}" for name in figure.named]
             label = f"{list(figure.curves)[kind]}{_label(group, named, told)}"
-            yield Curve(label, _points(group, figure.x, metric), kind, is_published=False)
+            yield Series(label, _points(group, figure.x, metric), kind, is_published=False)
 
 
 def _points(rows: Sequence[Row], x: str, metric: str) -> tuple[tuple[float, float], ...]:
