@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING, Any
 
-from bench.rows.csv_file import as_csv
+from bench.rows.csv_file import as_csv, read_lines
 from bench.rows.row import Row
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ def make_row(**changes: Any) -> Row:
         "code": "beef",
     }
     return Row(**{**values, **changes})
+
+
+def read_csv(file: Path) -> list[Row]:
+    """The rows of a file."""
+    return [line.row for line in read_lines(file)]
 
 
 def write_text(file: Path, row: Row, column: str, text: str) -> None:

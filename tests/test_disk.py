@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from bench.disk import read_text, tidy
 from bench.plan.discovery import describe
 from bench.plugins.datasets.visa import VisA
-from bench.rows.csv_file import read_csv, write_csv
+from bench.rows.csv_file import write_csv
 from bench.settings.config import load_settings
-from tests.row_maker import make_row
+from tests.row_maker import make_row, read_csv
 
 if TYPE_CHECKING:
     import pytest

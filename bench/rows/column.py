@@ -15,7 +15,6 @@ Part = Literal[
 took, and conditions how costs were measured."""
 
 FOUND: tuple[Part, ...] = ("score", "finding", "count")
-COMPLEXITY: tuple[Part, ...] = ("condition", "cost")
 
 Machine = Literal["", "steps", "fit", "speed", "memory"]
 """What of a machine a number depends on; "": nothing. `steps` and `fit` are times by the clock, of

@@ -52,18 +52,13 @@ class CsvLine:
     written: str
 
 
-def read_csv(file: Path) -> list[Row]:
-    """The rows of one file, in the present schema as far as possible.
+def read_lines(file: Path) -> list[CsvLine]:
+    """The rows of one file, each with its line, in the present schema as far as possible.
 
     Raises:
         StoreError: unreadable, of a newer schema, a missing column, a value of the wrong type, two
             rows of one cell; the message names line and column.
     """
-    return [line.row for line in read_lines(file)]
-
-
-def read_lines(file: Path) -> list[CsvLine]:
-    """The rows of one file, each with its line; `read_csv` says what is refused."""
     lines = _records(file)
     # Interned: keyword arguments are found by identity, several times faster for so many columns.
     header = [sys.intern(name) for name in lines[0][1]]
@@ -227,7 +222,7 @@ def _check_schema(file: Path, line: int, version: str) -> None:
 
 
 def parse(file: Path, line: int, header: Sequence[str], values: Sequence[str]) -> CsvLine:
-    """One line as a row; `read_csv` says what is refused."""
+    """One line as a row; `read_lines` says what is refused."""
     if len(values) != len(header):
         raise StoreError(f"{file}:{line}: {len(values)} values for {len(header)} columns; {MEND}")
     record: dict[str, Any] = dict(zip(header, values, strict=True))

@@ -101,14 +101,9 @@ class PatchCore(Method):
         else:
             widths, total = list(channels), sum(channels)
         self._embedding = PatchEmbedding(channels, self.patch, widths, total)
-        self._draws: Draws | None = None
         with torch.no_grad():
             grid = self._embed(torch.zeros(1, 3, *run.image_size, device=run.device)).shape
         self._cells = grid[1] * grid[2]
-
-    def hand_in(self, draws: Draws) -> None:
-        """Select with these draws instead of the run's own; before `fit`."""
-        self._draws = draws
 
     def fit(self, train: Images, run: Run) -> Iterator[Mapping[str, float]]:
         """One pass over the images, and the selection; the only epoch."""
@@ -172,7 +167,7 @@ class PatchCore(Method):
 
     def _fit(self, train: Images, run: Run) -> None:
         kept, total = self._kept(len(train)), len(train) * self._cells
-        draws = self._draws or self._draw(total, run)
+        draws = self._draw(total, run)
         is_greedy = kept < total and self.selection != "random"
         projection = draws.projection if is_greedy else None
         features = self._room(total, run)

@@ -23,10 +23,10 @@ import bench.run.driver
 from bench.errors import StoreError
 from bench.report.choice.summary import tables
 from bench.report.formats import render
-from bench.rows.csv_file import read_csv, write_csv
+from bench.rows.csv_file import write_csv
 from bench.rows.row import SCHEMA, Row, columns
 from bench.rows.store import ResultStore, merge
-from tests.row_maker import make_row
+from tests.row_maker import make_row, read_csv
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="forks and sends POSIX signals")
 

@@ -94,7 +94,9 @@ def draws(case: str) -> Draws:
 
 
 @pytest.fixture
-def fitted(make_images: Any, make_run: Any) -> Callable[..., Fitted]:
+def fitted(
+    make_images: Any, make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Fitted]:
     def fit(case: str, **fields: Any) -> Fitted:
         cfg = GOLDEN.cfg(case)
         (height, width), count = cfg["image_size"], cfg["train"]
@@ -105,7 +107,7 @@ def fitted(make_images: Any, make_run: Any) -> Callable[..., Fitted]:
         run.backbone = lambda *_: backbone
         method = PatchCore(**{**published(case), **fields})
         method.prepare(run)
-        method.hand_in(draws(case))
+        monkeypatch.setattr(method, "_draw", lambda *_: draws(case))
         assert list(method.fit(make_images(images[:count]), run)) == [{}]
         return Fitted(method, images[count:])
 

@@ -13,9 +13,9 @@ import pytest
 
 from bench.evaluate import evaluate
 from bench.report.choice import quantities as q
-from bench.rows.csv_file import as_csv, read_csv
+from bench.rows.csv_file import as_csv
 from bench.rows.row import COLUMNS, JSON, Row, columns, stored
-from tests.row_maker import make_row
+from tests.row_maker import make_row, read_csv
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted([*ROOT.glob("results/[!pt]*/*.csv"), *ROOT.glob("results/baseline/*/*.csv")])

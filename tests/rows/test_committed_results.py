@@ -11,12 +11,11 @@ import pytest
 from bench.plan import discovery
 from bench.report.choice.quantities import SCORES
 from bench.report.compare.intervals import image_score
-from bench.rows.column import COMPLEXITY
-from bench.rows.csv_file import read_csv, sort_rows
+from bench.rows.csv_file import sort_rows
 from bench.rows.row import Row, columns
 from bench.rows.store import ResultStore
 from bench.settings.config import load_settings
-from tests.row_maker import make_row
+from tests.row_maker import make_row, read_csv
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -34,7 +33,7 @@ def problems(row: Row, file: Path) -> list[str]:
         value = getattr(row, name)
         if value is not None and not 0 <= value <= 1:
             found.append(f"{name} = {value} is outside 0 to 1")
-    for name in columns(*COMPLEXITY):
+    for name in columns("condition", "cost"):
         value = getattr(row, name)
         if isinstance(value, float) and value < 0:
             found.append(f"{name} = {value} is negative")

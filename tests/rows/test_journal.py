@@ -9,10 +9,9 @@ import pytest
 
 import bench.rows.store
 from bench.errors import StoreError
-from bench.rows.csv_file import read_csv
 from bench.rows.journal import NAME, Journal
 from bench.rows.store import ResultStore
-from tests.row_maker import make_row
+from tests.row_maker import make_row, read_csv
 
 if TYPE_CHECKING:
     from pathlib import Path

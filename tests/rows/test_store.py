@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from bench.errors import StoreError
 from bench.rows.column import Part
-from bench.rows.csv_file import read_csv, write_csv
+from bench.rows.csv_file import write_csv
 from bench.rows.row import columns
 from bench.rows.store import ResultStore, merge
-from tests.row_maker import make_row, write_text
+from tests.row_maker import make_row, read_csv, write_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,7 +17,7 @@ from bench.plan import discovery
 from bench.plan.cells import Cell, resolve_params
 from bench.plan.identity import plain
 from bench.rows.check import check
-from bench.rows.csv_file import as_csv, read_csv, read_schemas, write_csv
+from bench.rows.csv_file import as_csv, read_schemas, write_csv
 from bench.rows.row import SCHEMA, Row
 from bench.rows.schema import former_id, upgraded
 from bench.rows.store import ResultStore, merge
@@ -25,7 +25,7 @@ from bench.rows.tolerances import Tolerances
 from bench.rows.upgrade import current
 from bench.settings.config import Settings
 from bench.settings.protocol import PROTOCOLS
-from tests.row_maker import make_row
+from tests.row_maker import make_row, read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable

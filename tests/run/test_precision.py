@@ -16,13 +16,13 @@ from bench.profile import SPEEDS, profile
 from bench.profile.mode import prediction_mode
 from bench.report.choice.marks import marks
 from bench.report.choice.variants import variants
-from bench.rows.csv_file import as_csv, read_csv
+from bench.rows.csv_file import as_csv
 from bench.run.context import CellRun, seed_everything
 from bench.settings.config import load_settings
 from bench.settings.precision import PRECISIONS
 from bench.settings.protocol import PROTOCOLS
 from bench.weights.choice import Weights
-from tests.row_maker import make_row
+from tests.row_maker import make_row, read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

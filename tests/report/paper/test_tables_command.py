@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 from bench.cli import app
 from bench.commands.table import requests
 from bench.errors import ConfigError, StoreError
-from bench.rows.csv_file import read_csv, write_csv
+from bench.rows.csv_file import write_csv
 from bench.rows.row import Row, columns
 from bench.rows.store import ResultStore
+from tests.row_maker import read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable

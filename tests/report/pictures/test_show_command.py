@@ -15,8 +15,9 @@ from bench.cli import app
 from bench.commands.show import show
 from bench.errors import StoreError
 from bench.report.rerun import rerun
-from bench.rows.csv_file import read_csv, write_csv
+from bench.rows.csv_file import write_csv
 from bench.rows.panels import SHARED, Panel, save_panels
+from tests.row_maker import read_csv
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
