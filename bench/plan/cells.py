@@ -11,7 +11,7 @@ from bench.errors import ConfigError, nearest
 from bench.plan.identity import cell_id, differing, plain
 from bench.settings.precision import FULL, Precision
 from bench.settings.protocol import Protocol, make_protocol
-from bench.settings.tables import misfit
+from bench.settings.tables import as_typed, misfit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,7 +112,11 @@ def resolve_params(
     layers = [(table, f"[{plugin.kind}.{plugin.name}]")]
     if place in nested:
         layers.append((nested[place], f'[{plugin.kind}.{plugin.name}."{place}"]'))
-    layers.append((dict(overrides), "--set"))
+    annotations = {f.name: f.annotation for f in plugin.fields.values()}
+    given = {
+        k: as_typed(v, annotations[k]) if k in annotations else v for k, v in overrides.items()
+    }
+    layers.append((given, "--set"))
     params = plugin.defaults()
     for layer, where in layers:
         for key, value in layer.items():

@@ -7,6 +7,7 @@ section, key, value, and the nearest name or what is expected.
 from __future__ import annotations
 
 import ast
+import json
 import math
 import sys
 from dataclasses import fields
@@ -68,6 +69,12 @@ def misfit(value: Any, annotation: str) -> str:
     if choices := _choices(_parsed(annotation)):
         return f"; {nearest(str(value), map(str, choices))}"
     return f" is not {_named(_parsed(annotation))}"
+
+
+def as_typed(value: Any, annotation: str) -> Any:
+    """A value of the command line, where 32 may be a number or a text: as the text if that fits."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if fits(text, annotation) and not fits(value, annotation) else value
 
 
 def fits(value: Any, annotation: str) -> bool:

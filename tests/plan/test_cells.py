@@ -84,6 +84,16 @@ def test_parameters_come_from_fields_then_tables_then_the_command_line() -> None
     assert resolve_params(padim, chosen, {"sigma": 1}, "mtd/tile")["sigma"] == 1.0
 
 
+@pytest.mark.parametrize(("typed", "value"), [(32, "32"), ("sum", "sum"), ("32", "32")])
+def test_a_number_on_the_command_line_is_text_where_the_field_takes_text(
+    typed: object, value: str
+) -> None:
+    patchsvdd = discovery.describe("methods", "patchsvdd")
+    assert resolve_params(patchsvdd, settings(), {"combine": typed})["combine"] == value
+    with pytest.raises(ConfigError, match="combine = 33; did you mean '32'"):
+        resolve_params(patchsvdd, settings(), {"combine": 33})
+
+
 def test_an_unknown_parameter_names_the_nearest_one() -> None:
     padim = discovery.describe("methods", "padim")
     with pytest.raises(ConfigError, match=r"\[methods.padim\].*did you mean 'sigma'"):
