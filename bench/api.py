@@ -241,6 +241,26 @@ class Auxiliary(ABC):
         """
 
 
+if TYPE_CHECKING:
+
+    class Backbone(nn.Module):
+        """A network up to the last of some layers; a name for annotations, not at run time.
+
+        Attributes:
+            channels: of each layer, in the order given.
+            strides: input pixels for each cell of a layer; of a named module None where the network
+                takes one image size alone.
+            net: the library's network.
+        """
+
+        channels: list[int]
+        strides: list[int | None]
+        net: nn.Module
+
+        def __call__(self, images: Tensor) -> list[Tensor]:
+            """(B, 3, H, W) -> (B, C_l, H_l, W_l) of each layer, in the order given."""
+
+
 class Run(ABC):
     """What the harness offers a method: device, seeds, networks with recorded weights, room.
 
@@ -257,7 +277,7 @@ class Run(ABC):
         """A CPU generator seeded from SHA-256 of (seed, purpose): the same for the same purpose."""
 
     @abstractmethod
-    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
         """A pretrained feature extractor, frozen, in evaluation mode; its weights are recorded.
 
         Args:
@@ -269,25 +289,19 @@ class Run(ABC):
                 the last one. The network runs no further than the last of them, and what lies
                 behind it is left out.
 
-        Returns:
-            a module: (B, 3, H, W) -> list of (B, C_l, H_l, W_l), one for each layer, in the order
-            given, with the attributes `channels` (list of int), `strides` (list of int; of a named
-            module None where the network takes one image size alone) and `net`, the library's
-            network.
-
         Raises:
             MethodError: unknown name, a layer that does not exist or whose output is no feature
                 map, weights that cannot be had or do not fit; the message names the ways out.
         """
 
-    def network(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+    def network(self, name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
         """The same architecture without weights, to be trained: a student, an encoder of one's own.
 
         Its weights are drawn as its library draws them, by the run's seed and the number of calls
         so far: two students differ, and the same run has the same two. timm draws the last norm of
         a residual branch as zero. Training mode, gradients on; no weights are recorded.
 
-        Args, Returns, Raises: as `backbone`.
+        Args, Raises: as `backbone`.
         """
         raise MethodError(f"{type(self).__name__} offers no networks")
 

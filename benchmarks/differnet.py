@@ -31,7 +31,9 @@ from timing import ratio
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from bench.api import Backbone
 
 SIDE = 256
 HIDDEN = 512
@@ -50,7 +52,7 @@ class RandomWeights(Run):
     def generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(len(purpose))
 
-    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
         return load_backbone(name, layers, Weights("random"), seed=0, device=self.device)[0]
 
 

@@ -16,7 +16,7 @@ import platform
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import conv2d, interpolate, leaky_relu, max_pool2d
 
 from bench.api import Run
@@ -27,6 +27,8 @@ from timing import ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from bench.api import Backbone
 
 SIZE = 256
 # The published code evaluates 4 images at a time.
@@ -44,7 +46,7 @@ class BareRun(Run):
     def generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(0)
 
-    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
         raise NotImplementedError
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import platform
 import statistics
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from padim import Pixels, RandomRun
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+    from bench.api import Backbone
 
 SIDE = 224
 SHAPES = ((256, 56), (512, 28), (1024, 14), (2048, 7))
@@ -52,8 +54,10 @@ class RandomFeatures(nn.Module):
 class FeatureRun(RandomRun):
     """A run whose network is `RandomFeatures`."""
 
-    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
-        return RandomFeatures(self.device)
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
+        features: Any = RandomFeatures(self.device)
+        found: Backbone = features
+        return found
 
 
 def fitted(device: torch.device, neighbours: int) -> SPADE:

@@ -65,7 +65,7 @@ class PaDiM(Method):
         if not self.epsilon > 0:
             raise MethodError(f"epsilon = {self.epsilon}; it must be positive, 0.01 is published")
         self.extractor = run.backbone(self.backbone, self.layers)
-        total = sum(self._widths())
+        total = sum(self.extractor.channels)
         if not 0 < self.dimensions <= total:
             raise MethodError(
                 f"dimensions = {self.dimensions}, but layers {tuple(self.layers)} of "
@@ -80,7 +80,7 @@ class PaDiM(Method):
         ordered = index.cpu().sort().values
         start = 0
         self._kept: list[Tensor] = []
-        for width in self._widths():
+        for width in self.extractor.channels:
             inside = ordered[(ordered >= start) & (ordered < start + width)]
             self._kept.append((inside - start).to(index.device))
             start += width
@@ -167,10 +167,6 @@ class PaDiM(Method):
                 "dimensions; it needs at most as many images as dimensions, use 'auto' or 'full'"
             )
         return self.covariance != "full" and count <= self.dimensions
-
-    def _widths(self) -> Sequence[int]:
-        widths: Sequence[int] = self.extractor.channels  # type: ignore[assignment]
-        return widths
 
     def _embed(self, images: Tensor) -> Tensor:
         return align(

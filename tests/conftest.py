@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from bench.api import Backbone
+
     Layers = Sequence[int] | Sequence[str]
 
 # No deadline for an example: on a busy machine it measures the other processes.
@@ -174,13 +176,14 @@ class CpuRun(Run):
         digest = hashlib.sha256(f"{self.seed}/{purpose}".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
-    def backbone(self, name: str, layers: Layers) -> nn.Module:
+    def backbone(self, name: str, layers: Layers) -> Backbone:
         torch.manual_seed(self.seed)
         numbers = [layer for layer in layers if isinstance(layer, int)]
-        net = _Backbone(name, numbers) if numbers else build_backbone(name, layers)
-        return net.eval().requires_grad_(False)
+        net: Any = _Backbone(name, numbers) if numbers else build_backbone(name, layers)
+        frozen: Backbone = net.eval().requires_grad_(False)
+        return frozen
 
-    def network(self, name: str, layers: Layers) -> nn.Module:
+    def network(self, name: str, layers: Layers) -> Backbone:
         self.networks += 1
         seed = 1000 * self.seed + self.networks
         return fresh_network(name, layers, seed=seed, device=self.device)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from bench.api import Backbone as Extractor
+else:
+    Extractor = nn.Module
+
 __all__ = ["Backbone", "build_backbone", "split_name"]
 
 # The harness normalises images with these; a network may have been trained with others.
@@ -25,7 +29,7 @@ _MEAN = torch.tensor((0.485, 0.456, 0.406))
 _STD = torch.tensor((0.229, 0.224, 0.225))
 
 
-class Backbone(nn.Module):
+class Backbone(Extractor):
     """A feature extractor.
 
     Attributes:

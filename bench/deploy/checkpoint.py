@@ -171,7 +171,7 @@ class _LoadedRun(CellRun):
         self.folder = folder
         self.saved = saved
 
-    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
         index = sum(isinstance(module, Backbone) for module in self.backbones)
         entry = self.saved[index] if index < len(self.saved) else {}
         if (entry.get("name"), entry.get("layers")) != (name, list(layers)):

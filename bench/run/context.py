@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from bench.api import Sample, Split
+    from bench.api import Backbone, Sample, Split
     from bench.plan.cells import Cell
     from bench.run.feature_cache import FeatureCache
     from bench.weights.choice import Weights
@@ -79,7 +79,7 @@ class CellRun(Run):
     def generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(seed_of(self.seed, purpose))
 
-    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
         if self.cell.pretrained == "none":
             raise MethodError(
                 f"{self.cell.method} asks for the backbone {name!r}, but no field called backbone "
@@ -95,7 +95,7 @@ class CellRun(Run):
         self.identities.append(identity)
         return module
 
-    def network(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+    def network(self, name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
         seed = seed_of(self.seed, f"network {len(self.fresh)}")
         network = fresh_network(name, layers, seed=seed, device=self.device)
         self.fresh.append(network)

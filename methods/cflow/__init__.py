@@ -21,7 +21,7 @@ from .training import Trainer, rotate
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bench.api import Images, Run
+    from bench.api import Backbone, Images, Run
 
 CHOICES = {
     "aggregation": ("train", "test"),
@@ -118,10 +118,9 @@ class Cflow(Method):
             # 1.2 times as fast on a CPU, and what tensor cores want; the values stay the same.
             self.encoder.to(memory_format=torch.channels_last)
         generator = run.generator("cflow decoders")
-        channels: list[int] = self.encoder.channels  # type: ignore[assignment]
         self.decoders = nn.ModuleList(
             make_decoder(c, self._condition, self.couplings, self.clamp, generator)
-            for c in channels
+            for c in self.encoder.channels
         ).to(run.device)
         self.maxima = torch.zeros(self.levels, dtype=torch.float64)
         self._scorer: Scorer | None = None
@@ -276,15 +275,14 @@ def deepest_layers(backbone: str, levels: int) -> list[int]:
     return list(range(count - levels, count))
 
 
-def reflect_padding(encoder: nn.Module, image_size: tuple[int, int]) -> None:
+def reflect_padding(encoder: Backbone, image_size: tuple[int, int]) -> None:
     """Let every padded convolution reflect, as the published private copy of ResNet does.
 
     Raises:
         MethodError: a convolution that pads on its own, or images too small to reflect.
     """
     # Of a named module it is unknown where the network takes images of one size alone.
-    known: list[int | None] = encoder.strides  # type: ignore[assignment]
-    strides = [stride for stride in known if stride is not None] or [1]
+    strides = [stride for stride in encoder.strides if stride is not None] or [1]
     if min(image_size) < 2 * max(strides):
         raise MethodError(
             f"cflow: padding='reflect' needs images of at least {2 * max(strides)} pixels for "

@@ -109,10 +109,9 @@ class CSFlow(Method):
             MethodError: sides that the encoder cannot halve twice, or no EfficientNet to pad.
         """
         self.encoder = run.backbone(self.backbone, (self.layer,))
-        set_padding(self.encoder.net, self.padding)  # type: ignore[arg-type]
-        stride: int | None = self.encoder.strides[0]  # type: ignore[index, assignment]
-        self._check_size(run.image_size, stride)
-        channels = int(self.encoder.channels[0])  # type: ignore[index]
+        set_padding(self.encoder.net, self.padding)
+        self._check_size(run.image_size, self.encoder.strides[0])
+        channels = self.encoder.channels[0]
         if channels < 2:
             raise MethodError(f"csflow: {self.layer} has one channel, and a flow needs two")
         kernels = [*[self.kernel] * (self.blocks - 1), self.last_kernel]

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from bench.api import Images, Run
+    from bench.api import Backbone, Images, Run
 
 _CHUNK = 1024
 """Patches that the network sees at once with localise "patch"; changes no score."""
@@ -137,9 +137,8 @@ class CutPaste(Method):
         layers = (self.layer,)
         pretrained = self.backbone not in ("none", "")
         encoder = run.backbone(self.backbone, layers) if pretrained else self._fresh(run)
-        channels: list[int] = encoder.channels  # type: ignore[assignment]
         hidden = (*[self.head_width] * self.head_layers, self.projection)
-        self.classifier = Classifier(encoder, channels[-1], hidden, self._classes)
+        self.classifier = Classifier(encoder, encoder.channels[-1], hidden, self._classes)
         generator = run.generator("cutpaste weights")
         if pretrained:
             initialise_head(self.classifier, generator)
@@ -236,7 +235,7 @@ class CutPaste(Method):
             self.jitter,
         )
 
-    def _fresh(self, run: Run) -> nn.Module:
+    def _fresh(self, run: Run) -> Backbone:
         return run.network(self.network, (self.layer,))
 
     def _seen(self, size: tuple[int, int]) -> tuple[int, int]:

@@ -181,7 +181,7 @@ class DFR(Method):
             )
         # timm counts a VGG's blocks from 0; nothing behind the last one needed is built.
         network = run.backbone(self.backbone, (block - 1,))
-        return Taps(network.net, self.layers, self.padding)  # type: ignore[arg-type]
+        return Taps(network.net, self.layers, self.padding)
 
     def _autoencoder(self, latent: int, run: Run) -> Autoencoder:
         made = Autoencoder(

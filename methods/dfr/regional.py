@@ -20,6 +20,8 @@ from bench.blocks.layout import fast_layout
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from bench.api import Backbone
+
 Padding = Literal["reflect", "zeros"]
 Upsample = Literal["bilinear", "nearest"]
 
@@ -50,12 +52,12 @@ class Modules(nn.Module):
         names, channels: as of `Taps`.
     """
 
-    def __init__(self, extractor: nn.Module, layers: Sequence[str]) -> None:
+    def __init__(self, extractor: Backbone, layers: Sequence[str]) -> None:
         """`extractor`: what `run.backbone` gives for these layers."""
         super().__init__()
         self.extractor = extractor
         self.names = list(layers)
-        self.channels: list[int] = list(extractor.channels)  # type: ignore[arg-type]
+        self.channels = extractor.channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) images -> (B, C, h, w) by name."""

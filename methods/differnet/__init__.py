@@ -118,7 +118,7 @@ class DifferNet(Method):
         """
         self.encoder = run.backbone(self.backbone, (self.layer,))
         self._check_size(run.image_size, run.device)
-        channels = int(self.encoder.channels[0])  # type: ignore[index]
+        channels = self.encoder.channels[0]
         length = channels * self.scales
         if length < 2:
             raise MethodError(f"differnet: {self.layer} has one channel, and a flow needs two")

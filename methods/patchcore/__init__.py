@@ -15,7 +15,7 @@ from .coreset import approximate_greedy, greedy
 from .embedding import PatchEmbedding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from torch import Tensor
 
@@ -95,7 +95,7 @@ class PatchCore(Method):
         """Load the backbone and look at the size of its maps."""
         self._check_fields()
         self.extractor = run.backbone(self.backbone, self.layers)
-        channels: Sequence[int] = self.extractor.channels  # type: ignore[assignment]
+        channels = self.extractor.channels
         if self.neighbourhood == "pooled":
             widths, total = [self.layer_dimensions] * len(channels), self.dimensions
         else:

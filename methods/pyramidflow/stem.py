@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
+
+if TYPE_CHECKING:
+    from bench.api import Backbone
 
 
 class LinearStem(nn.Module):
@@ -39,12 +44,13 @@ class BackboneStem(nn.Module):
     are frozen too.
     """
 
-    def __init__(self, net: nn.Module, adapt: bool) -> None:
+    def __init__(self, net: Backbone, adapt: bool) -> None:
         super().__init__()
         self.net = net
         self.adapt = adapt
-        self.channels = int(net.channels[0])  # type: ignore[index]
-        self.stride = int(net.strides[0])  # type: ignore[index]
+        self.channels, stride = net.channels[0], net.strides[0]
+        assert stride is not None, "the layer has a number"
+        self.stride = stride
         self.train(False)
 
     def train(self, mode: bool = True) -> BackboneStem:

@@ -144,7 +144,7 @@ class UninformedStudents(Method):
                 f"{height}x{width}; choose larger images or fewer patches"
             )
         self.extractor = run.backbone(self.backbone, (self.layer,))
-        outputs: int = self.extractor.channels[0]  # type: ignore[index, assignment]
+        outputs = self.extractor.channels[0]
         self.teachers = nn.ModuleList(
             self._network(patch, outputs, run, "teacher") for patch in self.patches
         )

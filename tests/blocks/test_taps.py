@@ -129,7 +129,7 @@ def test_a_module_may_be_replaced_and_the_network_copied() -> None:
 def test_gradients_reach_the_input_through_a_named_module() -> None:
     backbone = build_backbone("test_resnet", ("layer1",)).eval().requires_grad_(False)
     images = torch.randn(1, 3, 32, 32, requires_grad=True)
-    backbone(images)[0].sum().backward()
+    backbone(images)[0].sum().backward()  # type: ignore[no-untyped-call]
     assert images.grad is not None
     assert images.grad.abs().sum() > 0
 
