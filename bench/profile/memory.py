@@ -54,7 +54,7 @@ class Memory(ABC):
         """Training has ended: what is held now is the method's."""
 
     def discount(self) -> None:  # noqa: B027
-        """What was taken since `mark` is the harness's (test images, maps): leave it out."""
+        """What is held beyond `mark` is the harness's now (test images, maps): leave it out."""
 
     def close(self) -> None:  # noqa: B027 - only the sampler holds something
         """Let go of what watches."""
@@ -102,7 +102,7 @@ class _Resident(Memory):
     def __init__(self) -> None:
         self._base = 0.0
         self._base = self.level_mb()
-        self._marked: float | None = None
+        self._marked: tuple[float, float] | None = None  # level and base
 
     @abstractmethod
     def _set_mb(self) -> float:
@@ -113,11 +113,12 @@ class _Resident(Memory):
         return self._set_mb() - self._base
 
     def mark(self) -> None:
-        self._marked = self.level_mb()
+        self._marked = self.level_mb(), self._base
 
     def discount(self) -> None:
         if self._marked is not None:
-            self._base += max(0.0, self.level_mb() - self._marked)
+            level, self._base = self._marked
+            self._base += max(0.0, self.level_mb() - level)
 
 
 class HighWater(_Resident):

@@ -107,6 +107,18 @@ def test_what_the_harness_takes_after_training_is_left_out() -> None:
     memory.close()
 
 
+def test_maps_that_the_harness_gave_back_are_no_longer_left_out() -> None:
+    levels = [100.0]
+    memory = SampledResident(lambda: levels[0])
+    levels[0] = 150.0
+    memory.mark()
+    for taken in (300.0, 20.0):
+        levels[0] = 150.0 + taken
+        memory.discount()
+        assert memory.level_mb() == 50.0
+    memory.close()
+
+
 def test_memory_that_was_given_back_after_training_is_not_made_up_for() -> None:
     levels = [100.0]
     memory = SampledResident(lambda: levels[0])
