@@ -255,10 +255,11 @@ def made(cell: Cell, like: Row) -> Row:
 
 def job_of(cell: Cell, results: Path) -> Job:
     """As the driver makes it; what a worker writes lies there already."""
-    artifacts = results / "artifacts" / f"{cell.id}.part"
-    artifacts.mkdir(parents=True)
-    (artifacts / "scores.csv").write_text("image,score\n", encoding="ascii")
-    return Job(cell, results, "cpu", 1, 0, 8, Weights("random"), SpeedProtocol(), artifacts)
+    weights, speed = Weights("random"), SpeedProtocol()
+    job = Job((cell,), results, "cpu", 1, 0, 8, weights, speed, results / "artifacts")
+    job.folder(cell).mkdir(parents=True)
+    (job.folder(cell) / "scores.csv").write_text("image,score\n", encoding="ascii")
+    return job
 
 
 if __name__ == "__main__":

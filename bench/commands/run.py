@@ -19,6 +19,7 @@ from bench.commands.options import (
 )
 from bench.disk import tidy
 from bench.errors import ConfigError
+from bench.plan.cells import trainings
 from bench.plan.identity import canonical
 from bench.plan.request import Planned, Request, plan_request
 from bench.plan.shard import Shard
@@ -49,7 +50,12 @@ def run(
     seeds: Annotated[
         str | None, typer.Option("--seeds", "--seed", help="Seeds, as in 0,1,2.")
     ] = None,
-    protocol: Annotated[str | None, typer.Option(help="Name of a protocol.")] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Protocols, separated by commas; what they share until prediction is done once."
+        ),
+    ] = None,
     preset: Annotated[
         str | None, typer.Option(help="A [presets.NAME] of bench.toml, as in quick.")
     ] = None,
@@ -130,7 +136,6 @@ def run(
         raise ConfigError(f"--in-process and --executor {executor} exclude each other")
     settings = load_settings(preset=preset)
     options = {
-        "protocol": protocol,
         "seeds": integers(seeds) if seeds is not None else None,
         "device": device,
         "workers": workers,
@@ -152,6 +157,7 @@ def run(
         datasets=split(dataset) or ["synthetic"],
         categories=split(category),
         overrides=pairs(set_),
+        protocols=split(protocol),
         data_root=data_root,
         weights_file=weights,
         force=force,
@@ -211,10 +217,11 @@ def _print_plan(settings: Settings, request: Request, console: Console) -> None:
         console.print(f"\n{text}", markup=False, highlight=False, soft_wrap=True)
     for text in _folders(planned):
         console.print(text, markup=False, highlight=False, soft_wrap=True)
-    todo = sum(c.id not in finished for c in cells)
-    console.print(
-        f"\n{counted(len(cells), 'cell')}, {todo} to run; results in {settings.paths.results}"
-    )
+    todo = [c for c in cells if c.id not in finished]
+    count = len(trainings(todo))
+    shared = f" in {counted(count, 'training')}" if count < len(todo) else ""
+    text = f"{counted(len(cells), 'cell')}, {len(todo)} to run{shared}"
+    console.print(f"\n{text}; results in {settings.paths.results}")
 
 
 def _folders(planned: list[Planned]) -> list[str]:
@@ -261,7 +268,7 @@ def _print_result(settings: Settings, result: Result, console: Console) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
     for failure in result.failures:
         log = settings.paths.results / "failures" / f"{failure.job.cell.id}.txt"
-        text = f"FAILED {failure.job.cell.label}: {failure.cause}\n       log: {_short(log)}"
+        text = f"FAILED {failure.job.label}: {failure.cause}\n       log: {_short(log)}"
         console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from bench.settings.protocol import Protocol, make_protocol
 from bench.settings.tables import as_typed, misfit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from bench.plan.discovery import Plugin
     from bench.settings.config import Settings
@@ -57,6 +57,15 @@ class Cell:
             protocol=differing(self.protocol.identity(), self.protocol.defaults()),
             others=differing({name: getattr(self, name) for name in added}, added),
         )
+
+    @cached_property
+    def training(self) -> str:
+        """What cells have in common that differ only in what is done after prediction.
+
+        An oracle looks at the test images while it trains: its training is its own.
+        """
+        protocol = self.protocol
+        return self.id if protocol.is_oracle else replace(self, protocol=protocol.for_training()).id
 
     @property
     def label(self) -> str:
@@ -162,12 +171,12 @@ def plan(
     methods: Sequence[Plugin],
     categories: Sequence[Category],
     seeds: Sequence[int],
-    protocol: Protocol,
+    protocols: Sequence[Protocol],
     weights: str,
     settings: Settings,
     overrides: Mapping[str, Mapping[str, Any]],
 ) -> list[Cell]:
-    """The grid, in the order category, method, seed."""
+    """The grid, in the order category, method, seed, protocol."""
     cells = []
     for category in categories:
         place = f"{category.dataset.name}/{category.name}"
@@ -191,8 +200,17 @@ def plan(
                     precision=settings.run.precision,
                 )
                 for seed in seeds
+                for protocol in protocols
             ]
     return cells
+
+
+def trainings(cells: Iterable[Cell]) -> list[tuple[Cell, ...]]:
+    """The cells by the training that they share, in the order of the first of each."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        found.setdefault(cell.training, []).append(cell)
+    return [tuple(group) for group in found.values()]
 
 
 def check_field(plugin: Plugin, key: str, value: Any, where: object) -> Any:

@@ -13,6 +13,7 @@ from bench.files.manifest import SPLITS, file_digest, fingerprint
 from bench.plan import discovery
 from bench.plan.auxiliary import Auxiliary
 from bench.plan.cells import BACKBONE_FIELDS, Category, plan, resolve_params, split_overrides
+from bench.plan.identity import canonical
 from bench.settings.speed import speed_protocol
 from bench.weights.choice import Weights
 from bench.weights.packages import is_known_file
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from bench.plan.discovery import Plugin
     from bench.plan.shard import Shard
     from bench.settings.config import Settings
+    from bench.settings.protocol import Protocol
 
 
 _WEIGHTS = ("pretrained", "random")
@@ -36,6 +38,7 @@ class Request:
     """What the user asked for, beyond the settings.
 
     Attributes:
+        protocols: names; none: that of `[run].protocol`.
         splits: that are read; those of training alone where a model is fitted.
         shard: the part of the plan that is this machine's; None: all of it.
     """
@@ -44,6 +47,7 @@ class Request:
     datasets: Sequence[str]
     categories: Sequence[str] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    protocols: Sequence[str] = ()
     data_root: Path | None = None
     weights_file: Path | None = None
     force: bool = False
@@ -108,6 +112,7 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
         raise ConfigError("--data-root names the folder of one data set; select one --dataset")
     overrides = split_overrides(request.overrides, [*methods, *datasets])
     auxiliary = Auxiliary(settings)
+    protocols = _protocols(settings, request.protocols)
     planned = []
     for plugin in datasets:
         dataset, params = open_dataset(settings, plugin, overrides[plugin.name], request.data_root)
@@ -127,7 +132,7 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
             methods,
             categories,
             settings.run.seeds,
-            settings.protocol(),
+            protocols,
             _weights_kind(settings, request),
             settings,
             overrides,
@@ -141,6 +146,21 @@ def plan_request(settings: Settings, request: Request) -> list[Planned]:
             f"it is set; its field is {' or '.join(BACKBONE_FIELDS)}"
         )
     return planned if request.shard is None else _of_shard(planned, request.shard)
+
+
+def _protocols(settings: Settings, names: Sequence[str]) -> list[Protocol]:
+    """The protocols of these names; none: the configured one.
+
+    Raises:
+        ConfigError: an unknown name, or two of the same choices, whose cells would be one.
+    """
+    found: dict[str, Protocol] = {}
+    for name in names or [settings.run.protocol]:
+        protocol = settings.protocol(name)
+        twin = found.setdefault(canonical(protocol.identity()), protocol)
+        if twin.name != name:
+            raise ConfigError(f"--protocol: {twin.name} and {name} make the same choices; name one")
+    return list(found.values())
 
 
 def _of_shard(planned: Sequence[Planned], shard: Shard) -> list[Planned]:

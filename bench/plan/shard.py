@@ -1,7 +1,7 @@
 """A part of a plan for one of several machines, by the identity of cells: `--shard 3/16`.
 
 Which part a cell is in depends on the cell alone, so that a plan may grow: what was there stays
-where it was.
+where it was. Cells that share a training are in the same part.
 """
 
 from __future__ import annotations
@@ -42,5 +42,5 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def has(self, cell: Cell) -> bool:
-        """Whether a cell is in this part: its id, a hash, modulo the number of parts."""
-        return int(cell.id, 16) % self.count == self.index - 1
+        """Whether a cell is in this part: the hash of its training, modulo the number of parts."""
+        return int(cell.training, 16) % self.count == self.index - 1

@@ -190,6 +190,7 @@ class Row:
     unit_ms: float | None = _steps("ms")  # ResNet18 forward
 
     kind: str = _provenance(holds.KIND, default=holds.MEASURED)
+    trained_with: str = _provenance(holds.TEXT, since=2, default="")  # cell that has its training
     weights: str = _provenance(holds.TEXT, origin="weights", default="none")
     auxiliary: str = _provenance(holds.TEXT, default="")  # textures=dtd@<12 hex>, or =none
     weights_source: str = _provenance(holds.TEXT, default="")

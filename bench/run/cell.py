@@ -1,19 +1,18 @@
-"""One cell from files to a row: load, fit, predict, evaluate, profile."""
+"""One training from files to rows: load, fit, predict; then evaluate and profile for each cell."""
 
 from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timezone
+from functools import cached_property
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from bench.errors import DataError, counted
-from bench.files.manifest import find_shared_groups
-from bench.files.tensors import ImageSet, checked, load_masks
-from bench.files.twins import contradiction, find_contradictions, find_leaks
+from bench.api import MethodError
 from bench.plan import discovery
 from bench.plan.auxiliary import picture_fields
 from bench.profile import FitMeter, profile
@@ -21,17 +20,12 @@ from bench.rows import provenance
 from bench.rows.row import DEGENERATE, Row
 from bench.rows.row_values import CACHED
 from bench.run.artifacts import save_artifacts
-from bench.run.context import (
-    CellRun,
-    choose_device,
-    image_set,
-    make_method,
-    method_size,
-    seed_everything,
-)
+from bench.run.category import read_category
+from bench.run.context import CellRun, choose_device, make_method, seed_everything
 from bench.run.feature_cache import open_cache
 from bench.run.kept_maps import keep_maps
 from bench.run.loading_back import left_out
+from bench.run.predicting import predict
 from bench.run.scoring import (
     CellTest,
     Epochs,
@@ -41,35 +35,32 @@ from bench.run.scoring import (
     suspicions,
     too_large,
 )
-from bench.run.training import check_training, epochs_of
+from bench.run.training import epochs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     from torch import nn
 
-    from bench.api import Dataset, Method, Sample
+    from bench.api import Method, Prediction
+    from bench.files.tensors import ImageSet
     from bench.plan.cells import Cell
     from bench.run.job import Job
 
     Report = Callable[[Mapping[str, Any]], None]
 
 PROFILED_IMAGES = 32
-"""Test images that the speed measurement cycles through; more only cost memory."""
+"""CellTest images that the speed measurement cycles through; more only cost memory."""
 PROFILED_BYTES = 512 * 10**6
 """What they may take as tensors; images of more than 1.3 million pixels are fewer."""
 
 
-def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
-    """Run one cell.
+def train(job: Job, report: Report) -> Trained:
+    """Read the images of a job, and fit its method once.
 
     Args:
-        job: the cell, with what it needs on this machine.
+        job: the cells, with what they need on this machine.
         report: called with progress events: {"phase": ...} and {"epoch": ..., figures}.
-
-    Returns:
-        the row, and the environment that its `env` column is the key of.
 
     Raises:
         BenchError: bad data, a method that cannot run, numbers that are not finite.
@@ -81,54 +72,148 @@ def run_cell(job: Job, report: Report) -> tuple[Row, dict[str, str]]:
     seed_everything(cell.seed, cell.precision)
     report({"phase": "reading"})
     method = make_method(cell)
-    train, test = read_category(job, method, device, report)
+    images, half = read_category(job, method, device, report)
+    tests = {cell.id: half(cell.protocol) for cell in job.cells}
+    for text in dict.fromkeys(too_large(t, method) for t in tests.values() if t.is_large):
+        report({"warning": text})
     features = open_cache(
         job.cache, job.feature_cache_mb, device, lambda text: report({"warning": text})
     )
-    run = CellRun(cell, device, train.image_size, job.weights, job.auxiliary, features)
+    run = CellRun(cell, device, images.image_size, job.weights, job.auxiliary, features)
     _load_libraries(cell)
     meter = FitMeter(device)
-    epochs, history = fit(job, method, run, meter, train, test, report)
-    if epochs.shown.kind == "constant":
-        text = "maps are constant within every image: pixel metrics only repeat the image scores"
-        report({"warning": f"{text}; a method without maps returns Prediction(None, scores)"})
-    if DEGENERATE in suspicions(epochs.scored[-1].evaluation):
-        report({"warning": "degenerate: all pixel scores are equal; the row is marked"})
-    report({"phase": "profiling"})
-    complexity = _costs(job, method, run, meter, test)
-    if objects := left_out(method):
+    epochs, history = fit(job, method, run, meter, images, tests, report)
+    if not cell.protocol.is_oracle:
+        report({"phase": "scoring"})
+    whole = _shared(method, list(tests.values()), job.batch)
+    return Trained(job, report, started, method, run, meter, images, tests, epochs, history, whole)
+
+
+@dataclass
+class Trained:
+    """The fitted method of a job, from which each of its cells gets its row.
+
+    Attributes:
+        tests: the test half of each cell, by its id.
+        epochs: that were scored in training, by an oracle.
+        history: the figures of every epoch.
+        whole: the predictions, where several cells are scored from them.
+        first: the cell whose row came first; it has the training to itself.
+    """
+
+    job: Job
+    report: Report
+    started: datetime
+    method: Method
+    run: CellRun
+    meter: FitMeter
+    train: ImageSet
+    tests: Mapping[str, CellTest]
+    epochs: Epochs
+    history: list[dict[str, float]]
+    whole: Prediction | None
+    first: str = ""
+    _costs: dict[tuple[tuple[int, int], ...], dict[str, Any]] = field(default_factory=dict)
+    _told: set[str] = field(default_factory=set)
+
+    def row(self, cell: Cell) -> tuple[Row, dict[str, str]]:
+        """Score and profile under the protocol of a cell, and write its artifacts.
+
+        Returns:
+            the row, and the environment that its `env` column is the key of.
+
+        Raises:
+            BenchError: predictions or numbers that cannot be used.
+        """
+        job, method, run, test = self.job, self.method, self.run, self.tests[cell.id]
+        epochs = self._scored(cell, test)
+        self.report({"phase": "profiling"})
+        complexity = self._measured(test) | self._unsaved
+        save_artifacts(job.folder(cell), test, epochs, self.history, job.save_maps)
+        if job.keep_maps:
+            self._keep_maps(cell, test, epochs.shown)
+        environment = provenance.environment(_packages(cell)) | _device_facts(run.device)
+        row = Row.of(
+            cell,
+            environment,
+            **score_columns(cell, method, epochs.scored, self.history, self.train, test),
+            **complexity,
+            trained_with=self.first,
+            weights=", ".join(dict.fromkeys(run.identities)) or "none",
+            auxiliary=_auxiliary(cell),
+            weights_source=_joined(run.backbones, "source"),
+            weights_statistics=_joined(run.backbones, "statistics"),
+            code=job.code,
+            commit=job.commit,
+            device=environment["device"],
+            threads=torch.get_num_threads(),
+            command=job.command,
+            started=self.started.isoformat(timespec="seconds"),
+        )
+        refuse_not_finite(row)
+        self.first = self.first or cell.id
+        return row, environment
+
+    def _scored(self, cell: Cell, test: CellTest) -> Epochs:
+        """The last epoch, or those that an oracle has scored."""
+        epochs = self.epochs
+        if not cell.protocol.is_oracle:
+            number, batch = len(self.history), self.job.batch
+            epochs = Epochs(cell.protocol)
+            epochs.add(score(self.method, test, cell.protocol, batch, number, self.whole))
+        if epochs.shown.kind == "constant":
+            text = "maps are constant within every image: pixel metrics only repeat the image"
+            self._warn(f"{text} scores; a method without maps returns Prediction(None, scores)")
+        if DEGENERATE in suspicions(epochs.last.evaluation):
+            self._warn("degenerate: all pixel scores are equal; the row is marked")
+        return epochs
+
+    def _measured(self, test: CellTest) -> dict[str, Any]:
+        """Measured once for cells whose maps are brought to the same sizes."""
+        key = tuple(test.sizes)
+        if key not in self._costs:
+            self._costs[key] = _costs(self.job, self.method, self.run, self.meter, test)
+        return self._costs[key]
+
+    @cached_property
+    def _unsaved(self) -> dict[str, None]:
+        """The columns that stay empty where the method's state is not all tensors."""
+        objects = left_out(self.method)
+        if not objects:
+            return {}
         text = f"{', '.join(objects)} is no tensor: state_mb cannot count it and stays empty"
-        report({"warning": f"{text}, and bench fit refuses it; override state and load_state"})
-        complexity |= {"state_mb": None, "state_fitted_mb": None}
-    save_artifacts(job.artifacts, test, epochs, history, job.save_maps)
-    if job.keep_maps:
-        _keep_maps(job, test, epochs.shown, report)
-    environment = provenance.environment(_packages(cell)) | _device_facts(device)
-    row = Row.of(
-        cell,
-        environment,
-        **score_columns(cell, method, epochs.scored, history, train, test),
-        **complexity,
-        weights=", ".join(dict.fromkeys(run.identities)) or "none",
-        auxiliary=_auxiliary(cell),
-        weights_source=_joined(run.backbones, "source"),
-        weights_statistics=_joined(run.backbones, "statistics"),
-        code=job.code,
-        commit=job.commit,
-        device=environment["device"],
-        threads=torch.get_num_threads(),
-        command=job.command,
-        started=started.isoformat(timespec="seconds"),
-    )
-    return row, environment
+        self._warn(f"{text}, and bench fit refuses it; override state and load_state")
+        return {"state_mb": None, "state_fitted_mb": None}
+
+    def _keep_maps(self, cell: Cell, test: CellTest, shown: Scored) -> None:
+        if shown.maps is None:
+            self._warn(f"{cell.method} gives no maps; there are none to keep")
+            return
+        masks, scores = test.masks.masks, shown.scores.numpy()
+        keep_maps(self.job.folder(cell), shown.maps, masks, test.labels, scores, test.names)
+
+    def _warn(self, text: str) -> None:
+        """Once, whatever number of cells it is true of."""
+        if text not in self._told:
+            self._told.add(text)
+            self.report({"warning": text})
 
 
-def _keep_maps(job: Job, test: CellTest, shown: Scored, report: Report) -> None:
-    if shown.maps is None:
-        report({"warning": f"{job.cell.method} gives no maps; there are none to keep"})
-        return
-    masks, scores = test.masks.masks, shown.scores.numpy()
-    keep_maps(job.artifacts, shown.maps, masks, test.labels, scores, test.names)
+def refuse_not_finite(row: Row) -> None:
+    """Raises MethodError where a number of the row is none."""
+    values = {f.name: getattr(row, f.name) for f in fields(row)}
+    bad = [k for k, v in values.items() if isinstance(v, float) and not math.isfinite(v)]
+    if bad:
+        raise MethodError(f"{', '.join(f'{name} is {values[name]}' for name in bad)}; not a result")
+
+
+def _shared(method: Method, tests: Sequence[CellTest], batch: int) -> Prediction | None:
+    """The predictions of several cells; None where each has its own.
+
+    So it is where the maps of all are beyond the budget: they are predicted anew, part by part.
+    """
+    is_large = not method.is_transductive and all(test.is_large for test in tests)
+    return None if is_large or len(tests) == 1 else predict(method, tests[0].images, batch)
 
 
 def _packages(cell: Cell) -> list[tuple[str, str] | None]:
@@ -138,56 +223,16 @@ def _packages(cell: Cell) -> list[tuple[str, str] | None]:
     return [discovery.describe(kind, name).package for kind, name in names]
 
 
-def read_category(
-    job: Job, method: Method, device: torch.device, report: Report
-) -> tuple[ImageSet, CellTest]:
-    """The training images, and the test half with its masks; every file is checked first.
-
-    Raises:
-        DataError: unreadable files, an empty or mixed split, too few training images.
-    """
-    cell, protocol = job.cell, job.cell.protocol
-    plugin = discovery.describe("datasets", cell.dataset)
-    dataset: Dataset = discovery.make(plugin, cell.dataset_params, root=job.root)
-    train = list(dataset.samples(cell.category, "train"))
-    test = list(dataset.samples(cell.category, "test"))
-    check_training(cell, method, train)
-    _check_test(cell, train, test)
-    found = checked([*train, *test], job.cache)
-    leaks = _check_twins(job, train, test, found.pixels)
-    for finding in found.findings:
-        report({"warning": finding.text})
-    train_images = image_set(cell, method, train, "train", device, workers=job.loaders)
-    test_images = image_set(cell, method, test, "test", device, workers=job.loaders)
-    if test_images.image_size != train_images.image_size:
-        raise DataError(
-            f"{cell.dataset}/{cell.category}: training images become {train_images.image_size}, "
-            f"test images {test_images.image_size}; use a protocol with a fixed (height, width)"
-        )
-    half = CellTest(
-        samples=test,
-        images=test_images,
-        masks=load_masks(test, protocol, test_images.image_size, method_size(method)),
-        labels=[s.label for s in test],
-        names=[_name(s.image, dataset.root) for s in test],
-        leaked=leaks,
-        budget_mb=job.map_budget_mb,
-    )
-    if half.is_large:
-        report({"warning": too_large(half, method)})
-    return train_images, half
-
-
 def fit(
     job: Job,
     method: Method,
     run: CellRun,
     meter: FitMeter,
     train: ImageSet,
-    test: CellTest,
+    tests: Mapping[str, CellTest],
     report: Report,
 ) -> tuple[Epochs, list[dict[str, float]]]:
-    """Train; score the last epoch, or each one where the protocol chooses among them.
+    """Train, and score each epoch where the protocol chooses among them.
 
     Returns:
         the scored epochs, and the figures of every epoch.
@@ -206,12 +251,10 @@ def fit(
             meter.images(len(train) - len(train.held_out))
             report({"epoch": len(history), "epochs": method.epochs, **history[-1]})
             _warn_not_finite(history, report)
-            if protocol.is_oracle:
+            if protocol.is_oracle:  # then the cell is alone
                 with meter.paused():
+                    test = tests[job.cell.id]
                     scored.add(score(method, test, protocol, job.batch, len(history)))
-    if not scored.scored:
-        report({"phase": "scoring"})
-        scored.add(score(method, test, protocol, job.batch, len(history)))
     return scored, history
 
 
@@ -221,40 +264,6 @@ def _warn_not_finite(history: Sequence[Mapping[str, float]], report: Report) -> 
     if epochs[-1] and not any(epochs[:-1]):
         told = ", ".join(f"{name} is {value}" for name, value in epochs[-1].items())
         report({"warning": f"{told} in epoch {len(history)}; the row is marked"})
-
-
-def _check_test(cell: Cell, train: Sequence[Sample], test: Sequence[Sample]) -> None:
-    place = f"{cell.dataset}/{cell.category}"
-    if not test:
-        raise DataError(f"{place}: no test image")
-    both = find_shared_groups(train, test)
-    if both:
-        raise DataError(f"{place}: {len(both)} parts are in both splits, first {both[0]}")
-
-
-def _check_twins(
-    job: Job, train: Sequence[Sample], test: Sequence[Sample], pixels: Mapping[Path, str]
-) -> int:
-    """How many test images hold the pixels of a training image; refused unless allowed.
-
-    Raises:
-        DataError: such images, or test images of equal pixels under two labels.
-    """
-    place = f"{job.cell.dataset}/{job.cell.category}"
-    if pairs := find_contradictions(test, pixels):
-        raise DataError(f"{place}: {contradiction(pairs)}")
-    leaks = find_leaks(train, test, pixels)
-    if leaks and not job.allow_leaks:
-        twin, image = leaks[0]
-        raise DataError(
-            f"{place}: {counted(len(leaks), 'test image')} in the training images too, first "
-            f"{image} = {twin}; remove them, or say --allow-leaks to run and count them"
-        )
-    return len(leaks)
-
-
-def _name(image: Path, root: Path) -> str:
-    return image.relative_to(root).as_posix() if image.is_relative_to(root) else image.name
 
 
 def _load_libraries(cell: Cell) -> None:

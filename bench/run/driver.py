@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bench.disk import replace_file
 from bench.errors import ConfigError, StoreError
 from bench.plan import discovery
+from bench.plan.cells import trainings
 from bench.plan.identity import differing
 from bench.plan.request import asked_weights, dataset_root, plan_request
 from bench.rows import provenance
@@ -131,7 +132,7 @@ def make_jobs(
     wanted: set[str],
     threads: int | None = None,
 ) -> list[Job]:
-    """The wanted cells of a plan, each with what a worker needs on this machine.
+    """The wanted cells of a plan, those of one training together, as a worker needs them here.
 
     Args:
         threads: of each cell; None: as for one cell at a time.
@@ -142,7 +143,7 @@ def make_jobs(
     code = {name: discovery.describe("methods", name).code() for name in request.methods}
     return [
         Job(
-            cell=cell,
+            cells=cells,
             root=dataset_root(settings, part.plugin, request.data_root),
             device=run.device,
             threads=threads or threads_of_cells(run, 1),
@@ -150,9 +151,9 @@ def make_jobs(
             batch=run.batch,
             weights=asked_weights(settings, request),
             speed=speed,
-            artifacts=_artifacts(settings, cell.id).with_suffix(".part"),
+            artifacts=settings.paths.results / "artifacts",
             cache=settings.paths.cache,
-            auxiliary=part.folders.get(cell.id, {}),
+            auxiliary=part.folders.get(cells[0].id, {}),
             save_maps=request.save_maps,
             keep_maps=request.keep_maps,
             map_budget_mb=run.map_budget_mb,
@@ -160,16 +161,11 @@ def make_jobs(
             allow_leaks=request.allow_leaks,
             command=request.command,
             commit=commit,
-            code=code[cell.method],
+            code=code[cells[0].method],
         )
         for part in planned
-        for cell in part.cells
-        if cell.id in wanted
+        for cells in trainings(c for c in part.cells if c.id in wanted)
     ]
-
-
-def _artifacts(settings: Settings, cell: str) -> Path:
-    return settings.paths.results / "artifacts" / cell
 
 
 def execute(
@@ -199,14 +195,14 @@ def _keep(settings: Settings, store: ResultStore, outcome: Done | Failure) -> No
     results = settings.paths.results
     cell = outcome.job.cell.id
     log = results / "failures" / f"{cell}.txt"
-    part = outcome.job.artifacts
+    part = outcome.job.folder(outcome.job.cell)
     if isinstance(outcome, Failure):
-        head = f"{outcome.job.cell.label}\n{outcome.cause}\n\n"
+        head = f"{outcome.job.label}\n{outcome.cause}\n\n"
         replace_file(log, (head + outcome.log).encode(errors="backslashreplace"))
         _former(log, outcome.job.cell).unlink(missing_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         return
-    target = _artifacts(settings, cell)
+    target = results / "artifacts" / cell
     if part.is_dir():
         try:
             shutil.rmtree(target, ignore_errors=True)

@@ -28,7 +28,7 @@ def ignore(_job: Job, _event: Mapping[str, Any]) -> None:
 
 
 class Executor(Protocol):
-    """Runs cells, each in a process of its own, and hands back how each ended."""
+    """Runs cells, those of a job in a process of their own, and hands back how each ended."""
 
     @property
     def at_a_time(self) -> int:

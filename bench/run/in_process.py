@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from bench.errors import BenchError
 from bench.run.executors import ignore
 from bench.run.forkserver import PRELOADED
-from bench.run.job import Done, Failure
+from bench.run.job import Done, Failure, failed
 from bench.run.preflight import check_machine
 from bench.run.slots import threads_of_cells
 
@@ -46,17 +46,24 @@ class InProcessExecutor:
 
     def map(self, jobs: Sequence[Job], on_event: OnEvent = ignore) -> Iterator[Done | Failure]:
         """Outcomes in order; an error that is not a BenchError is raised, for the debugger."""
-        from bench.run.cell import run_cell
+        from bench.run.cell import train
 
         _settle()
         for job in jobs:
             start = time.monotonic()
             try:
-                row, environment = run_cell(job, partial(on_event, job))
+                trained = train(job, partial(on_event, job))
             except BenchError as error:
-                yield Failure(job, str(error), "", time.monotonic() - start)
-            else:
-                yield Done(job, row, environment, time.monotonic() - start)
+                yield from failed(job, str(error), "", time.monotonic() - start)
+                continue
+            for cell in job.cells:
+                try:
+                    row, environment = trained.row(cell)
+                except BenchError as error:
+                    yield Failure(job.alone(cell), str(error), "", time.monotonic() - start)
+                else:
+                    yield Done(job.alone(cell), row, environment, time.monotonic() - start)
+                start = time.monotonic()
 
     def stop(self) -> None:
         """Nothing runs beside this process."""

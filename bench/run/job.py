@@ -1,10 +1,10 @@
-"""What a cell needs to run on this machine, and how it can end."""
+"""What cells of one training need to run on this machine, and how each can end."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,9 @@ EVENT = "@bench "
 
 @dataclass(frozen=True)
 class Job:
-    """A cell with what a worker needs to run it on this machine."""
+    """Cells that share a training, with what a worker needs to run them on this machine."""
 
-    cell: Cell
+    cells: tuple[Cell, ...]  # of one `Cell.training`; at least one
     root: Path  # the data set's folder
     device: str  # "auto", "cpu", "cuda"
     threads: int
@@ -33,7 +33,7 @@ class Job:
     batch: int
     weights: Weights
     speed: SpeedProtocol
-    artifacts: Path  # made by the worker, moved into place by the driver
+    artifacts: Path  # where the worker makes a folder for each cell, and the driver renames it
     cache: Path | None = None  # folder of audits of files, and of features
     auxiliary: Mapping[str, Path] = field(default_factory=dict)  # folders of pictures by field
     save_maps: bool = False
@@ -47,9 +47,28 @@ class Job:
     expected_s: float = 0.0  # seconds of the cell, by earlier rows; 0: nobody knows
     expected_mb: float = 0.0  # host memory that its method takes; 0: nobody knows
 
+    @property
+    def cell(self) -> Cell:
+        """The first; the others differ from it in what is done after prediction alone."""
+        return self.cells[0]
+
+    @property
+    def label(self) -> str:
+        """How messages call it where cells are under several protocols."""
+        return f"{self.cell.label}, {' + '.join(cell.protocol.name for cell in self.cells)}"
+
+    def alone(self, cell: Cell) -> Job:
+        """The job of one of its cells."""
+        return replace(self, cells=(cell,))
+
+    def folder(self, cell: Cell) -> Path:
+        """Where the artifacts of a cell are made."""
+        return self.artifacts / f"{cell.id}.part"
+
     def to_json(self) -> str:
         """One line."""
-        return json.dumps({**asdict(self), "cell": self.cell.to_json()}, default=str)
+        cells = [cell.to_json() for cell in self.cells]
+        return json.dumps({**asdict(self), "cells": cells}, default=str)
 
     @classmethod
     def from_json(cls, text: str) -> Job:
@@ -63,7 +82,7 @@ class Job:
         return cls(
             **{
                 **values,
-                "cell": Cell.from_json(values["cell"]),
+                "cells": tuple(map(Cell.from_json, values["cells"])),
                 "weights": Weights(weights["kind"], **folders),
                 "speed": SpeedProtocol(**values["speed"]),
             }
@@ -74,7 +93,7 @@ class Job:
 class Failure:
     """Why a cell has no row."""
 
-    job: Job
+    job: Job  # of this cell alone
     cause: str  # one line
     log: str  # traceback and output
     seconds: float
@@ -84,7 +103,13 @@ class Failure:
 class Done:
     """A finished cell."""
 
-    job: Job
+    job: Job  # of this cell alone
     row: Row
     environment: Mapping[str, str]
-    seconds: float
+    seconds: float  # its share of the job's
+
+
+def failed(job: Job, cause: str, log: str, seconds: float) -> list[Failure]:
+    """The same failure of each cell of a job."""
+    share = seconds / len(job.cells)
+    return [Failure(job.alone(cell), cause, log, share) for cell in job.cells]

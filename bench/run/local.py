@@ -15,6 +15,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -23,7 +24,7 @@ import psutil
 from bench.rows.row import Row
 from bench.run.executors import ignore
 from bench.run.forkserver import ForkServer, ForkServerError, can_fork
-from bench.run.job import EVENT, Done, Failure, Job
+from bench.run.job import EVENT, Done, Failure, Job, failed
 from bench.run.preflight import check_machine
 from bench.run.slots import crowding, device_slots, threads_of_cells
 
@@ -48,11 +49,11 @@ GRACE_S = 5.0
 
 @dataclass
 class LocalExecutor:
-    """One child process for each cell: its own memory counters, CUDA context and log.
+    """One child process for each training: its own memory counters, CUDA context and log.
 
     Args:
         slots: environment changes of each cell that runs at a time, one dict a slot.
-        timeout: seconds for a cell; 0: none.
+        timeout: seconds for a cell; 0: none. Cells that share a training have them together.
         threads: CPU threads of each cell.
         fork: fork workers from a process that has imported what they need; else, and for a
             single job, each worker imports it anew.
@@ -119,12 +120,12 @@ class LocalExecutor:
             self.kill()
             self.close()
 
-    def run(self, job: Job, slot: Mapping[str, str], on_event: OnEvent) -> Done | Failure:
-        """Run one cell, with the environment changes of its slot."""
+    def run(self, job: Job, slot: Mapping[str, str], on_event: OnEvent) -> list[Done | Failure]:
+        """Run the cells of a job, with the environment changes of their slot."""
         try:
             return self._run(job, slot, on_event)
         except OSError as error:  # no room for its files, no more processes
-            return Failure(job, f"the worker could not be run: {error}", "", 0.0)
+            return [*failed(job, f"the worker could not be run: {error}", "", 0.0)]
 
     def close(self) -> None:
         """End the process that forks workers."""
@@ -155,27 +156,27 @@ class LocalExecutor:
                     job = waiting.get_nowait()
                 except queue.Empty:
                     break
-                outcome = self.run(job, slot, on_event)
-                # A cell that we ended ourselves did not fail.
-                if not (self._stopping and isinstance(outcome, Failure)):
-                    outcomes.put(outcome)
+                for outcome in self.run(job, slot, on_event):
+                    # A cell that we ended ourselves did not fail.
+                    if not (self._stopping and isinstance(outcome, Failure)):
+                        outcomes.put(outcome)
         finally:
             outcomes.put(None)  # whatever happened: the driver must not wait for this slot
 
-    def _run(self, job: Job, slot: Mapping[str, str], on_event: OnEvent) -> Done | Failure:
+    def _run(self, job: Job, slot: Mapping[str, str], on_event: OnEvent) -> list[Done | Failure]:
         start = time.monotonic()
         with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as folder:
             result = Path(folder) / "result.json"
             environment = {**os.environ, **slot, **_thread_limits(job.threads)}
             child = self._start(job, result, environment, on_event)
             self._children[child.pid] = child
-            log, timed_out = self._watch(job, child, on_event)
+            limit = self.timeout * len(job.cells)
+            log, timed_out = self._watch(job, child, limit, on_event)
             self._children.pop(child.pid, None)
             seconds = time.monotonic() - start
-            if timed_out:
-                cause = f"no result within {self.timeout:g} s ([run].timeout); it was ended"
-                return Failure(job, cause, log, seconds)
-            return _outcome(job, child.returncode, result, log, seconds)
+            late = f"no result within {limit:g} s ([run].timeout); it was ended"
+            cause = late if timed_out else describe_exit(child.returncode)
+            return _outcomes(job, result, cause, log, seconds)
 
     def _start(
         self, job: Job, result: Path, environment: Mapping[str, str], on_event: OnEvent
@@ -191,7 +192,7 @@ class LocalExecutor:
                 on_event(job, {"warning": f"{error}; each cell starts a process of its own"})
         return _spawn(result, environment)
 
-    def _watch(self, job: Job, child: Worker, on_event: OnEvent) -> tuple[str, bool]:
+    def _watch(self, job: Job, child: Worker, limit: float, on_event: OnEvent) -> tuple[str, bool]:
         """Pass the job on, collect the log and the events until the worker ends."""
         expired = threading.Event()
 
@@ -199,7 +200,7 @@ class LocalExecutor:
             expired.set()
             _end(child)
 
-        timer = threading.Timer(self.timeout, expire) if self.timeout > 0 else None
+        timer = threading.Timer(limit, expire) if limit > 0 else None
         if timer is not None:
             timer.daemon = True
             timer.start()
@@ -264,18 +265,26 @@ def _reap(child: Worker) -> None:
             os.killpg(child.pid, signal.SIGKILL)
 
 
-def _outcome(
-    job: Job, status: int | None, result: Path, log: str, seconds: float
-) -> Done | Failure:
-    if result.exists():
-        try:
-            values = json.loads(result.read_text(encoding="utf-8"))
-        except ValueError as error:
-            return Failure(job, f"the worker's result cannot be read: {error}", log, seconds)
-        if "error" in values:
-            return Failure(job, values["error"], values["traceback"] + "\n" + log, seconds)
-        return Done(job, Row(**values["row"]), values["environment"], seconds)
-    return Failure(job, describe_exit(status), log, seconds)
+def _outcomes(job: Job, result: Path, cause: str, log: str, seconds: float) -> list[Done | Failure]:
+    """Of each cell by its line of the result; why those failed that have none is the cause."""
+    lines = result.read_text("utf-8", "replace").splitlines() if result.exists() else []
+    share = seconds / len(job.cells)
+    return [
+        _outcome(job.alone(cell), line, log, share)
+        if line is not None
+        else Failure(job.alone(cell), cause, log, share)
+        for cell, line in zip_longest(job.cells, lines[: len(job.cells)])
+    ]
+
+
+def _outcome(job: Job, line: str, log: str, seconds: float) -> Done | Failure:
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        return Failure(job, f"the worker's result cannot be read: {error}", log, seconds)
+    if "error" in values:
+        return Failure(job, values["error"], values["traceback"] + "\n" + log, seconds)
+    return Done(job, Row(**values["row"]), values["environment"], seconds)
 
 
 def describe_exit(status: int | None) -> str:

@@ -1,4 +1,4 @@
-"""One cell on a machine of a cluster: in its own folders, after a look at its data and code.
+"""Cells on a machine of a cluster: in its own folders, after a look at its data and code.
 
 What a cell writes comes back as bytes, so that the driver alone writes results and no file system
 need be shared. A machine that has not what the cell was planned with refuses it.
@@ -87,9 +87,9 @@ class Refused:
 
 @dataclass(frozen=True)
 class Ended:
-    """How the cell ended, and the files that it wrote, by relative name."""
+    """How the cells ended, and the files that they wrote, by name below the artifacts."""
 
-    outcome: Done | Failure
+    outcomes: Sequence[Done | Failure]
     files: Mapping[str, bytes]
 
 
@@ -106,7 +106,7 @@ def problem_on_node(jobs: Sequence[Job], home: Home) -> str:
 
 
 def run_on_node(job: Job, timeout: float, home: Home) -> Iterator[Message]:
-    """Run a cell in a process of its own on this machine.
+    """Run the cells of a job in a process of their own on this machine.
 
     Args:
         job: with the driver's paths.
@@ -121,17 +121,18 @@ def run_on_node(job: Job, timeout: float, home: Home) -> Iterator[Message]:
         return
     with tempfile.TemporaryDirectory(prefix="bench-artifacts-") as folder:
         here = replace(here, artifacts=Path(folder, "artifacts"))
-        outcome = yield from _run(here, timeout)
+        outcomes = yield from _run(here, timeout)
         files = {
             file.relative_to(here.artifacts).as_posix(): file.read_bytes()
-            for file in sorted(here.artifacts.rglob("*"))
+            for outcome in outcomes
+            for file in sorted(here.folder(outcome.job.cell).rglob("*"))
             if file.is_file() and isinstance(outcome, Done)
         }
-        yield Ended(replace(outcome, job=job), files)
+        yield Ended([replace(o, job=job.alone(o.job.cell)) for o in outcomes], files)
 
 
 def unpack(files: Mapping[str, bytes], folder: Path) -> None:
-    """Write what a cell wrote elsewhere into a folder of the driver's."""
+    """Write what cells wrote elsewhere into a folder of the driver's."""
     for name, content in files.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -198,15 +199,15 @@ _executor: LocalExecutor | None = None
 """Kept from cell to cell, and with it the process that forks workers."""
 
 
-def _run(job: Job, timeout: float) -> Generator[Event, None, Done | Failure]:
-    """Events while the cell runs; returns its outcome."""
+def _run(job: Job, timeout: float) -> Generator[Event, None, list[Done | Failure]]:
+    """Events while the cells run; returns their outcomes."""
     global _executor
     if _executor is None:
         clear_leftovers()
         _executor = LocalExecutor([{}])
     executor = _executor
     executor.timeout = timeout
-    told: queue.Queue[Event | Done | Failure] = queue.Queue()
+    told: queue.Queue[Event | list[Done | Failure]] = queue.Queue()
 
     def work() -> None:
         told.put(executor.run(job, {}, lambda _, values: told.put(Event(dict(values)))))
@@ -214,7 +215,7 @@ def _run(job: Job, timeout: float) -> Generator[Event, None, Done | Failure]:
     threading.Thread(target=work, daemon=True).start()
     shown = -EVENT_S
     try:
-        while not isinstance(found := told.get(), (Done, Failure)):
+        while isinstance(found := told.get(), Event):
             if "warning" in found.values or time.monotonic() - shown >= EVENT_S:
                 shown = time.monotonic()
                 yield found

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from bench.errors import ConfigError
 from bench.rows.text import counted
 from bench.run.executors import ignore
-from bench.run.job import Done, Failure
+from bench.run.job import failed
 from bench.run.node import (
     Ended,
     Event,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bench.run.executors import OnEvent
-    from bench.run.job import Job
+    from bench.run.job import Done, Failure, Job
     from bench.run.node import Message
     from bench.settings.config import RunSettings, Settings
 
@@ -61,7 +61,7 @@ GONE_S = 300.0
 
 @dataclass
 class _Task:
-    """A cell that Ray has."""
+    """A job that Ray has: a cell, or those that share a training."""
 
     job: Job
     lost: int  # times that it was lost before
@@ -230,7 +230,7 @@ class RayExecutor:
                 ray.cancel(stream)
                 self._tasks.pop(stream)
                 cause = f"no machine of the cluster is left that has {self.needs(task.job).text()}"
-                yield Failure(task.job, cause, "", 0.0)
+                yield from failed(task.job, cause, "", 0.0)
 
     def _is_fit_somewhere(self, task: _Task) -> bool:
         """Whether a machine has room for a cell, and has not refused its like."""
@@ -244,14 +244,14 @@ class RayExecutor:
         unfit = self._refused.get(task.place, {})
         if unfit and not self._is_fit_somewhere(task):
             reason = next(reversed(unfit.values()))
-            yield Failure(task.job, f"no machine is fit: {reason}", "", 0.0)
+            yield from failed(task.job, f"no machine is fit: {reason}", "", 0.0)
             return
         needs = self.needs(task.job)
         options: dict[str, Any] = {
             "num_cpus": needs.cpus,
             "num_gpus": needs.gpus,
             "memory": int(needs.memory_mb * 1e6),
-            "name": task.job.cell.label,
+            "name": task.job.label,
             "max_retries": 0,  # ours, so that they are told
             "num_returns": "streaming",
         }
@@ -277,7 +277,8 @@ class RayExecutor:
         except exceptions.RayTaskError as error:
             self._tasks.pop(stream)
             cause = str(error.cause).partition("\n")[0]
-            yield Failure(task.job, f"{type(error.cause).__name__}: {cause}", str(error), 0.0)
+            name = type(error.cause).__name__
+            yield from failed(task.job, f"{name}: {cause}", str(error), 0.0)
         except exceptions.RayError as error:
             self._tasks.pop(stream)
             yield from self._lose(task, error, waiting, on_event)
@@ -293,7 +294,7 @@ class RayExecutor:
             return
         if task.lost >= RETRIES:
             times = counted(task.lost + 1, "time")
-            yield Failure(task.job, f"lost {times}, the last by {reason}", str(error), 0.0)
+            yield from failed(task.job, f"lost {times}, the last by {reason}", str(error), 0.0)
             return
         text = f"lost by {reason}; runs again, {task.lost + 1} of {RETRIES}"
         on_event(task.job, {"warning": text})
@@ -308,9 +309,8 @@ class RayExecutor:
         elif isinstance(message, Event):
             on_event(task.job, message.values)
         elif isinstance(message, Ended):
-            if isinstance(message.outcome, Done):
-                unpack(message.files, task.job.artifacts)
-            yield message.outcome
+            unpack(message.files, task.job.artifacts)
+            yield from message.outcomes
         else:
             self._avoid(message, task, waiting, on_event)
 

@@ -51,6 +51,16 @@ def predict_in_parts(method: Method, images: ImageSet, batch: int) -> Iterator[P
             yield done
 
 
+def parts_of(whole: Prediction, size: int) -> Iterator[Prediction]:
+    """Predictions that are there, so many at a time."""
+    held = whole.maps if whole.maps is not None else whole.require_scores()
+    for start in range(0, len(held), size):
+        maps, scores = (
+            None if one is None else one[start : start + size] for one in (whole.maps, whole.scores)
+        )
+        yield Prediction(maps, scores)
+
+
 def _raw(method: Method, images: ImageSet, batch: int) -> Iterator[Prediction]:
     """The predictions of each batch on the CPU, before `finish`."""
     for tensor in images.batches(batch):

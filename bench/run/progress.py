@@ -43,7 +43,7 @@ class TimeLeft:
     _taken: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def __post_init__(self, jobs: Sequence[Job]) -> None:
-        self._rest = Counter(job.cell.method for job in jobs)
+        self._rest = Counter(cell.method for job in jobs for cell in job.cells)
 
     def note(self, job: Job, seconds: float) -> None:
         """One cell is over."""
@@ -73,7 +73,9 @@ class RunProgress:
     def __init__(self, jobs: Sequence[Job], slots: int, console: Console) -> None:
         self.console = console
         self.left = TimeLeft(jobs, slots)
-        self.total = len(jobs)
+        self.total = sum(len(job.cells) for job in jobs)
+        protocols = {cell.protocol.name for job in jobs for cell in job.cells}
+        self.has_several = len(protocols) > 1  # then lines name the protocol too
         self.count = 0
         self.bar: Progress | None = None
         self.tasks: dict[str, TaskID] = {}
@@ -105,7 +107,7 @@ class RunProgress:
     def event(self, job: Job, event: Mapping[str, Any]) -> None:
         """A worker said how far it is."""
         if "warning" in event:
-            self._say(f"      {job.cell.label}: {event['warning']}")
+            self._say(f"      {self._name(job)}: {event['warning']}")
             return
         epoch, epochs = event.get("epoch"), event.get("epochs")
         loss = f", loss {event['loss']:.4g}" if "loss" in event else ""
@@ -114,19 +116,18 @@ class RunProgress:
         else:
             note = str(event.get("phase", ""))
         if self.bar is not None:
-            key = job.cell.id
+            key = job.cell.training
             if key not in self.tasks:
-                self.tasks[key] = self.bar.add_task(job.cell.label, total=epochs, note=note)
+                self.tasks[key] = self.bar.add_task(self._name(job), total=epochs, note=note)
             self.bar.update(self.tasks[key], completed=epoch or 0, total=epochs, note=note)
         elif self._is_due(job):
-            self._say(f"      {job.cell.label}: {note}")
+            self._say(f"      {self._name(job)}: {note}")
 
     def outcome(self, outcome: Done | Failure) -> None:
         """A cell is over."""
         self.count += 1
         self.left.note(outcome.job, outcome.seconds)
-        cell = outcome.job.cell
-        head = f"[{self.count}/{self.total}] {cell.label}"
+        head = f"[{self.count}/{self.total}] {self._name(outcome.job)}"
         if isinstance(outcome, Done):
             row = outcome.row
             text = (
@@ -138,7 +139,7 @@ class RunProgress:
             text = f"{head}: FAILED: {outcome.cause}"
         left = self.left.text() if self.count < self.total else ""
         if self.bar is not None:
-            task = self.tasks.pop(cell.id, None)
+            task = self.tasks.pop(outcome.job.cell.training, None)
             if task is not None:
                 self.bar.remove_task(task)
             self.bar.update(
@@ -147,6 +148,9 @@ class RunProgress:
         elif left:
             text += f", {left}"
         self._say(text)
+
+    def _name(self, job: Job) -> str:
+        return job.label if self.has_several else job.cell.label
 
     def _say(self, text: str) -> None:
         """A line: above the bar, or as it is where there is none, a tenth of the work."""

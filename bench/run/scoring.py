@@ -14,16 +14,16 @@ from bench.evaluate.result import VERSION
 from bench.files.tensors import ImageSet, MaskSet, fit_maps
 from bench.rows.row import COLUMNS, DEGENERATE, NOT_FINITE, map_kind, stored
 from bench.rows.row_values import SPOOLED
-from bench.run.predicting import predict, predict_in_parts
+from bench.run.predicting import parts_of, predict, predict_in_parts
 from bench.run.spool import MapSpool
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from bench.api import Method, Sample
+    from bench.api import Method, Prediction, Sample
     from bench.plan.cells import Cell
     from bench.settings.protocol import Protocol
 
@@ -141,9 +141,20 @@ class CellTest:
         return [shape or self.images.image_size for shape in self.masks.masks.shapes]
 
 
-def score(method: Method, test: CellTest, protocol: Protocol, batch: int, epoch: int) -> Scored:
-    """Predict the whole test set and evaluate it under the protocol."""
-    scores, maps, kind = _predicted(method, test, protocol, batch)
+def score(
+    method: Method,
+    test: CellTest,
+    protocol: Protocol,
+    batch: int,
+    epoch: int,
+    whole: Prediction | None = None,
+) -> Scored:
+    """Predict the whole test set and evaluate it under the protocol.
+
+    Args:
+        whole: the predictions, where they are there.
+    """
+    scores, maps, kind = _placed(_parts(method, test, batch, whole), test, protocol)
     names, published = test.names, protocol.published
     if maps is None:
         found = evaluate(None, None, test.labels, scores.numpy(), names=names, published=published)
@@ -164,14 +175,22 @@ def score(method: Method, test: CellTest, protocol: Protocol, batch: int, epoch:
     return Scored(epoch, found, scores, maps, kind)
 
 
-def _predicted(
-    method: Method, test: CellTest, protocol: Protocol, batch: int
+def _parts(
+    method: Method, test: CellTest, batch: int, whole: Prediction | None
+) -> Iterator[Prediction]:
+    """Predictions of the test set: part by part where its maps are beyond the budget."""
+    is_in_parts = test.is_large and not method.is_transductive
+    if whole is None:
+        if is_in_parts:
+            return predict_in_parts(method, test.images, batch)
+        return iter([predict(method, test.images, batch)])
+    return parts_of(whole, batch) if is_in_parts else iter([whole])
+
+
+def _placed(
+    parts: Iterator[Prediction], test: CellTest, protocol: Protocol
 ) -> tuple[Tensor, Maps | None, str]:
     """Image scores; maps at the sizes of their masks, in memory or in a file; and their kind."""
-    if test.is_large and not method.is_transductive:
-        parts = predict_in_parts(method, test.images, batch)
-    else:
-        parts = iter([predict(method, test.images, batch)])
     maps: Maps | None = None
     scores: list[Tensor] = []
     kinds: set[str] = set()

@@ -1,4 +1,6 @@
-"""`python -m bench.run.worker RESULT`: reads a job from standard input, writes its row as JSON.
+"""`python -m bench.run.worker RESULT`: reads a job from standard input, writes its rows as JSON.
+
+Each cell of the job becomes a line of RESULT once it is finished, in the order of the cells.
 
 The worker ends when its standard input closes, that is, when its driver is gone: no orphan stays.
 """
@@ -6,55 +8,64 @@ The worker ends when its standard input closes, that is, when its driver is gone
 from __future__ import annotations
 
 import json
-import math
 import os
 import signal
 import sys
 import threading
 import traceback
-from dataclasses import asdict, fields
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from bench.disk import replace_file
-from bench.errors import BenchError, MethodError
+from bench.errors import BenchError
 from bench.run.job import EVENT, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from bench.rows.row import Row
+    from bench.plan.cells import Cell
+    from bench.run.cell import Trained
+
+Found = TypeVar("Found")
 
 
 def run(result: str) -> int:
-    """Run the job that standard input names; 0 whether it gave a row or a recorded error.
+    """Run the job that standard input names; 0 whether cells gave rows or recorded errors.
 
     Args:
-        result: the file that the row, or the error, is written to.
+        result: the file that rows and errors are written to.
     """
     job = Job.from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    outcome: dict[str, Any]
-    try:
-        from bench.run.cell import run_cell
-
-        row, environment = run_cell(job, _emit)
-        _refuse_not_finite(row)
-        outcome = {"row": asdict(row), "environment": dict(environment)}
-    except BenchError as error:
-        outcome = _failure(str(error))
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything: recorded
-        text = str(error).partition("\n")[0]
-        outcome = _failure(f"{type(error).__name__}: {text}" if text else type(error).__name__)
-    replace_file(Path(result), json.dumps(outcome).encode())
+    trained = _attempt(partial(_train, job))
+    for cell in job.cells:
+        found = trained if isinstance(trained, dict) else _attempt(partial(_row, trained, cell))
+        with Path(result).open("a", encoding="ascii") as stream:
+            stream.write(json.dumps(found) + "\n")
     return 0
 
 
-def _refuse_not_finite(row: Row) -> None:
-    values = {f.name: getattr(row, f.name) for f in fields(row)}
-    bad = [k for k, v in values.items() if isinstance(v, float) and not math.isfinite(v)]
-    if bad:
-        raise MethodError(f"{', '.join(f'{name} is {values[name]}' for name in bad)}; not a result")
+def _train(job: Job) -> Trained:
+    from bench.run.cell import train
+
+    return train(job, _emit)
+
+
+def _row(trained: Trained, cell: Cell) -> dict[str, Any]:
+    row, environment = trained.row(cell)
+    return {"row": asdict(row), "environment": dict(environment)}
+
+
+def _attempt(work: Callable[[], Found]) -> Found | dict[str, Any]:
+    """What it gives, or the error that it ends with."""
+    try:
+        return work()
+    except BenchError as error:
+        return _failure(str(error))
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything: recorded
+        text = str(error).partition("\n")[0]
+        return _failure(f"{type(error).__name__}: {text}" if text else type(error).__name__)
 
 
 def _failure(cause: str) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from bench.settings.tables import Positive, checked, types_of
@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 Epoch = Literal["last", "oracle", "oracle-per-metric"]
 Resample = Literal["nearest", "bilinear", "covered", "enclosed", "gaussian", "touched"]
 ImageResample = Literal["nearest", "bilinear", "bicubic", "lanczos", "opencv"]
+
+READING = {"is_reading": True}
+"""Of a field that is asked after prediction alone: cells that differ in it share a training."""
 
 
 @dataclass(frozen=True)
@@ -46,11 +49,11 @@ class Protocol:
     resize: Positive | tuple[Positive, Positive] | Literal["method"] = (256, 256)
     resample: ImageResample = "bilinear"
     crop: Positive | None = None
-    mask_size: Literal["input", "native"] | Positive = "input"
-    mask_resample: Resample = "nearest"
-    image_score: Literal["method", "max"] = "method"
+    mask_size: Literal["input", "native"] | Positive = field(default="input", metadata=READING)
+    mask_resample: Resample = field(default="nearest", metadata=READING)
+    image_score: Literal["method", "max"] = field(default="method", metadata=READING)
     epoch: Epoch = "last"
-    published: tuple[str, ...] = ()
+    published: tuple[str, ...] = field(default=(), metadata=READING)
 
     def identity(self) -> dict[str, Any]:
         """Every field but the name, as JSON values."""
@@ -62,6 +65,11 @@ class Protocol:
     def defaults(cls) -> dict[str, Any]:
         """The default of every field but the name, as JSON values."""
         return cls("").identity()
+
+    def for_training(self) -> Protocol:
+        """What a training depends on: fields that are asked after prediction at their defaults."""
+        read: dict[str, Any] = {f.name: f.default for f in fields(self) if f.metadata == READING}
+        return replace(self, **read)
 
     @property
     def is_oracle(self) -> bool:

@@ -131,6 +131,39 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(project: Path, bench: Benc
     assert not (project / "results").exists()
 
 
+PROTOCOLS = """
+[protocols.native]
+resize = [32, 32]
+mask_size = "native"
+[protocols.twin]
+resize = [32, 32]
+"""
+
+
+def test_protocols_that_agree_until_prediction_are_trained_for_once(
+    project: Path, bench: Bench
+) -> None:
+    with (project / "bench.toml").open("a", encoding="utf-8") as stream:
+        stream.write(PROTOCOLS)
+    options = ("run", "-m", "mean,raises", *QUICK, "-c", "left", "--protocol", "small,native")
+    assert "4 cells, 4 to run in 2 trainings" in bench(*options, "--dry-run").stdout
+    done = bench(*options)
+    assert done.returncode == 1
+    assert "mean tiny/left seed 0, small + native: reading" in done.stdout
+    for name in ("small", "native"):
+        assert f"raises tiny/left seed 0, {name}: ZeroDivisionError: on purpose" in done.stdout
+        assert f"mean tiny/left seed 0, {name}: image AUROC 100.0" in done.stdout
+    small, native = sorted(
+        ResultStore(project / "results").rows(), key=lambda row: row.protocol, reverse=True
+    )
+    assert (small.trained_with, native.trained_with) == ("", small.cell)
+    assert native.fit_s == small.fit_s
+    assert "2 of 4 cells have a row already" in bench(*options).stdout
+    refused = bench("run", "-m", "mean", *QUICK, "--protocol", "small,twin")
+    assert refused.returncode == 2
+    assert "small and twin make the same choices; name one" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

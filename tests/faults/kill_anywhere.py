@@ -81,8 +81,8 @@ def outcome(results: Path, number: int, step: int) -> tuple[Job, Row]:
         pretrained="random",
         data="feed",
     )
-    part = results / "artifacts" / f"{cell.id}.part"
-    job = Job(cell, results, "cpu", 1, 0, 8, Weights("random"), SpeedProtocol(), part)
+    weights, speed = Weights("random"), SpeedProtocol()
+    job = Job((cell,), results, "cpu", 1, 0, 8, weights, speed, results / "artifacts")
     row = Row(
         cell=cell.id,
         method=cell.method,
@@ -116,8 +116,9 @@ def write_for_ever(results: Path, start: int, said: int) -> None:
             if step % 7 == 0:
                 _keep(settings, store, Failure(job, "on purpose", "log", 0.1))
                 continue
-            job.artifacts.mkdir(parents=True, exist_ok=True)
-            (job.artifacts / "history.json").write_text("[]", encoding="utf-8")
+            folder = job.folder(job.cell)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "history.json").write_text("[]", encoding="utf-8")
             _keep(settings, store, Done(job, row, {"step": str(step)}, 0.1))
             os.write(said, f"{row.cell} {step}\n".encode())
 

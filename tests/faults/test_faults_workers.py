@@ -39,9 +39,9 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals"
 STAND_IN = """
 import json, os, resource, signal, subprocess, sys, time
 job = json.loads(sys.stdin.readline())
-told = job["cell"]["params"]["told"]
+told = job["cells"][0]["params"]["told"]
 identity = dict(cell="0" * 12, method="m", method_version=1, dataset="d", dataset_version=1,
-    category="c", seed=job["cell"]["seed"], protocol="p", pretrained="none", data="f", code="b")
+    category="c", seed=job["cells"][0]["seed"], protocol="p", pretrained="none", data="f", code="b")
 def finish():
     with open(sys.argv[1], "w") as stream:
         json.dump({"row": identity, "environment": {}}, stream)
@@ -49,9 +49,14 @@ exec(told)
 """
 
 
-def job(told: str, seed: int = 0) -> Job:
-    cell = Cell("m", 1, {"told": told}, "d", 1, {}, "c", seed, Protocol("p"), "none", "f")
-    return Job(cell, Path("data"), "cpu", 1, 0, 8, Weights("random"), SpeedProtocol(), Path("out"))
+PROTOCOLS = Protocol("p"), Protocol("q", mask_size="native")
+
+
+def job(told: str, seed: int = 0, protocols: Sequence[Protocol] = PROTOCOLS[:1]) -> Job:
+    params = {"told": told}
+    cells = [Cell("m", 1, params, "d", 1, {}, "c", seed, p, "none", "f") for p in protocols]
+    weights, speed = Weights("random"), SpeedProtocol()
+    return Job(tuple(cells), Path("data"), "cpu", 1, 0, 8, weights, speed, Path("out"))
 
 
 @pytest.fixture
@@ -71,12 +76,13 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Any:
         )
 
     def outcomes(
-        orders: Sequence[str], slots: int = 2, on_event: OnEvent = ignore, **options: Any
+        orders: Sequence[str | Job], slots: int = 2, on_event: OnEvent = ignore, **options: Any
     ) -> list[Done | Failure]:
+        jobs = [told if isinstance(told, Job) else job(told, n) for n, told in enumerate(orders)]
         monkeypatch.setattr(bench.run.local, "_spawn", spawn)
         executor = LocalExecutor([{}] * slots, **{"fork": False, **options})
-        found = list(executor.map([job(told, n) for n, told in enumerate(orders)], on_event))
-        assert len(found) == len(orders)
+        found = list(executor.map(jobs, on_event))
+        assert len(found) == sum(len(one.cells) for one in jobs)
         return sorted(found, key=lambda o: o.job.cell.seed)
 
     return outcomes
@@ -100,6 +106,26 @@ def test_each_way_to_die_is_a_failure_with_its_cause_and_the_others_go_on(run: A
         assert isinstance(failure, Failure)
         assert text in failure.cause
     assert failures[0].log == "some output\n"
+
+
+def test_a_worker_that_dies_leaves_the_rows_of_its_cells_that_were_finished(
+    run: Any,
+) -> None:
+    told = "finish(); os.kill(os.getpid(), signal.SIGKILL)"
+    done, failure = run([job(told, protocols=PROTOCOLS)])
+    assert isinstance(done, Done)
+    assert isinstance(failure, Failure)
+    assert "ended by SIGKILL" in failure.cause
+    assert [one.job.cells for one in (done, failure)] == [
+        (cell,) for cell in job(told, protocols=PROTOCOLS).cells
+    ]
+
+
+def test_cells_that_share_a_training_have_the_time_of_all(run: Any) -> None:
+    found = run([job("time.sleep(600)", protocols=PROTOCOLS)], timeout=0.25)
+    assert [one.cause for one in found] == [
+        "no result within 0.5 s ([run].timeout); it was ended"
+    ] * 2
 
 
 def test_a_worker_that_ignores_the_request_to_end_is_killed(
@@ -341,17 +367,17 @@ def test_ctrl_c_once_finishes_the_cell_that_runs_and_starts_no_other(project: Pa
     assert not (project / "results" / ".lock").exists()
 
 
-def test_a_result_that_is_not_finite_is_refused_by_the_worker() -> None:
+def test_a_result_that_is_not_finite_is_refused() -> None:
     from bench.errors import MethodError
     from bench.rows.row import Row
-    from bench.run.worker import _refuse_not_finite
+    from bench.run.cell import refuse_not_finite
 
     identity: dict[str, Any] = json.loads(
         '{"cell": "0", "method": "m", "method_version": 1, "dataset": "d", "dataset_version": 1, '
         '"category": "c", "seed": 0, "protocol": "p", "pretrained": "none", "data": "f", '
         '"code": "b"}'
     )
-    _refuse_not_finite(Row(**identity, fps=1.0))
+    refuse_not_finite(Row(**identity, fps=1.0))
     for value in (float("nan"), float("inf")):
         with pytest.raises(MethodError, match=f"fps is {value}; not a result"):
-            _refuse_not_finite(Row(**identity, fps=value))
+            refuse_not_finite(Row(**identity, fps=value))

@@ -9,7 +9,7 @@ import pytest
 
 from bench.errors import ConfigError
 from bench.plan import discovery
-from bench.plan.cells import Cell, resolve_params, split_overrides, uses_backbone
+from bench.plan.cells import Cell, resolve_params, split_overrides, trainings, uses_backbone
 from bench.plan.identity import canonical
 from bench.settings.config import Settings
 from bench.settings.protocol import Protocol
@@ -64,6 +64,46 @@ def test_renaming_a_protocol_changes_no_cell_and_editing_it_does() -> None:
 )
 def test_every_part_of_the_identity_makes_another_cell(change: dict[str, Any]) -> None:
     assert cell(**change).id != cell().id
+
+
+READ: dict[str, Any] = {
+    "mask_size": "native",
+    "mask_resample": "covered",
+    "image_score": "max",
+    "published": ("aupro_cflow",),
+}
+TRAINED: dict[str, Any] = {
+    "resize": 300,
+    "resample": "lanczos",
+    "crop": 224,
+    "epoch": "oracle",
+}
+
+
+def test_cells_that_differ_after_prediction_alone_share_a_training() -> None:
+    assert {*READ, *TRAINED} == {*Protocol.defaults()}
+    for name, value in READ.items():
+        other = cell(protocol=Protocol("other", **{name: value}))
+        assert (other.training, other.id != cell().id) == (cell().training, True), name
+    assert cell(seed=1).training != cell().training
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_another_image_or_epoch_is_another_training(name: str) -> None:
+    assert cell(protocol=Protocol("other", **{name: TRAINED[name]})).training != cell().training
+
+
+def test_an_oracle_trains_alone_since_it_looks_at_the_test_images_meanwhile() -> None:
+    oracles = [
+        cell(protocol=Protocol("o", epoch="oracle", image_score=s)) for s in ("max", "method")
+    ]
+    assert len(trainings([cell(), *oracles])) == 3
+
+
+def test_cells_of_one_training_come_together_in_the_order_of_the_plan() -> None:
+    first, second = cell(), cell(protocol=Protocol("native", mask_size="native"))
+    other = cell(seed=1)
+    assert trainings([first, other, second]) == [(first, second), (other,)]
 
 
 def test_options_of_the_data_set_count_only_by_the_data_that_they_make() -> None:

@@ -72,7 +72,7 @@ def plan_one(protocol: Protocol = STANDARD, **overrides: Any) -> Cell:
         [method],
         [category],
         [0],
-        protocol,
+        [protocol],
         "random",
         Settings(project=method.path.parent),
         split_overrides(overrides, [method, dataset]),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench.errors import ConfigError
@@ -30,6 +32,15 @@ def test_a_cell_stays_in_its_shard_when_the_plan_grows() -> None:
     before = [cell.id for cell in cells(50) if shard.has(cell)]
     after = [cell.id for cell in cells(500) if shard.has(cell)]
     assert after[: len(before)] == before
+
+
+def test_cells_that_share_a_training_are_in_one_shard() -> None:
+    native = Protocol("native", mask_size="native")
+    for cell in cells(50):
+        other = replace(cell, protocol=native)
+        assert [Shard(i, 16).has(cell) for i in range(1, 17)] == [
+            Shard(i, 16).has(other) for i in range(1, 17)
+        ]
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "0/0"])

@@ -40,7 +40,7 @@ def job(method: str = "padim", seed: int = 0, **changes: Any) -> Job:
         data="feed",
     )
     values: dict[str, Any] = {
-        "cell": cell,
+        "cells": (cell,),
         "root": Path("data"),
         "device": "cpu",
         "threads": 1,

@@ -39,7 +39,7 @@ CELL = Cell(
 
 def job(tmp_path: Path, **changes: Any) -> Job:
     values: dict[str, Any] = {
-        "cell": CELL,
+        "cells": (CELL,),
         "root": tmp_path,
         "device": "cpu",
         "threads": 1,
@@ -72,7 +72,7 @@ def test_a_weights_file_of_another_network_is_refused_once(tmp_path: Path) -> No
     given = Weights("file", file)
     cell = replace(CELL, pretrained="file:0123456789ab")
     with pytest.raises(ConfigError, match=r"other\.pth: not weights of resnet18"):
-        check_machine([job(tmp_path, cell=cell, weights=given)] * 3)
+        check_machine([job(tmp_path, cells=(cell,), weights=given)] * 3)
 
 
 def test_the_check_itself_imports_no_torch() -> None:

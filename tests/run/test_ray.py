@@ -34,6 +34,9 @@ device = 'cpu'
 threads = 1
 [protocols.small]
 resize = [32, 32]
+[protocols.native]
+resize = [32, 32]
+mask_size = 'native'
 [speed.one]
 warmup_steps_cpu = 1
 min_steps_cpu = 1
@@ -161,6 +164,21 @@ def test_a_node_killed_in_mid_run_loses_and_doubles_nothing(project: Path, clust
         check=False,
     )
     assert checked.returncode == 0, checked.stdout
+
+
+def test_cells_that_share_a_training_are_one_task_with_a_row_each(
+    project: Path, cluster: Any
+) -> None:
+    cells = ("-m", "quick", "-c", "weave", "--protocol", "small,native")
+    finish(start(project, *cells, "--results", "once-local"))
+    output = finish(start(project, *cells, *on(cluster), "--results", "once-ray"))
+    assert "seed 0, small + native: " in output
+    found, expected = (rows_in(project / name) for name in ("once-ray", "once-local"))
+    assert_same(found, expected)
+    assert [row.trained_with for row in found] == [row.trained_with for row in expected]
+    assert {row.protocol for row in found} == {"small", "native"}
+    for row in found:
+        assert (project / "once-ray" / "artifacts" / row.cell / "scores.npz").is_file()
 
 
 def test_a_cell_that_fails_or_takes_too_long_is_recorded_and_not_run_again(
