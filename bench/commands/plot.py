@@ -61,10 +61,11 @@ def complexity(
     format: Format = "png",
     results: Results = None,
 ) -> None:
-    """Table of costs; score against speed; memory against input size; figures of papers' tables.
+    """Table of costs; score against cost; memory against input size; figures of papers' tables.
 
-    Devices and speed protocols are never mixed: one table and one figure for each. Figures of this
-    command that the folder holds in the same format are replaced or removed.
+    Devices and speed protocols are never mixed: one table and one figure for each; operations are
+    counted, so that all methods stand in one figure. Figures of this command that the folder holds
+    in the same format are replaced or removed.
     """
     settings = load_settings()
     known = [*SCORES, *published_metrics(settings.protocols)]
@@ -79,9 +80,15 @@ def complexity(
     rows = selection.rows(folder, settings)
     if not any(row.speed for row in rows):
         raise StoreError(f"{folder} holds no row with timings to plot; run: {wanted}")
-    from bench.report.cost.complexity import complexity_table, cost_groups
+    from bench.report.cost.complexity import complexity_table, cost_groups, counted_groups
     from bench.report.cost.memory import RUN_SIZES
-    from bench.report.cost.plots import along, memory_against_size, score_against_speed
+    from bench.report.cost.plots import (
+        OPERATIONS,
+        SPEED,
+        along,
+        memory_against_size,
+        score_against,
+    )
     from bench.report.cost.series import measured, printed
 
     found = cost_groups(rows)
@@ -93,8 +100,12 @@ def complexity(
     figures = {}
     for group, name in zip(found, _names(found), strict=True):
         score = scores[group.title]
-        if score and (figure := score_against_speed(group, score)):
+        if score and (figure := score_against(SPEED, group, score)):
             figures[f"score_against_speed-{name}"] = figure
+    counted = [group for group in counted_groups(rows) if group.first.protocol not in skipped]
+    for group, name in zip(counted, _names(counted, machines=False), strict=True):
+        if figure := score_against(OPERATIONS, group, metric):
+            figures[f"score_against_operations-{name}"] = figure
     if figure := memory_against_size(rows):
         figures["memory_against_size"] = figure
     else:
@@ -103,7 +114,7 @@ def complexity(
             f"run: {RUN_SIZES.format(results=where)}"
         )
     published = load_published()
-    patterns = ["score_against_speed*", "memory_against_size"]
+    patterns = ["score_against_speed*", "score_against_operations*", "memory_against_size"]
     for spec, of_table in tables_with_figures(settings, published):
         found_rows = list(measured(spec, of_table, rows))
         curves = [*printed(spec, of_table, published), *found_rows]

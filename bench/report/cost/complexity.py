@@ -83,11 +83,21 @@ def cost_groups(rows: Sequence[Row]) -> list[Group]:
     return groups([row for row in rows if row.speed], TIMED_ALIKE)
 
 
-def costs(group: Group, metric: str | None) -> Costs:
-    """One line for each method of a group, with its mean score if a metric is given."""
+def counted_groups(rows: Sequence[Row]) -> list[Group]:
+    """Rows with operations, which no machine changes, apart by data set and protocol."""
+    return groups([row for row in rows if row.gflops])
+
+
+def costs(group: Group, metric: str | None, shown: Sequence[tuple[str, str]] = COLUMNS) -> Costs:
+    """One line for each method of a group, with its mean score if a metric is given.
+
+    Args:
+        shown: the columns, with their headings, whose marks a label bears.
+    """
     coverage = cover(group.variants, lambda row: 1.0)
     columns = split_by_reader(COLUMNS, [r for rows in group.variants.values() for r in rows])
-    lines = [_cost(group, coverage, columns, name, metric) for name in group.variants]
+    labels = {name: marked(group, name, *_names(shown)) for name in group.variants}
+    lines = [_cost(group, coverage, columns, name, label, metric) for name, label in labels.items()]
     return Costs(group, coverage, tuple(columns), tuple(lines))
 
 
@@ -96,10 +106,14 @@ def _names(columns: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _cost(
-    group: Group, coverage: Coverage, columns: Sequence[CostColumn], name: str, metric: str | None
+    group: Group,
+    coverage: Coverage,
+    columns: Sequence[CostColumn],
+    name: str,
+    label: str,
+    metric: str | None,
 ) -> Cost:
     rows = coverage.shared_rows(name) if name in coverage.compared else []
-    label = marked(group, name, *_names(COLUMNS))
     told = group.settings.get(name, "")
     method = group.variants[name][0].method
     short = f"{method}{label[len(name) :]}, {told}"

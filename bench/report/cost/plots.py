@@ -1,8 +1,9 @@
-"""Figures of cost: score against speed, memory against input size, those of papers' tables."""
+"""Figures of cost: score against cost, memory against input size, those of papers' tables."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.report.choice import quantities as q
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from bench.report.choice.groups import Group
-    from bench.report.cost.complexity import Cost
     from bench.report.cost.memory import MemoryPlot
     from bench.report.cost.series import Series
     from bench.report.paper.table_spec import FigureSpec
@@ -26,36 +26,55 @@ if TYPE_CHECKING:
 
 _LARGEST = 900  # area of the largest marker, in square points
 _SMALLEST = 30
-_PLOTTED = (("FPS b1", "fps_b1"), ("state MB", "state_mb"))
 _LINE = 0.2  # inches of a line of text
 _SMALL = 0.13  # of a line of small print
 _COLUMN = 42  # characters of a legend's label where two fit beside each other
 
 
-def score_against_speed(group: Group, metric: str) -> Figure | None:
-    """Mean score against images per second at batch 1, area by state size; None without data."""
-    found = costs(group, metric)
-    shown = [c for c in found.lines if c.score is not None and c.costs["FPS b1"]]
+@dataclass(frozen=True)
+class Against:
+    """A cost that a score is set against.
+
+    Attributes:
+        heading, column: as in the table of costs.
+        label: of the axis.
+    """
+
+    heading: str
+    column: str
+    label: str
+
+
+SPEED = Against("FPS b1", "fps_b1", "images per second at batch 1 (log)")
+OPERATIONS = Against("GFLOPs", "gflops", "GFLOPs of one image (log)")
+
+
+def score_against(cost: Against, group: Group, metric: str) -> Figure | None:
+    """Mean score against a cost, area by state size; None without data."""
+    columns = ((cost.heading, cost.column), ("state MB", "state_mb"))
+    found = costs(group, metric, columns)
+    shown = [c for c in found.lines if c.score is not None and c.costs[cost.heading]]
     if not shown:
         return None
     labels = [f"{c.legend}, {q.show('state_mb', c.costs['state MB']) or '?'} MB" for c in shown]
     numbered = {
         name: group.settings[name]
-        for name, cost in zip(group.variants, found.lines, strict=True)
-        if name in group.settings and cost.legend == cost.label
+        for name, line in zip(group.variants, found.lines, strict=True)
+        if name in group.settings and line.legend == line.label
     }
     settings = settings_notes(group.variants, numbered)
-    title = wrapped([group.place, group.machine, *found.notes(_PLOTTED), *settings], 7.2)
-    columns = 2 if max(map(len, labels)) <= _COLUMN else 1
-    extra = _LINE * (-(-len(shown) // columns) + title.count("\n") + 3)
+    lines = [group.place, group.machine, *found.notes(columns), *settings]
+    title = wrapped(filter(None, lines), 7.2)
+    beside = 2 if max(map(len, labels)) <= _COLUMN else 1
+    extra = _LINE * (-(-len(shown) // beside) + title.count("\n") + 3)
     figure, (axis,) = new_figure(1, 1, 7.2, 4.0 + extra)
     largest = max(c.costs["state MB"] or 0 for c in shown) or 1
-    for index, (cost, label) in enumerate(zip(shown, labels, strict=True)):
+    for index, (line, label) in enumerate(zip(shown, labels, strict=True)):
         colour, marker = style(index)
-        area = max(_SMALLEST, _LARGEST * (cost.costs["state MB"] or 0) / largest)
+        area = max(_SMALLEST, _LARGEST * (line.costs["state MB"] or 0) / largest)
         axis.scatter(
-            [cost.costs["FPS b1"]],
-            [100 * (cost.score or 0)],
+            [line.costs[cost.heading]],
+            [100 * (line.score or 0)],
             s=area,
             c=colour,
             marker=marker,
@@ -65,12 +84,12 @@ def score_against_speed(group: Group, metric: str) -> Figure | None:
             clip_on=False,
             zorder=3,
         )
-    _room(axis, shown)
-    axis.set_xlabel("images per second at batch 1 (log)")
+    _room(axis, [c.costs[cost.heading] or 1 for c in shown], [100 * (c.score or 0) for c in shown])
+    axis.set_xlabel(cost.label)
     shared = of_categories(found.coverage.shared)
     axis.set_ylabel(f"{q.label(metric)} (%), mean over {shared}")
     axis.grid(True, which="both", alpha=0.25)
-    _legend(figure, columns, "area: state size")
+    _legend(figure, beside, "area: state size")
     figure.suptitle(title, fontsize=9)
     return figure
 
@@ -97,12 +116,10 @@ def _legend(figure: Figure, columns: int, title: str | None = None) -> None:
             shown.set_sizes([60])
 
 
-def _room(axis: Any, shown: Sequence[Cost]) -> None:
-    """Limits with space for the largest marker, and enough ticks to read a speed."""
-    speeds = [c.costs["FPS b1"] or 1 for c in shown]
+def _room(axis: Any, costs: Sequence[float], scores: Sequence[float]) -> None:
+    """Limits with space for the largest marker, and enough ticks to read a cost."""
     axis.set_xscale("log")
-    axis.set_xlim(min(speeds) / 1.8, max(speeds) * 1.8)
-    scores = [100 * (c.score or 0) for c in shown]
+    axis.set_xlim(min(costs) / 1.8, max(costs) * 1.8)
     margin = max(2.0, 0.2 * (max(scores) - min(scores)))
     axis.set_ylim(max(0.0, min(scores) - margin), min(100.0, max(scores) + margin))
     plain_ticks(axis.xaxis)

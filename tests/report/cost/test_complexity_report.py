@@ -10,7 +10,7 @@ import pytest
 
 from bench.report.choice import quantities as q
 from bench.report.cost.complexity import cost_groups, costs, input_side
-from bench.report.cost.plots import score_against_speed
+from bench.report.cost.plots import SPEED, score_against
 from bench.rows.row import columns
 from tests.report.shown import complexity, timed
 
@@ -153,7 +153,7 @@ def test_methods_that_share_no_category_have_no_numbers_and_no_point(make_row: M
     assert {(c.score, c.costs["FPS b1"]) for c in costs(group, "image_auroc").lines} == {
         (None, None)
     }
-    assert score_against_speed(group, "image_auroc") is None
+    assert score_against(SPEED, group, "image_auroc") is None
 
 
 def test_without_a_metric_the_table_has_no_scores(make_row: MakeRow) -> None:

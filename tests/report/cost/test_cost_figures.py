@@ -6,15 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from bench.errors import ConfigError
 from bench.report.choice.groups import groups
 from bench.report.compare.compare import tabulate_metric
 from bench.report.compare.diagram import critical_difference
-from bench.report.cost.complexity import cost_groups
+from bench.report.cost.complexity import cost_groups, counted_groups
 from bench.report.cost.memory import memory_plots
-from bench.report.cost.plots import along, memory_against_size, score_against_speed
+from bench.report.cost.plots import (
+    OPERATIONS,
+    SPEED,
+    along,
+    memory_against_size,
+    score_against,
+)
 from bench.report.cost.series import measured, printed
 from bench.report.paper.table_files import tables_with_figures
 from bench.report.pictures.figures import COLOURS, check_suffix, style, wrapped
@@ -69,7 +76,7 @@ def test_a_measured_curve_needs_two_values_of_one_setting(drawn: Drawn, make_row
 
 def test_figures_without_data_are_not_drawn(make_row: MakeRow) -> None:
     (group,) = cost_groups([timed(make_row)])
-    assert score_against_speed(group, "image_auroc") is None
+    assert score_against(SPEED, group, "image_auroc") is None
     assert memory_against_size([timed(make_row)]) is None
 
 
@@ -211,7 +218,7 @@ def test_no_text_of_a_figure_is_cut(drawn: Drawn, make_row: MakeRow) -> None:
         for stacks in (2, 4)
     ]
     group = cost_groups(rows)[0]
-    figures = [score_against_speed(group, "image_auroc"), memory_against_size(rows)]
+    figures = [score_against(SPEED, group, "image_auroc"), memory_against_size(rows)]
     spec, paper, found = drawn(rows)
     figures.append(along(spec, [*paper, *found]))
     table = tabulate_metric(groups(rows)[0], "image_auroc")
@@ -223,12 +230,33 @@ def test_no_text_of_a_figure_is_cut(drawn: Drawn, make_row: MakeRow) -> None:
 
 def test_scores_are_drawn_up_to_a_hundred_and_noise_is_marked(make_row: MakeRow) -> None:
     rows = [timed(make_row, image_auroc=1.0, fps_b1=3.0, noisy=True)]
-    figure = score_against_speed(cost_groups(rows)[0], "image_auroc")
+    figure = score_against(SPEED, cost_groups(rows)[0], "image_auroc")
     assert figure is not None
     (axis,) = figure.axes
     assert axis.get_ylim()[1] == 100
     assert axis.get_legend_handles_labels()[1] == ["padim*, ? MB"]
     assert sum(3 / 1.8 <= tick <= 3 * 1.8 for tick in axis.get_xticks()) >= 3
+
+
+def test_methods_of_several_machines_stand_in_one_figure_of_operations(make_row: MakeRow) -> None:
+    rows = [
+        timed(make_row, method=method, device=device, gflops=gflops, image_auroc=0.9, noisy=True)
+        for method, device, gflops in (("padim", "CPU a", 2.0), ("cflow", "CPU b", 8.0))
+    ]
+    assert len(cost_groups(rows)) == 2
+    (group,) = counted_groups(rows)
+    figure = score_against(OPERATIONS, group, "image_auroc")
+    assert figure is not None
+    assert is_whole(figure)
+    (axis,) = figure.axes
+    assert axis.get_xlabel() == "GFLOPs of one image (log)"
+    points = [np.asarray(marks.get_offsets()).tolist() for marks in axis.collections]
+    assert points == [[[2.0, 90.0]], [[8.0, 90.0]]]
+    assert axis.get_legend_handles_labels()[1] == ["padim, ? MB", "cflow, ? MB"]
+
+
+def test_rows_without_operations_are_not_drawn_against_them(make_row: MakeRow) -> None:
+    assert counted_groups([timed(make_row, gflops=None)]) == []
 
 
 @pytest.mark.parametrize("count", [2, 3, 8, 16])
