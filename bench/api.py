@@ -372,6 +372,9 @@ class Method(ABC):
     input_size: int | None = None
     """Side of the square images that the method was published with, for the protocols that ask for
     it; a field, or None."""
+    gpu_share: ClassVar[float] = 1.0
+    """What a cell takes of a GPU at most, memory and computing alike, written as a number. Cells
+    that measure no speed may then share one on a cluster."""
     needs_gradients: ClassVar[bool] = False
     """Whether `predict` differentiates, with respect to its input or a latent: it then runs with
     gradients, outside inference mode. Such a method freezes the parameters of its modules and

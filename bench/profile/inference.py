@@ -58,7 +58,8 @@ def profile(
         precision: of the cell; that of training and scores is that of speed.
 
     Returns:
-        every column that docs/speed.md lists but those of `FitMeter.columns`.
+        every column that docs/speed.md lists but those of `FitMeter.columns`; where nothing is
+        timed, parameters, FLOPs and state.
 
     Raises:
         DataError: no image, or another number of sizes than of images.
@@ -71,6 +72,8 @@ def profile(
     feed = Feed(images, _each(sizes, len(images)), device)
     bench = _Bench(method, feed, speed, device, clock or clock_of(device), memory)
     with switches([*method.modules(), *backbones], speed, precision), prediction_mode(method):
+        if not speed.is_timed:
+            return {"speed": "", **_cost(method, backbones, feed, device)}
         single = bench.single()
         many = bench.throughput(single)
         return {

@@ -287,8 +287,13 @@ def _joined(backbones: Sequence[nn.Module], name: str) -> str:
 def _costs(
     job: Job, method: Method, run: CellRun, meter: FitMeter, test: CellTest
 ) -> dict[str, Any]:
-    """The columns of cost; those of training are empty where the feature cache had a part in it."""
+    """The columns of cost; those of training are empty where the feature cache had a part in it.
+
+    Times are where nothing is to be timed: others may have run on the device meanwhile.
+    """
     training: dict[str, Any] = meter.columns()
+    if not job.speed.is_timed:
+        training |= dict.fromkeys(("fit_s", "fit_cpu_s", "fit_images_per_s"))
     if run.features is not None:
         run.features.close()
         if run.features.in_training:

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from bench.disk import replace_file
-from bench.errors import ConfigError, StoreError
+from bench.errors import ConfigError, PluginError, StoreError
 from bench.plan import discovery
 from bench.plan.cells import trainings
 from bench.plan.identity import differing
@@ -35,10 +35,12 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.plan.cells import Cell
+    from bench.plan.discovery import Plugin
     from bench.plan.request import Planned, Request
     from bench.rows.row import Row
     from bench.run.executors import Executor
     from bench.settings.config import Settings
+    from bench.settings.speed import SpeedProtocol
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,9 @@ def make_jobs(
     run = settings.run
     commit = provenance.commit(settings.project)
     speed = speed_protocol(run.speed, settings.speed)
-    code = {name: discovery.describe("methods", name).code() for name in request.methods}
+    methods = {name: discovery.describe("methods", name) for name in request.methods}
+    code = {name: method.code() for name, method in methods.items()}
+    share = {name: gpu_share(method, speed) for name, method in methods.items()}
     return [
         Job(
             cells=cells,
@@ -159,6 +163,7 @@ def make_jobs(
             map_budget_mb=run.map_budget_mb,
             feature_cache_mb=run.feature_cache_mb,
             allow_leaks=request.allow_leaks,
+            gpu_share=share[cells[0].method],
             command=request.command,
             commit=commit,
             code=code[cells[0].method],
@@ -166,6 +171,18 @@ def make_jobs(
         for part in planned
         for cells in trainings(c for c in part.cells if c.id in wanted)
     ]
+
+
+def gpu_share(method: Plugin, speed: SpeedProtocol) -> float:
+    """What a cell of the method takes of a GPU: all of it where speed is measured.
+
+    Raises:
+        PluginError: the method declares no share.
+    """
+    share = method.constants.get("gpu_share", 1.0)
+    if not isinstance(share, (int, float)) or not 0 < share <= 1:
+        raise PluginError(f"{method.path}: gpu_share = {share!r}; a number above 0 and up to 1")
+    return 1.0 if speed.is_timed else float(share)
 
 
 def execute(

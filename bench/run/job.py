@@ -41,6 +41,7 @@ class Job:
     map_budget_mb: float = math.inf
     feature_cache_mb: float = 0.0  # 0: no features are kept
     allow_leaks: bool = False
+    gpu_share: float = 1.0  # of a GPU, that it takes where a machine can divide one
     command: str = ""
     commit: str = ""
     code: str = ""

@@ -94,6 +94,7 @@ class RayExecutor:
     home: Home
     nodes: Sequence[Node]
     has_joined: bool = True
+    _share: float = 1.0  # of a GPU, that the smallest cell takes
     _tasks: dict[Any, _Task] = field(default_factory=dict)
     _refused: dict[str, dict[str, str]] = field(default_factory=dict)  # place: node id: reason
     _looked: float = field(default_factory=time.monotonic)
@@ -140,17 +141,21 @@ class RayExecutor:
     @property
     def at_a_time(self) -> int:
         """What fits into the cluster."""
-        needs = Needs(self.threads, self.gpus, 0.0)
+        needs = Needs(self.threads, self.gpus * self._share, 0.0)
         return max(1, sum(needs.fit_into(node) for node in self.nodes))
 
     def needs(self, job: Job) -> Needs:
         """What a cell asks for; never more memory than the largest machine has.
 
-        A GPU is a cell's alone: every cell measures speed, and two on one would time each other.
+        A GPU is a cell's alone where it measures speed: two on one would time each other.
         """
         known = WORKER_MB + 1.25 * job.expected_mb if job.expected_mb else UNKNOWN_MB
         most = max((node.memory_mb for node in self.nodes), default=0.0)
-        return Needs(job.threads, self.gpus, min(known, most))
+        return Needs(job.threads, self.gpus * job.gpu_share, min(known, most))
+
+    def plan(self, jobs: Sequence[Job]) -> None:
+        """Count how many run at a time by the smallest share of a GPU."""
+        self._share = min((job.gpu_share for job in jobs), default=1.0)
 
     def check(self, jobs: Sequence[Job]) -> str:
         """Refuse cells that fit nowhere, and weights that a machine lacks.
@@ -160,6 +165,7 @@ class RayExecutor:
         """
         import ray
 
+        self.plan(jobs)
         for needs in {self.needs(job) for job in jobs}:
             if not any(needs.fit_into(node) for node in self.nodes):
                 raise ConfigError(

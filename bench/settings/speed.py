@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+UNTIMED = "none"
+"""Of cells that are scored alone: what they cost in time stays unknown."""
+
+
 @dataclass(frozen=True)
 class Pace:
     """The lower bounds of one stage on one kind of device.
@@ -75,6 +79,11 @@ class SpeedProtocol:
             )
         return Pace(self.warmup_steps_gpu, self.warmup_s_gpu, self.min_steps_gpu, self.min_s_gpu)
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether anything is timed, so that a cell may not share its device."""
+        return self.name != UNTIMED
+
     def label(self) -> str:
         """What the row says: a built-in name, or the name and what differs from `speed-1`."""
         if SPEEDS.get(self.name) == self:
@@ -135,5 +144,6 @@ SPEEDS: dict[str, SpeedProtocol] = {
             max_s=3.0,
             max_batch=8,
         ),
+        SpeedProtocol(UNTIMED),
     )
 }

@@ -104,6 +104,16 @@ def test_failed_cells_are_named_and_kept_and_the_others_go_on(project: Path, ben
     assert "FAILED" in bench("status").stdout
 
 
+def test_a_run_that_times_nothing_has_scores_and_no_times(project: Path, bench: Bench) -> None:
+    done = bench("run", "-m", "mean", *QUICK, "-c", "left", "--speed", "none")
+    assert done.returncode == 0, done.stderr
+    (row,) = ResultStore(project / "results").rows()
+    assert (row.image_auroc, row.speed) == (1.0, "")
+    assert (row.fps, row.latency_p50_ms, row.fit_s, row.fit_cpu_s) == (None,) * 4
+    assert row.gflops is not None
+    assert row.fit_mb is not None
+
+
 def test_a_cell_that_never_ends_is_ended(project: Path, bench: Bench) -> None:
     done = bench("run", "-m", "hangs", *QUICK, "-c", "left", "--timeout", "3")
     assert done.returncode == 1

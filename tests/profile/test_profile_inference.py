@@ -55,7 +55,16 @@ def test_profile_and_fit_meter_fill_every_complexity_column(make_timed: Any) -> 
     fit = FitMeter(CPU)
     fit.memory.close()
     found = set(measured(make_timed())) | set(fit.columns())
-    assert found == set(columns("condition", "cost"))
+    assert found | {"features"} == set(columns("condition", "cost"))  # which is the cell's to say
+
+
+def test_where_nothing_is_timed_sizes_and_operations_are_counted_all_the_same(
+    make_timed: Any,
+) -> None:
+    timed, found = measured(make_timed()), measured(make_timed(), SPEEDS["none"])
+    assert (found.pop("speed"), found["gflops"] is not None) == ("", True)
+    assert not [name for name in found if name.endswith(("_ms", "_mb")) and "state" not in name]
+    assert found == {name: timed[name] for name in found}
 
 
 def test_the_parts_and_the_whole_take_their_known_times(make_timed: Any) -> None:

@@ -21,7 +21,8 @@ def test_speed_1_has_the_published_bounds() -> None:
 
 
 def test_built_in_protocols_are_called_by_their_names() -> None:
-    assert [s.label() for s in SPEEDS.values()] == ["speed-1", "brief"]
+    assert [s.label() for s in SPEEDS.values()] == ["speed-1", "brief", "none"]
+    assert [s.is_timed for s in SPEEDS.values()] == [True, True, False]
 
 
 def test_a_protocol_of_ones_own_names_what_it_changed() -> None:
