@@ -166,7 +166,9 @@ def test_embeddings_and_logits_match_in_both_modes(resnet: Classifier) -> None:
         for mode in ("eval", "train"):
             logits, embedding = resnet.train(mode == "train")(GOLDEN.tensor("net/image"))
             GOLDEN.check(f"net/{mode}_embedding", embedding, relative=1e-5)
-            GOLDEN.check(f"net/{mode}_logits", logits, relative=1e-5)
+            # Normalised by a small batch, which magnifies how kernels of other CPUs round.
+            allowed = 1e-5 if mode == "eval" else 1e-4
+            GOLDEN.check(f"net/{mode}_logits", logits, relative=allowed)
 
 
 @pytest.mark.parametrize("case", GOLDEN.cases("*/input_uint8"))

@@ -67,7 +67,9 @@ def test_each_layer_has_the_published_padded_size_and_values(vgg: nn.Sequential)
     prefix = "extractor/layer_first3channels"
     taps = Taps(vgg, list(GOLDEN.tensors(prefix)), "reflect")
     for name, found in taps(GOLDEN.tensor("extractor/image")).items():
-        GOLDEN.check(f"{prefix}/{name}", found[0, :3], relative=1e-5)
+        # Of the layer's largest value: the file holds three of its channels.
+        allowed = 1e-5 * float(found.abs().max())
+        GOLDEN.check(f"{prefix}/{name}", found[0, :3], absolute=allowed)
 
 
 def test_regional_features_match(vgg: nn.Sequential) -> None:
