@@ -1,14 +1,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -18,9 +14,8 @@ from scipy import stats
 
 from bench.errors import ConfigError, StoreError
 from bench.report.compare.intervals import image_score
-from bench.rows.changes import Environments
 from bench.rows.check import Comparison, check, compare
-from bench.rows.check_output import as_json, as_junit, as_text, speed
+from bench.rows.check_output import as_json, as_text, speed
 from bench.rows.column import ORIGINS
 from bench.rows.drawn_again import two_means
 from bench.rows.store import ResultStore
@@ -33,40 +28,12 @@ from bench.rows.tolerances import (
     one_swap,
 )
 from bench.settings.config import load_settings
-from tests.row_maker import make_row
+from tests.rows.gate import NOWHERE, TOLERANCES, outcome, row
 
 if TYPE_CHECKING:
     from bench.rows.row import Row
 
-TOLERANCES = Tolerances(scores=0.002, relative={"gflops": 0.01})
-NOWHERE = Environments([])
 ROOT = Path(__file__).parents[2]
-
-
-def row(seed: int = 0, /, **changes: Any) -> Row:
-    values: dict[str, Any] = {
-        "cell": f"{seed:012x}",
-        "seed": seed,
-        "pretrained": "random",
-        "weights": "random resnet18",
-        "commit": "abc",
-        "env": "cafe",
-        "device": "CPU x",
-        "image_auroc": 0.75,
-        "pixel_auroc": 0.9,
-        "aupro_30": 0.6,
-        "n_test": 100,
-        "n_anomalous": 50,
-        "params_m": 2.78,
-        "gflops": 10.0,
-        "fps": 50.0,
-        "started": "2026-01-01T00:00:00+00:00",
-    }
-    return make_row(**{**values, **changes})
-
-
-def outcome(old: list[Row], now: list[Row], tolerances: Tolerances = TOLERANCES) -> Comparison:
-    return compare(old, now, tolerances, NOWHERE)
 
 
 def changed_metrics(found: Comparison) -> list[str]:
@@ -364,69 +331,3 @@ def test_the_shipped_tolerances_are_valid() -> None:
     tolerances = Tolerances.from_table(settings.check, "bench.toml")
     assert set(tolerances.relative) == set(RELATIVE)
     assert 0 < tolerances.of("aupro_30", row()) < 0.01
-
-
-def test_json_holds_every_figure_with_its_tolerance() -> None:
-    found = outcome([row(0), row(1)], [row(0, aupro_30=0.7), row(2)])
-    values = json.loads(as_json(found, complete=False))
-    assert (values["exit_code"], values["compared"]) == (1, 1)
-    (cell,) = values["changed"]
-    (aupro,) = [d for d in cell["differences"] if d["metric"] == "aupro_30"]
-    assert aupro["delta"] == pytest.approx(0.1)
-    assert (aupro["passed"], aupro["tolerance"]) == (False, 0.002)
-    assert set(cell["differs"]) == set(ORIGINS)
-    assert [r["seed"] for r in values["missing"]] == [1]
-    assert [r["seed"] for r in values["new"]] == [2]
-
-
-@pytest.mark.parametrize("complete", [False, True])
-def test_junit_counts_changed_missing_and_new(complete: bool) -> None:
-    found = outcome([row(0), row(1)], [row(0, aupro_30=0.7), row(2)])
-    suite = ElementTree.fromstring(as_junit(found, complete))
-    assert suite.attrib["tests"] == "3"
-    assert suite.attrib["failures"] == ("2" if complete else "1")
-    assert suite.attrib["skipped"] == ("1" if complete else "2")
-    assert len(suite.findall("testcase/failure")) == int(suite.attrib["failures"])
-    assert "aupro_30 0.6 -> 0.7" in (suite.find("testcase/failure[@type='changed']").text or "")  # type: ignore[union-attr]
-
-
-def test_junit_fails_where_nothing_was_compared() -> None:
-    suite = ElementTree.fromstring(as_junit(outcome([], []), complete=False))
-    assert suite.attrib["failures"] == "1"
-
-
-@given(st.text())
-def test_junit_is_valid_xml_whatever_a_category_is_called(name: str) -> None:
-    found = outcome([row(category=name)], [row(category=name, aupro_30=0.1, weights=name)])
-    encodable = as_junit(found, complete=False).encode("utf-8")
-    assert ElementTree.fromstring(encodable).attrib["failures"] == "1"
-
-
-def bench(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("BENCH_")}
-    command = [sys.executable, "-m", "bench", "check", *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
-
-
-def test_the_command_ends_with_the_exit_code_and_prints_each_format(tmp_path: Path) -> None:
-    old, now = ResultStore(tmp_path / "old"), ResultStore(tmp_path / "now")
-    old.put(row())
-    now.put(row(aupro_30=0.7))
-    both = ("--baseline", "old", "--results", "now")
-    changed = bench(*both, "--format", "json", "--out", "deep/check.json", cwd=tmp_path)
-    assert changed.returncode == 1, changed.stderr
-    assert "CHANGED padim mtd/tile seed 0" in changed.stdout
-    assert json.loads((tmp_path / "deep" / "check.json").read_text())["exit_code"] == 1
-    assert bench("--baseline", "old", "--results", "old", cwd=tmp_path).returncode == 0
-    nothing = bench("--baseline", "old", "--format", "junit", cwd=tmp_path)
-    assert nothing.returncode == 3
-    assert ElementTree.fromstring(nothing.stdout).attrib["failures"] == "1"
-    for seed in (1, 2):
-        now.put(row(seed))
-    old.put(row(5))
-    others = bench(*both, "--new-seeds", cwd=tmp_path)
-    assert "1 means over other seeds: 0 changed" in others.stdout
-    absent = bench("--baseline", "no", cwd=tmp_path)
-    assert (absent.returncode, len(absent.stderr.splitlines())) == (2, 1)
