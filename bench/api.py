@@ -8,6 +8,7 @@ from pathlib import Path  # noqa: TC003 - dataclass fields of plugins are resolv
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from bench.errors import BenchError, ConfigError, DataError, MethodError, nearest
+from bench.state import load_into, modules_of, state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -78,14 +79,10 @@ class Dataset(ABC):
     data set, with literal defaults, and are set by `[datasets.NAME]` or `--set NAME.key=value`.
     """
 
-    version: ClassVar[int] = 1
-    """Bump when `samples()` changes meaning."""
-    paper: ClassVar[str] = ""
-    """Citation, as one line."""
-    licence: ClassVar[str] = ""
-    """Licence of the images, as one line."""
-    source: ClassVar[str] = ""
-    """Where a user gets the images."""
+    version: ClassVar[int] = 1  # bump it when `samples()` changes meaning
+    paper: ClassVar[str] = ""  # citation, as one line
+    licence: ClassVar[str] = ""  # of the images, as one line
+    source: ClassVar[str] = ""  # where a user gets the images
     caution: ClassVar[str] = ""
     """Why its scores do not compare with published ones, as one sentence without a full stop."""
     shows_people: ClassVar[bool] = False
@@ -127,15 +124,12 @@ class Dataset(ABC):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Anomaly maps of a batch, image scores, or both; higher is more anomalous.
+    """Anomaly maps of a batch, image scores, or both (or a MethodError); higher: more anomalous.
 
     Attributes:
         maps: (B, H, W), any resolution; or (B, L, h, w) until `Method.finish` has run. None: the
             method scores images alone, and the pixel metrics of its rows are undefined.
         scores: (B,) image scores; None: the maximum of the map.
-
-    Raises:
-        MethodError: neither maps nor scores.
     """
 
     maps: Tensor | None
@@ -146,21 +140,13 @@ class Prediction:
             raise MethodError("a prediction has neither maps nor scores; give at least one of them")
 
     def require_scores(self) -> Tensor:
-        """The image scores, for who cannot do without.
-
-        Raises:
-            MethodError: there are none.
-        """
+        """The image scores; a MethodError where there are none."""
         if self.scores is None:
             raise MethodError("the prediction has no image scores, only maps")
         return self.scores
 
     def require_maps(self) -> Tensor:
-        """The maps, for who cannot do without.
-
-        Raises:
-            MethodError: there are none.
-        """
+        """The maps; a MethodError where there are none."""
         if self.maps is None:
             raise MethodError("the prediction has no maps, only image scores")
         return self.maps
@@ -195,19 +181,13 @@ class Images(ABC):
     def hold_out(
         self, share: float, purpose: str, seed: int | None = None
     ) -> tuple[Images, Images]:
-        """Keep a part of the training images for validation or calibration.
-
-        Which images are held out is drawn by the run's seed and `purpose`; their number is in the
-        row (`n_held_out`). Both parts keep the order of the images.
+        """(the rest, a part for validation or calibration), both in the order of the images.
 
         Args:
-            share: in (0, 1); of n images, share * n rounded up are held out.
-            purpose: names the draw ("validation"); the same purpose, the same images.
+            share: in (0, 1); of n images, share * n rounded up are held out (`n_held_out`).
+            purpose: names the draw ("validation"), which the run's seed decides too.
             seed: draw as scikit-learn's `train_test_split(random_state=seed)` does, whatever the
                 run's seed: the split of a published code.
-
-        Returns:
-            (the rest, the part held out), at least one image each.
 
         Raises:
             MethodError: a share that leaves one of the two without an image.
@@ -308,28 +288,20 @@ class Run(ABC):
     def module(self, network: nn.Module, name: str) -> nn.Module:
         """Record a frozen network that the method built itself, whatever its weights are.
 
-        It is brought to the run's device, into evaluation mode, and its gradients are switched off.
-        The row's `weights` holds its name and the hash of its state as it is now, so load its
-        weights before; its parameters count, and its time is that of an encoder.
-
-        Args:
-            name: how the row calls it ("alexnet from a file of mine").
-
-        Returns:
-            `network` itself.
+        It is returned on the run's device, in evaluation mode, without gradients. The row's
+        `weights` holds its name ("alexnet from a file of mine") and the hash of its state as it is
+        now, so load its weights before; its parameters count, and its time is that of an encoder.
         """
         raise MethodError(f"{type(self).__name__} records no modules")
 
     def scratch(self, name: str, shape: Sequence[int], dtype: torch.dtype | None = None) -> Tensor:
-        """A tensor of zeros on the CPU that lies in a file: for state larger than memory.
+        """A tensor of zeros (float32) on the CPU that lies in a file: for state larger than memory.
 
         The file is the run's own and goes with it, also where the run fails. A tensor attribute of
         the method is state, in this memory or in that, and counts in `state_mb`.
 
         Args:
             name: what the tensor holds ("gallery"), for messages.
-            shape: at least one number.
-            dtype: None: float32.
 
         Raises:
             MethodError: the disk has no room for it; the message gives both sizes.
@@ -338,9 +310,6 @@ class Run(ABC):
 
     def auxiliary(self, field: str) -> Auxiliary:
         """The pictures of the folder that a field of type `ImageFolder` names; asked for in `fit`.
-
-        Args:
-            field: its name.
 
         Raises:
             MethodError: the field names no folder.
@@ -356,12 +325,9 @@ class Method(ABC):
     It sets evaluation mode and disables gradients around `predict`, unless `needs_gradients`.
     """
 
-    version: ClassVar[int] = 1
-    """Bump when the same parameters would give other numbers."""
-    paper: ClassVar[str] = ""
-    """Citation, as one line."""
-    min_train: ClassVar[int] = 1
-    """Fewest training images that make sense; fewer are refused before training."""
+    version: ClassVar[int] = 1  # bump it when the same parameters would give other numbers
+    paper: ClassVar[str] = ""  # citation, as one line
+    min_train: ClassVar[int] = 1  # fewest training images; fewer are refused before training
     if TYPE_CHECKING:  # a property may be overridden by a field or by another property
 
         @property
@@ -404,9 +370,8 @@ class Method(ABC):
     def finish(self, raw: Prediction) -> Prediction:
         """Called with the predictions of the whole test set, on the CPU.
 
-        A method that overrides this and lets one test image change the score of another sets
-        `is_transductive`; it is then called once. Others are called with one batch at a time where
-        the maps of the test set do not fit in memory.
+        One that lets a test image change the score of another sets `is_transductive`; it is called
+        once. Others are called batch by batch where the maps of the test set do not fit in memory.
         """
         return raw
 
@@ -420,26 +385,14 @@ class Method(ABC):
 
     def modules(self) -> Iterable[nn.Module]:
         """The modules whose parameters are counted; default: every module held by the method."""
-        from torch import nn
-
-        return [value for value in vars(self).values() if isinstance(value, nn.Module)]
+        return modules_of(self).values()
 
     def state(self) -> dict[str, Tensor]:
         """Everything that `predict` needs besides code and fields, by name.
 
-        The default holds every tensor attribute, and the state of every module attribute under
-        "attribute.name".
+        The default: every tensor attribute, and every module's state under "attribute.name".
         """
-        import torch
-        from torch import nn
-
-        tensors: dict[str, Tensor] = {}
-        for name, value in vars(self).items():
-            if isinstance(value, nn.Module):
-                tensors |= {f"{name}.{key}": item for key, item in value.state_dict().items()}
-            elif isinstance(value, torch.Tensor):
-                tensors[name] = value
-        return tensors
+        return state_of(self)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state`, on a method whose `prepare` has run.
@@ -447,15 +400,4 @@ class Method(ABC):
         Raises:
             MethodError: if names or shapes do not fit the modules that `prepare` made.
         """
-        from torch import nn
-
-        modules = {k: v for k, v in vars(self).items() if isinstance(v, nn.Module)}
-        for name, module in modules.items():
-            part = {k[len(name) + 1 :]: v for k, v in state.items() if k.startswith(f"{name}.")}
-            try:
-                module.load_state_dict(part)
-            except RuntimeError as error:
-                raise MethodError(f"saved state does not fit {name}: {error}") from error
-        for name, value in state.items():
-            if name.split(".", 1)[0] not in modules:
-                setattr(self, name, value)
+        load_into(self, state)

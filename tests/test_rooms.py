@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GROUND = ("api", "errors", "npz", "disk", "seeds", "")
+GROUND = ("api", "errors", "npz", "disk", "seeds", "state", "")
 TOP = ("cli", "__main__", "commands")
 
 

@@ -73,8 +73,7 @@ def unknown(**changes: Any) -> Row:
 
 
 def as_records(file: Path) -> list[dict[str, str]]:
-    with file.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
 
 
 def old_folder(folder: Path, *rows: Row) -> ResultStore:
