@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from bench.plan.discovery import plugin_path
 from bench.plan.request import Request
+from bench.plugins import methods
 from bench.rows.column import FOUND
 from bench.rows.row import columns
 from bench.rows.store import ResultStore
@@ -98,6 +100,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "methods" / "noisy.py").write_text(NOISY, encoding="utf-8")
     (tmp_path / "bench.toml").write_text(SETTINGS, encoding="utf-8")
     monkeypatch.setenv("BENCH_PROJECT", str(tmp_path))
+    # The folder of the project that this process first imported a method from stays otherwise.
+    monkeypatch.setattr(methods, "__path__", plugin_path("methods", []))
     return tmp_path
 
 
