@@ -328,6 +328,7 @@ class Method(ABC):
     version: ClassVar[int] = 1  # bump it when the same parameters would give other numbers
     paper: ClassVar[str] = ""  # citation, as one line
     min_train: ClassVar[int] = 1  # fewest training images; fewer are refused before training
+    gpu_share: ClassVar[float] = 1.0  # of a GPU, at most; a number: cells without times share one
     if TYPE_CHECKING:  # a property may be overridden by a field or by another property
 
         @property
@@ -336,11 +337,7 @@ class Method(ABC):
     else:
         epochs = None
     input_size: int | None = None
-    """Side of the square images that the method was published with, for the protocols that ask for
-    it; a field, or None."""
-    gpu_share: ClassVar[float] = 1.0
-    """What a cell takes of a GPU at most, memory and computing alike, written as a number. Cells
-    that measure no speed may then share one on a cluster."""
+    """Side of the square images it was published with, for protocols that ask; a field, or None."""
     needs_gradients: ClassVar[bool] = False
     """Whether `predict` differentiates, with respect to its input or a latent: it then runs with
     gradients, outside inference mode. Such a method freezes the parameters of its modules and
