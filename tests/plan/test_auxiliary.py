@@ -154,8 +154,8 @@ def test_a_folder_is_digested_once_for_a_request(
 
 
 def test_a_value_that_is_no_text_is_refused(root: Path) -> None:
-    with pytest.raises(ConfigError, match="textures = 3 is not the name of a folder"):
-        resolve_params(METHOD, settings_of(root), {"textures": 3})
+    with pytest.raises(ConfigError, match=r"textures = \[3\] is not the name of a folder"):
+        resolve_params(METHOD, settings_of(root), {"textures": [3]})
 
 
 def test_the_root_comes_from_the_environment_and_the_file(
