@@ -49,7 +49,7 @@ gpu: install ## on a machine with a GPU: its tests, ratios and rows, in gpu/ (ei
 
 GATE := .cache/gate
 # The first three on two textures, the others on one: less than two minutes of one core in all. Not DRAEM: after so
-# short a training its image score is the maximum of a nearly constant map, which other CPU instructions move by 0.03.
+# short a training its image score is the maximum of a nearly constant map, which other CPU instructions move: docs/ci.md.
 GATED := patchcore,spade,dfr,stfpm,uninformed_students,patchsvdd,csflow,differnet,cutpaste,ae_ssim,vae,anogan,vtadl
 gate: install ## trains a small preset again and compares with results/baseline
 	rm -rf $(GATE)
