@@ -73,7 +73,7 @@ def misfit(value: Any, annotation: str) -> str:
 
 def as_typed(value: Any, annotation: str) -> Any:
     """A value of the command line, where 32 may be a number or a text: as the text if that fits."""
-    text = value if isinstance(value, str) else json.dumps(value)
+    text = json.dumps(value) if isinstance(value, (bool, int, float)) else value
     return text if fits(text, annotation) and not fits(value, annotation) else value
 
 
