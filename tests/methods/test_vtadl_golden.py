@@ -320,15 +320,17 @@ def test_scores_of_the_trained_model_match(model: Trained) -> None:
     method, pixels = model.method, model.pixels
     tokens = method.autoencoder.transformer(pixels)
     scores = method.mixture.scores(tokens, method.likelihood)
-    GOLDEN.check("score/token_scores", scores, relative=1e-5)
+    # After a training: Adam's first steps turn on the signs of gradients near zero, which kernels
+    # of other CPUs round otherwise (3e-7 where the file was made, 5e-5 elsewhere).
+    GOLDEN.check("score/token_scores", scores, relative=1e-4)
     found = method.autoencoder.decode(tokens)
     for step in GOLDEN.names("score/recon_every_*"):
         every = slice(None, None, int(step))
         GOLDEN.check(f"score/recon_every_{step}", found[..., every, every], absolute=1e-2)
     maps, image = method.maps(scores), method.image_scores(scores, pixels, found)
     columns = GOLDEN.tensor("score/mse_ssim_maxtoken_imagescore")
-    GOLDEN.check("score/image score", image, wanted=columns[:, 3], relative=1e-5)
-    GOLDEN.check("score/largest token", scores.amax(1), wanted=columns[:, 2], relative=1e-5)
+    GOLDEN.check("score/image score", image, wanted=columns[:, 3], relative=1e-4)
+    GOLDEN.check("score/largest token", scores.amax(1), wanted=columns[:, 2], relative=1e-4)
 
     masks = np.zeros(maps.shape, bool)
     for number, top, bottom, left, right in GOLDEN["score/mask_boxes_image_y0_y1_x0_x1"]:
