@@ -336,7 +336,7 @@ def test_scores_of_the_trained_model_match(model: Trained) -> None:
     for number, top, bottom, left, right in GOLDEN["score/mask_boxes_image_y0_y1_x0_x1"]:
         masks[number, top:bottom, left:right] = True
     pixel_auroc = roc_auc_score(masks.ravel(), maps.numpy().ravel())
-    GOLDEN.check("score/official_pro_which_is_pixel_auroc", pixel_auroc, absolute=1e-6)
+    GOLDEN.check("score/official_pro_which_is_pixel_auroc", pixel_auroc, absolute=1e-4)
     labels = GOLDEN["score/is_anomalous"]
     GOLDEN.check("score/image_auroc", roc_auc_score(labels, image.numpy()), absolute=1e-6)
     precision, recall, _ = precision_recall_curve(labels, image.numpy())
