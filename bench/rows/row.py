@@ -172,7 +172,7 @@ class Row:
     )  # batch 1
     infer_batch_mb: float | None = _peak("", holds.NUMBER, is_at_batch=True)
     infer_reserved_mb: float | None = _peak()
-    # CACHED: training was not measured, and its costs are empty.
+    # CACHED: training was not measured, and the costs in OF_TRAINING are empty.
     features: str = _condition(holds.FEATURES, since=2, default="")
     fit_mb: float | None = _peak("training MB", holds.NUMBER, heading="fit MB", is_main=True)
     fit_reserved_mb: float | None = _peak()
@@ -259,6 +259,9 @@ MAIN_SCORES, MAIN_COSTS = (
     tuple(name for name in columns(part) if COLUMNS[name].is_main) for part in ("score", "cost")
 )
 """What a short table shows."""
+
+OF_TRAINING = tuple(n for n in columns("cost") if n.startswith(("fit_", "infer_")))
+"""Costs of training, and memory of inference, in which what training left behind is counted."""
 
 UNSTORED = ("image_f1max_threshold", "region_aupro_30_mean")
 """Of an evaluation, without a column: the first follows from the image scores beside the rows, the

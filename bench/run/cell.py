@@ -17,7 +17,7 @@ from bench.plan import discovery
 from bench.plan.auxiliary import picture_fields
 from bench.profile import FitMeter, profile
 from bench.rows import provenance
-from bench.rows.row import DEGENERATE, Row
+from bench.rows.row import DEGENERATE, OF_TRAINING, Row
 from bench.rows.row_values import CACHED
 from bench.run.artifacts import save_artifacts
 from bench.run.category import read_category
@@ -287,19 +287,20 @@ def _joined(backbones: Sequence[nn.Module], name: str) -> str:
 def _costs(
     job: Job, method: Method, run: CellRun, meter: FitMeter, test: CellTest
 ) -> dict[str, Any]:
-    """The columns of cost; those of training are empty where the feature cache had a part in it.
+    """The columns of cost; empty where they depend on a training that the feature cache was in.
 
-    Times are where nothing is to be timed: others may have run on the device meanwhile.
+    Times of training are where nothing is to be timed: others may have run on the device meanwhile.
     """
     training: dict[str, Any] = meter.columns()
     if not job.speed.is_timed:
         training |= dict.fromkeys(("fit_s", "fit_cpu_s", "fit_images_per_s"))
-    if run.features is not None:
-        run.features.close()
-        if run.features.in_training:
-            training = {k: None if k.startswith("fit_") else v for k, v in training.items()}
-            training["features"] = CACHED
-    return training | _profile(job, method, run, meter, test)
+    cached = run.features
+    if cached is not None:
+        cached.close()
+    costs = training | _profile(job, method, run, meter, test)
+    if cached is not None and cached.in_training:
+        costs |= {**dict.fromkeys(OF_TRAINING), "features": CACHED}
+    return costs
 
 
 def _profile(

@@ -11,7 +11,7 @@ from bench.report.choice.marks import NOISY, data_notes, marks, says_nothing
 from bench.report.choice.readers import CostColumn, memory_text, split_by_reader
 from bench.report.choice.variants import variants
 from bench.report.grid import Cell, Document, Grid, Line
-from bench.rows.row import MAIN_COSTS, MAIN_SCORES
+from bench.rows.row import MAIN_COSTS, MAIN_SCORES, OF_TRAINING
 from bench.rows.text import device, listed, mean_label
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ def _undefined(row: Row) -> list[str]:
     """Which scores of the table are not defined, which costs were not measured, and why."""
     reasons = dict(row.undefined)
     if row.features:
-        training = [column for _, column in COLUMNS if column.startswith("fit_")]
-        reasons |= dict.fromkeys(training, "features came from a cache, or went into it")
+        reasons |= dict.fromkeys(OF_TRAINING, "features came from a cache, or went into it")
     names: dict[str, list[str]] = {}
     for name, column in COLUMNS:
         if column in reasons:
