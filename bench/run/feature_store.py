@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -28,6 +29,9 @@ PORTION_MB = 256
 """The same, at most."""
 RESERVE_MB = 500
 """That are left on the disk: for rows, maps and logs."""
+
+ABANDONED_S = 3600.0
+"""Age at which a file that is not yet renamed is taken for one that nobody will finish."""
 
 _CHECK = 4
 """Bytes of CRC-32 before the tensors: a file that a crash cut off is none."""
@@ -111,12 +115,14 @@ class FeatureStore:
         return portion
 
     def _files(self) -> list[tuple[float, int, Path]]:
-        """(time of last use, bytes, file), the longest unused first."""
+        """(time of last use, bytes, file), the longest unused first; none that is being written."""
         found = []
+        begun = time.time() - ABANDONED_S
         for file in self.folder.glob("*/*"):
             with suppress(FileNotFoundError):  # another cell removed it
                 status = file.stat()
-                found.append((status.st_mtime, status.st_size, file))
+                if status.st_mtime < begun or not file.name.endswith(".tmp"):
+                    found.append((status.st_mtime, status.st_size, file))
         return sorted(found)
 
     def _file(self, name: str) -> Path:

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -47,6 +48,25 @@ def test_what_one_stores_another_reads(store: FeatureStore, tmp_path: Path) -> N
     assert store.read(NAMES[1]) is None
 
 
+def test_cells_that_write_read_and_make_room_at_a_time_do_not_disturb_each_other(
+    tmp_path: Path, told: list[str]
+) -> None:
+    def cell(number: int) -> bool:
+        store = FeatureStore(tmp_path / "features", 0.004, told.append)
+        right = True
+        for round_ in range(3 * len(NAMES)):
+            value = (7 * number + round_) % len(NAMES)
+            store.write(NAMES[value], one(value))
+            found = store.read(NAMES[value])
+            right &= found is None or torch.equal(found["chw"], one(value)["chw"])
+        return right
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(cell, range(4)))
+    assert told == []
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
 @pytest.mark.parametrize("keep", [0, 3, 100, -1])
 def test_a_file_that_is_cut_off_or_changed_is_not_there(
     store: FeatureStore, tmp_path: Path, keep: int
@@ -73,6 +93,19 @@ def test_the_longest_unused_go_where_the_limit_is_reached(tmp_path: Path, told: 
     assert store.read(NAMES[1]) is None
     assert store.read(NAMES[-1]) is not None
     assert told == []
+
+
+def test_a_file_that_a_killed_cell_left_half_written_goes_after_an_hour(
+    tmp_path: Path, told: list[str]
+) -> None:
+    folder = tmp_path / "features/aa"
+    folder.mkdir(parents=True)
+    left, begun = folder / ".old.tmp", folder / ".new.tmp"
+    for file in (left, begun):
+        file.write_bytes(bytes(4000))
+    os.utime(left, (1000, 1000))
+    FeatureStore(tmp_path / "features", 0.004, told.append).write(NAMES[0], one())
+    assert (left.exists(), begun.exists(), told) == (False, True, [])
 
 
 def test_what_is_larger_than_the_limit_is_not_stored(tmp_path: Path, told: list[str]) -> None:
