@@ -18,7 +18,9 @@ from bench.profile.flops import count_flops
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import Tensor, nn
+    from torch import Tensor
+
+    from bench.api import Backbone
 
 META = torch.device("meta")
 
@@ -34,10 +36,10 @@ class MetaRun(Run):
     def generator(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(len(purpose))
 
-    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+    def backbone(self, name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
         return self.network(name, layers).eval().requires_grad_(False)
 
-    def network(self, name: str, layers: Sequence[int] | Sequence[str]) -> nn.Module:
+    def network(self, name: str, layers: Sequence[int] | Sequence[str]) -> Backbone:
         with META:
             return build_backbone(name, layers).train()
 
