@@ -158,7 +158,7 @@ def scores(
             "--protocol shows them"
         )
     from bench.report.choice.groups import groups
-    from bench.report.compare.distributions import csv_text, distributions, figure
+    from bench.report.compare.distributions import bars, distributions, figure
 
     found: list[tuple[Group, Sequence[Distribution]]] = []
     missing: dict[str, Row] = {}
@@ -179,7 +179,8 @@ def scores(
         for name, (group, drawn) in zip(names, found, strict=True)
     }
     table = out / f"{of[:-1]}_scores.csv"
-    replace_file(table.absolute(), csv_text(found, of).encode())
+    text = render([bars(group, drawn, of) for group, drawn in found], "csv")
+    replace_file(table.absolute(), text.encode())
     files = _write(figures, out, format, (f"{of[:-1]}_scores-*",))
     typer.echo("\n".join(map(str, [table, *files])))
 

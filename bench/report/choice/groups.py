@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 from bench.report.choice import quantities as q
 from bench.report.choice.coverage import data_states
 from bench.report.choice.marks import NOISY, NOISY_MEANING, ROUGH, marks
-from bench.report.choice.settings_text import not_shared, options_text, settings_notes
+from bench.report.choice.settings_text import (
+    named_values,
+    not_shared,
+    options_text,
+    settings_notes,
+)
 from bench.report.choice.variants import variants
 from bench.rows.settings import Likeness
-from bench.rows.text import device, plain, some
+from bench.rows.text import device, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,7 +87,7 @@ def groups(rows: Sequence[Row], alike: Sequence[str] = ()) -> list[Group]:
         options = options_of(near)
         told = not_shared(options)
         own = options[[row is group[0] for row in near].index(True)]
-        named = [*_named(own, told), options_text(group[0], told)]
+        named = [", ".join(named_values(own, told)), options_text(group[0], told)]
         name = "; ".join(filter(None, [place, *named]))
         for part, note in _by_data(group):
             found, settings = variants(part)
@@ -128,11 +133,6 @@ def options_of(rows: Sequence[Row]) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def _named(options: Mapping[str, Any], keys: Sequence[str]) -> list[str]:
-    found = [f"{key}={plain(options[key])}" for key in keys if key in options]
-    return [", ".join(found)] if found else []
 
 
 def _by_data(rows: Sequence[Row]) -> list[tuple[list[Row], str]]:

@@ -224,6 +224,11 @@ def median_cost(rows: Iterable[Row], name: str) -> float | None:
     return statistics.median(present) if present else None
 
 
+def batches(rows: Iterable[Row]) -> tuple[int, ...]:
+    """At which throughput was measured."""
+    return tuple(sorted({row.fps_batch for row in rows if row.fps_batch}))
+
+
 def group_by(rows: Iterable[Row], key: Callable[[Row], tuple[object, ...]]) -> list[list[Row]]:
     """Rows with equal keys together, sorted by key as text."""
     groups: dict[tuple[object, ...], list[Row]] = {}

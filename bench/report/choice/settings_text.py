@@ -124,6 +124,11 @@ def varying(rows: Sequence[Row]) -> list[str]:
     return not_shared([likeness.settings(row, "params") for row in rows])
 
 
+def named_values(values: Mapping[str, Any], keys: Iterable[str]) -> list[str]:
+    """`key=value` of each key that there is."""
+    return [f"{key}={plain(values[key])}" for key in keys if key in values]
+
+
 def not_shared(sets: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keys whose values are not the same in all."""
     keys = dict.fromkeys(key for each in sets for key in each)

@@ -65,12 +65,12 @@ def caption(group: Group) -> str:
     """What makes the numbers comparable: protocol, seeds, machine, speed protocol, medians."""
     first = group.first
     rows = [row for of_method in group.variants.values() for row in of_method]
-    batches = sorted({row.fps_batch for row in rows if row.fps_batch})
     parts = [group.place, listed("seed", (row.seed for row in rows))]
     if first.device:
         parts.append(device(first))
     if first.speed:
-        parts.append(f"{first.speed}, FPS at batch {_list(batches)}, latency at batch 1")
+        batches = ", ".join(map(str, q.batches(rows))) or "n/a"
+        parts.append(f"{first.speed}, FPS at batch {batches}, latency at batch 1")
     parts += [text] if (text := memory_text(rows)) else []
     if first.speed and any(len(of_method) > 1 for of_method in group.variants.values()):
         parts.append("costs: median")
@@ -128,7 +128,3 @@ def _text(counting: Chosen, column: CostColumn) -> str:
     value, deviation = q.over_seeds(rows, column.name, list(counting.rows))
     spread = "" if deviation is None else f" ± {q.show(column.name, deviation)}"
     return q.show(column.name, value) + spread
-
-
-def _list(values: Sequence[int]) -> str:
-    return ", ".join(map(str, values)) or "n/a"

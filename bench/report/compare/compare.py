@@ -216,7 +216,7 @@ def _cells(
             cells[name, category] = replace(
                 number,
                 interval=None if drawn is None else of_cell(metric, number.value, drawn),
-                batches=_batches(rows) if by_batch else (),
+                batches=q.batches(rows) if by_batch else (),
             )
     return cells
 
@@ -259,10 +259,6 @@ def _differences(coverage: Coverage, metric: str, samples: Samples) -> tuple[Mea
         of_seeds = q.by_seed(coverage.shared_rows(name), metric, shared)
         measured.append(Measured([*of_seeds.values()], mean))
     return tuple(differences(measured))
-
-
-def _batches(rows: Sequence[Row]) -> tuple[int, ...]:
-    return tuple(sorted({row.fps_batch for row in rows if row.fps_batch}))
 
 
 def _explained(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -13,6 +11,7 @@ from bench.errors import StoreError
 from bench.report.choice.coverage import choose
 from bench.report.choice.groups import marked, meanings
 from bench.report.choice.settings_text import settings_of
+from bench.report.grid import Document
 from bench.report.pictures.figures import COLOURS, new_figure, wrapped
 from bench.rows.image_scores import load_image_scores
 from bench.rows.panels import chosen, load_panels
@@ -251,15 +250,14 @@ def _draw(axis: Any, each: Distribution, name: str, of: Of) -> None:
     axis.tick_params(labelsize=6)
 
 
-def csv_text(parts: Sequence[tuple[Group, Sequence[Distribution]]], of: Of) -> str:
-    """One line for each bar: its limits, and how many images or pixels of both kinds it counts."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for group, found in parts:
-        for each in found:
-            writer.writerows(_lines(group, each, of))
-    return file.getvalue()
+def bars(group: Group, found: Sequence[Distribution], of: Of) -> Document:
+    """For programs, of each bar its limits, and how many images or pixels of both kinds it has."""
+    records = [
+        dict(zip(COLUMNS, map(str, line), strict=True))
+        for each in found
+        for line in _lines(group, each, of)
+    ]
+    return Document("distributions", group.place, (), COLUMNS, records=tuple(records))
 
 
 def _lines(group: Group, each: Distribution, of: Of) -> Iterator[tuple[object, ...]]:

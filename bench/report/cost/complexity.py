@@ -123,7 +123,7 @@ def _cost(
         costs={c.heading: q.median_cost(c.rows(rows), c.name) for c in columns},
         rows=tuple(rows),
         score=_score(rows, metric, coverage.shared) if metric else None,
-        batches=tuple(sorted({row.fps_batch for row in rows if row.fps_batch})),
+        batches=q.batches(rows),
     )
 
 

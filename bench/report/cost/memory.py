@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from bench.report.choice import quantities as q
 from bench.report.choice.marks import OF_SCORES, ROUGH, marks
-from bench.report.choice.settings_text import in_words, not_shared
+from bench.report.choice.settings_text import in_words, named_values, not_shared
 from bench.report.choice.variants import told_apart
 from bench.report.cost.complexity import input_side
 from bench.rows.settings import Likeness, defaults_in, precision_of
-from bench.rows.text import device, listed, plain, some
+from bench.rows.text import device, listed, some
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,8 +71,7 @@ def memory_plots(rows: Sequence[Row]) -> list[MemoryPlot]:
         told = not_shared(
             [options_but_size(other) for other, _ in found if other.dataset == row.dataset]
         )
-        mine = options_but_size(row)
-        named = [f"{key}={plain(mine[key])}" for key in told if key in mine]
+        named = named_values(options_but_size(row), told)
         protocols = sorted({each.protocol for rows in series.values() for each in rows})
         under = f"protocol{'s' * (len(protocols) > 1)} {some(protocols)}"
         result.append(

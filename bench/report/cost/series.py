@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.report.choice import quantities as q
-from bench.report.choice.settings_text import not_shared
+from bench.report.choice.settings_text import named_values, not_shared
 from bench.report.choice.variants import told_apart
 from bench.report.cost.complexity import input_side
 from bench.report.cost.memory import (
@@ -74,8 +74,7 @@ def measured(spec: TableSpec, figure: FigureSpec, rows: Iterable[Row]) -> Iterab
     for group in several:
         params = {**defaults_in(group[0], "params"), **group[0].params}
         told = told_apart(group[0], firsts, without=(figure.x, SIZE, *figure.told))
-        mine = options_but_size(group[0])
-        told += [f"{key}={plain(mine[key])}" for key in places if key in mine]
+        told += named_values(options_but_size(group[0]), places)
         if (kind := figure.kind(params)) is not None:
             named = [f"{plain(params.get(name))} {name}" for name in figure.named]
             label = f"{list(figure.curves)[kind]}{_label(group, named, told)}"

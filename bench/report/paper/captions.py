@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.report.choice import quantities as q
 from bench.report.choice.marks import MEANINGS
 from bench.report.choice.settings_text import in_words
 from bench.report.paper.ranking import Origin
@@ -83,7 +84,6 @@ def origin(rows: Sequence[Row]) -> Origin:
 def machine(rows: Sequence[Row], letter: str) -> str:
     """The device of measured costs, and how they were measured."""
     row = rows[0]
-    batches = sorted({r.fps_batch for r in rows if r.fps_batch})
     parts = [
         f"Measured{letter} on {device(row)}",
         f"speed protocol {row.speed or 'none'}",
@@ -91,7 +91,7 @@ def machine(rows: Sequence[Row], letter: str) -> str:
     ]
     if len(rows) > 1:
         parts.append("medians over categories and seeds")
-    if batches:
+    if batches := q.batches(rows):
         parts.append(f"throughput at batch {', '.join(map(str, batches))}")
     return ", ".join(parts)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.report.choice.groups import left_to_noise
 from bench.report.choice.marks import data_notes
+from bench.report.choice.quantities import batches
 from bench.report.site.lines import COLUMNS, COSTS, HEADINGS, TIMED, BoardLine, Value, better
 from bench.report.site.names import PRIORS
 from bench.report.site.printed import PrintedLine
@@ -55,11 +56,10 @@ class Shown:
     def timing(self, lines: Sequence[BoardLine]) -> str:
         """Batch sizes and speed protocols of the timed columns."""
         rows = [row for line in lines for row in line.rows if row.speed]
-        batches = sorted({row.fps_batch for row in rows if row.fps_batch})
-        if not batches:
+        if not (found := batches(rows)):
             return ""
         speeds = " and ".join(sorted({row.speed for row in rows}))
-        sizes = ", ".join(map(str, batches))
+        sizes = ", ".join(map(str, found))
         noisy = [
             f" {text}."
             for line in lines
