@@ -93,7 +93,7 @@ class _Reader:
     hooks: int
     _known: dict[Any, list[list[str]]] = field(default_factory=dict)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> None:
+    def __deepcopy__(self, _memo: dict[int, Any]) -> None:
         return None
 
     def __call__(self, backbone: Backbone, images: Tensor) -> list[Tensor]:
