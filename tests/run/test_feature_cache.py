@@ -346,7 +346,7 @@ def test_costs_that_hang_on_training_are_empty_and_inference_is_timed(ran: dict[
     assert row.gflops == plain.gflops
     reason = "n/a: features came from a cache, or went into it"
     remarks = [summary.table(groups([one], TIMED_ALIKE)[0]).remarks for one in (row, plain)]
-    assert f"weave: infer MB and fit MB and fit s {reason}" in remarks[0]
+    assert f"weave: infer MB, fit MB and fit s {reason}" in remarks[0]
     assert not any(reason in text for text in remarks[1])
 
 

@@ -108,7 +108,12 @@ def _undefined(row: Row) -> list[str]:
     for name, column in COLUMNS:
         if column in reasons:
             names.setdefault(reasons[column], []).append(name)
-    return [f"{' and '.join(columns)} n/a: {reason}" for reason, columns in names.items()]
+    return [f"{_and(columns)} n/a: {reason}" for reason, columns in names.items()]
+
+
+def _and(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _line(label: str, category: str, rows: Sequence[Row], columns: Sequence[CostColumn]) -> Line:
