@@ -46,24 +46,28 @@ class InProcessExecutor:
 
     def map(self, jobs: Sequence[Job], on_event: OnEvent = ignore) -> Iterator[Done | Failure]:
         """Outcomes in order; an error that is not a BenchError is raised, for the debugger."""
-        from bench.run.cell import train
-
         _settle()
         for job in jobs:
-            start = time.monotonic()
+            yield from self._outcomes(job, on_event)
+
+    def _outcomes(self, job: Job, on_event: OnEvent) -> Iterator[Done | Failure]:
+        """Of one training, which is let go before the next: else its memory would count there."""
+        from bench.run.cell import train
+
+        start = time.monotonic()
+        try:
+            trained = train(job, partial(on_event, job))
+        except BenchError as error:
+            yield from failed(job, str(error), "", time.monotonic() - start)
+            return
+        for cell in job.cells:
             try:
-                trained = train(job, partial(on_event, job))
+                row, environment = trained.row(cell)
             except BenchError as error:
-                yield from failed(job, str(error), "", time.monotonic() - start)
-                continue
-            for cell in job.cells:
-                try:
-                    row, environment = trained.row(cell)
-                except BenchError as error:
-                    yield Failure(job.alone(cell), str(error), "", time.monotonic() - start)
-                else:
-                    yield Done(job.alone(cell), row, environment, time.monotonic() - start)
-                start = time.monotonic()
+                yield Failure(job.alone(cell), str(error), "", time.monotonic() - start)
+            else:
+                yield Done(job.alone(cell), row, environment, time.monotonic() - start)
+            start = time.monotonic()
 
     def stop(self) -> None:
         """Nothing runs beside this process."""

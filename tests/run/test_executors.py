@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from rich.console import Console
 
 from bench.plan.cells import Cell
 from bench.run.driver import _Interrupts
+from bench.run.in_process import InProcessExecutor
 from bench.run.job import Job
 from bench.run.local import LocalExecutor, describe_exit
 from bench.run.progress import TimeLeft, duration
@@ -70,6 +72,26 @@ def test_a_job_survives_the_way_to_a_worker() -> None:
 )
 def test_an_exit_status_is_put_in_words(status: int, text: str) -> None:
     assert text in describe_exit(status)
+
+
+def test_a_training_in_this_process_is_let_go_before_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held: list[weakref.ref[Any]] = []
+
+    class Trained:
+        def row(self, cell: Cell) -> tuple[str, dict[str, str]]:
+            return cell.method, {}
+
+    def train(job: Job, report: object) -> Trained:
+        assert not [trained for trained in held if trained() is not None]
+        trained = Trained()
+        held.append(weakref.ref(trained))
+        return trained
+
+    monkeypatch.setattr("bench.run.cell.train", train)
+    assert len(list(InProcessExecutor().map([job(seed=seed) for seed in range(3)]))) == 3
+    assert len(held) == 3
 
 
 def test_nothing_to_run_gives_nothing() -> None:
