@@ -124,12 +124,15 @@ class Dataset(ABC):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Anomaly maps of a batch, image scores, or both (or a MethodError); higher: more anomalous.
+    """Anomaly maps of a batch, image scores, or both; higher is more anomalous.
 
     Attributes:
         maps: (B, H, W), any resolution; or (B, L, h, w) until `Method.finish` has run. None: the
             method scores images alone, and the pixel metrics of its rows are undefined.
         scores: (B,) image scores; None: the maximum of the map.
+
+    Raises:
+        MethodError: neither maps nor scores.
     """
 
     maps: Tensor | None

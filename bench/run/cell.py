@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     Report = Callable[[Mapping[str, Any]], None]
 
 PROFILED_IMAGES = 32
-"""CellTest images that the speed measurement cycles through; more only cost memory."""
+"""Test images that the speed measurement cycles through; more only cost memory."""
 PROFILED_BYTES = 512 * 10**6
 """What they may take as tensors; images of more than 1.3 million pixels are fewer."""
 
