@@ -86,7 +86,7 @@ def _remember(found: Audit, file: Path, samples: Sequence[Sample]) -> Audit:
         "pixels": [found.pixels[sample.image] for sample in samples],
     }
     try:
-        replace_file(file, json.dumps(content).encode())
+        replace_file(file, json.dumps(content).encode(), durable=False)
     except StoreError as error:
         text = f"the audit of the files is not remembered: {error}"
         return Audit([*found.findings, Finding("warning", text)], found.pixels)
