@@ -42,6 +42,7 @@ class Column:
         is_maximum: whether the threshold is the one that is best on the test images themselves.
         machine: what of it the number depends on.
         is_at_batch: whether a cost was measured at the row's `fps_batch`.
+        is_of_training: whether training, or what it left behind, is counted in a cost.
         is_main: whether short tables show it.
         has_epoch: whether the protocol `oracle-per-metric` chooses an epoch for it.
         origin: what two rows of one cell may differ in, beside their numbers.
@@ -59,6 +60,7 @@ class Column:
     is_maximum: bool = False
     machine: Machine = ""
     is_at_batch: bool = False
+    is_of_training: bool = False
     is_main: bool = False
     has_epoch: bool = False
     origin: Origin = ""

@@ -80,9 +80,14 @@ def _rate(label: str = "", **described: Any) -> Any:
     return _steps("fps", label, better="higher", **described)
 
 
+def _fit(unit: str, label: str = "", **described: Any) -> Any:
+    """Of training, in time."""
+    return _cost(unit, label, is_of_training=True, **described)
+
+
 def _peak(label: str = "", values: Values = holds.AMOUNT, **described: Any) -> Any:
     """Memory that was held at most."""
-    return _cost("MB", label, values, machine="memory", **described)
+    return _cost("MB", label, values, machine="memory", is_of_training=True, **described)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,9 +182,9 @@ class Row:
     fit_mb: float | None = _peak("training MB", holds.NUMBER, heading="fit MB", is_main=True)
     fit_reserved_mb: float | None = _peak()
     fit_left_mb: float | None = _peak("", holds.NUMBER)  # held after fit
-    fit_s: float | None = _cost("s", "training s", heading="fit s", machine="fit", is_main=True)
-    fit_cpu_s: float | None = _cost("s", machine="speed")
-    fit_images_per_s: float | None = _cost("1/s", machine="fit", better="higher")
+    fit_s: float | None = _fit("s", "training s", heading="fit s", machine="fit", is_main=True)
+    fit_cpu_s: float | None = _fit("s", machine="speed")
+    fit_images_per_s: float | None = _fit("1/s", machine="fit", better="higher")
     params_m: float | None = _cost("M", "parameters M", heading="params M", is_gated=True)
     params_trainable_m: float | None = _cost("M", is_gated=True)
     gflops: float | None = _cost("GFLOP", "GFLOPs", is_gated=True)
@@ -260,8 +265,11 @@ MAIN_SCORES, MAIN_COSTS = (
 )
 """What a short table shows."""
 
-OF_TRAINING = tuple(n for n in columns("cost") if n.startswith(("fit_", "infer_")))
+OF_TRAINING = tuple(name for name in columns("cost") if COLUMNS[name].is_of_training)
 """Costs of training, and memory of inference, in which what training left behind is counted."""
+
+TIMES_OF_TRAINING = tuple(name for name in OF_TRAINING if COLUMNS[name].machine != "memory")
+"""Of these, times and rates."""
 
 UNSTORED = ("image_f1max_threshold", "region_aupro_30_mean")
 """Of an evaluation, without a column: the first follows from the image scores beside the rows, the

@@ -17,7 +17,7 @@ from bench.plan import discovery
 from bench.plan.auxiliary import picture_fields
 from bench.profile import FitMeter, profile
 from bench.rows import provenance
-from bench.rows.row import DEGENERATE, OF_TRAINING, Row
+from bench.rows.row import DEGENERATE, OF_TRAINING, TIMES_OF_TRAINING, Row
 from bench.rows.row_values import CACHED
 from bench.run.artifacts import save_artifacts
 from bench.run.category import read_category
@@ -293,7 +293,7 @@ def _costs(
     """
     training: dict[str, Any] = meter.columns()
     if not job.speed.is_timed:
-        training |= dict.fromkeys(("fit_s", "fit_cpu_s", "fit_images_per_s"))
+        training |= dict.fromkeys(TIMES_OF_TRAINING)
     cached = run.features
     if cached is not None:
         cached.close()
