@@ -170,6 +170,8 @@ def run(
     )
     if not request.methods:
         raise ConfigError("--method names no method; see `bench list`")
+    if protocol is not None and not request.protocols:
+        raise ConfigError("--protocol names no protocol; see `bench list`")
     console = Console()
     if dry_run:
         _print_plan(settings, request, console)

@@ -174,6 +174,12 @@ def test_protocols_that_agree_until_prediction_are_trained_for_once(
     assert "small and twin make the same choices; name one" in refused.stderr
 
 
+def test_a_list_of_protocols_without_a_name_is_refused(bench: Bench) -> None:
+    done = bench("run", "-m", "mean", "-d", "tiny", "--protocol", ",")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--protocol names no protocol" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
