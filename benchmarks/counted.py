@@ -240,10 +240,7 @@ def cutpaste(train: int) -> Cost:
 def ae_ssim(train: int) -> Cost:
     method = AeSsim()
     side = prepared(method)
-    update = step(lambda: method.patch_loss(images(method.batch, method.patch))) / method.batch
-    image = inference(lambda: method.raw(images(1, side)))
-    words = f"{method.epochs} x {method.patches_per_epoch} patches of {method.patch}, tests {side}"
-    return Cost(words, method.epochs * method.patches_per_epoch * update, image)
+    return of_patches(method, side, lambda: method.patch_loss(images(method.batch, method.patch)))
 
 
 def vae(train: int) -> Cost:
@@ -251,7 +248,12 @@ def vae(train: int) -> Cost:
     side = prepared(method)
     noise = torch.empty(method.batch, method.latent, device=META)
     patches = images(method.batch, method.patch)
-    update = step(lambda: method.patch_loss(patches, noise)) / method.batch
+    return of_patches(method, side, lambda: method.patch_loss(patches, noise))
+
+
+def of_patches(method: AeSsim | Vae, side: int, loss: Callable[[], Tensor]) -> Cost:
+    """Of an auto-encoder that trains on batches of patches."""
+    update = step(loss) / method.batch
     image = inference(lambda: method.raw(images(1, side)))
     words = f"{method.epochs} x {method.patches_per_epoch} patches of {method.patch}, tests {side}"
     return Cost(words, method.epochs * method.patches_per_epoch * update, image)
