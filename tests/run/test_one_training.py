@@ -18,6 +18,7 @@ from bench.rows.row import columns
 from bench.rows.store import ResultStore
 from bench.run.driver import run_request
 from bench.settings.config import load_settings
+from tests.run.briefly import BRIEFLY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     Run = Callable[..., Result]
 
-SETTINGS = """
+SETTINGS = f"""
 [run]
 speed = 'one'
 device = 'cpu'
@@ -52,17 +53,7 @@ resize = [48, 48]
 [protocols.best]
 resize = [32, 32]
 epoch = 'oracle'
-[speed.one]
-warmup_steps_cpu = 1
-min_steps_cpu = 1
-min_s_cpu = 0
-max_batch = 1
-[datasets.synthetic]
-size = 64
-train = 4
-good = 2
-bad = 2
-"""
+{BRIEFLY}"""
 NOISY = '''"""The mean of the training images, with noise; each training leaves a line in a file."""
 import os
 from dataclasses import dataclass

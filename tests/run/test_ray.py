@@ -17,6 +17,7 @@ import pytest
 from bench.rows.column import FOUND
 from bench.rows.row import Row, columns
 from bench.rows.store import ResultStore
+from tests.run.briefly import BRIEFLY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 pytest.importorskip("ray")
 
 BENCH = (sys.executable, "-m", "bench")
-SETTINGS = """
+SETTINGS = f"""
 [run]
 speed = 'one'
 protocol = 'small'
@@ -37,17 +38,7 @@ resize = [32, 32]
 [protocols.native]
 resize = [32, 32]
 mask_size = 'native'
-[speed.one]
-warmup_steps_cpu = 1
-min_steps_cpu = 1
-min_s_cpu = 0
-max_batch = 1
-[datasets.synthetic]
-size = 64
-train = 4
-good = 2
-bad = 2
-"""
+{BRIEFLY}"""
 METHOD = '''"""{name}."""
 from dataclasses import dataclass
 from bench.api import Method, Prediction
