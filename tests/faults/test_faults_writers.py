@@ -59,6 +59,7 @@ def test_the_killing_would_find_a_writer_that_is_not_atomic(
         with file.open("wb", buffering=0) as stream:
             for start in range(0, len(content), 256):
                 stream.write(content[start : start + 256])
+                time.sleep(0.0002)  # as on a slow disk: a fast one is done before most kills
 
     script = load_script()
     random.seed(0)
